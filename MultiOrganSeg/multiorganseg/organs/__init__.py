@@ -1,0 +1,1 @@
+"""Organs: the catalogue and label tables."""

@@ -1,0 +1,77 @@
+"""The label table: the only thing that gives a label value a meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from multiorganseg.errors import OrganError
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """Maps label values (1…65535; 0 is background) to organ keys, one to one.
+
+    Attributes:
+        organs: Organ key by label value, in ascending order of value.
+    """
+
+    organs: Mapping[int, str]
+
+    def __post_init__(self) -> None:
+        """Check the values and keys.
+
+        Raises:
+            OrganError: A value is out of range or an organ key stands twice.
+        """
+        bad = [value for value in self.organs if not 0 < value < 65536]
+        if bad:
+            raise OrganError(
+                f"Label values must lie in 1…65535, not {bad}.",
+                next_step="Keep 0 for background and number the organs from 1.",
+            )
+        keys = list(self.organs.values())
+        doubled = sorted({key for key in keys if keys.count(key) > 1})
+        if doubled:
+            raise OrganError(
+                f"The label table names {', '.join(doubled)} more than once.",
+                next_step="Give each organ exactly one label value.",
+            )
+        object.__setattr__(self, "organs", dict(sorted(self.organs.items())))
+
+    @classmethod
+    def numbered(cls, keys: Iterable[str]) -> LabelTable:
+        """Number organ keys from 1 in the given order."""
+        return cls(dict(enumerate(keys, start=1)))
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, str]) -> LabelTable:
+        """Read the form `{"1": "spleen", …}` that bundles and label-table files use."""
+        try:
+            return cls({int(value): str(key) for value, key in data.items()})
+        except (ValueError, AttributeError) as error:
+            raise OrganError(
+                "This is not a label table.",
+                cause=str(error),
+                next_step='Write it as {"1": "spleen", "2": "liver"}.',
+            ) from error
+
+    def to_json(self) -> dict[str, str]:
+        """Give the form that `from_json` reads."""
+        return {str(value): key for value, key in self.organs.items()}
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Organ keys in ascending order of label value."""
+        return tuple(self.organs.values())
+
+    def value(self, key: str) -> int:
+        """Label value of an organ.
+
+        Raises:
+            OrganError: The table has no such organ.
+        """
+        for value, name in self.organs.items():
+            if name == key:
+                return value
+        raise OrganError(f"No organ '{key}' here.", next_step=f"Choose among: {', '.join(self.keys)}.")
