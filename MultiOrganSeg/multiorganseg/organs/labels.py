@@ -26,15 +26,17 @@ class LabelTable:
         """
         bad = [value for value in self.organs if not 0 < value < 65536]
         if bad:
+            msg = f"Label values must lie in 1…65535, not {bad}."
             raise OrganError(
-                f"Label values must lie in 1…65535, not {bad}.",
+                msg,
                 next_step="Keep 0 for background and number the organs from 1.",
             )
         keys = list(self.organs.values())
         doubled = sorted({key for key in keys if keys.count(key) > 1})
         if doubled:
+            msg = f"The label table names {', '.join(doubled)} more than once."
             raise OrganError(
-                f"The label table names {', '.join(doubled)} more than once.",
+                msg,
                 next_step="Give each organ exactly one label value.",
             )
         object.__setattr__(self, "organs", dict(sorted(self.organs.items())))
@@ -50,8 +52,9 @@ class LabelTable:
         try:
             return cls({int(value): str(key) for value, key in data.items()})
         except (ValueError, AttributeError) as error:
+            msg = "This is not a label table."
             raise OrganError(
-                "This is not a label table.",
+                msg,
                 cause=str(error),
                 next_step='Write it as {"1": "spleen", "2": "liver"}.',
             ) from error
@@ -74,4 +77,5 @@ class LabelTable:
         for value, name in self.organs.items():
             if name == key:
                 return value
-        raise OrganError(f"No organ '{key}' here.", next_step=f"Choose among: {', '.join(self.keys)}.")
+        msg = f"No organ '{key}' here."
+        raise OrganError(msg, next_step=f"Choose among: {', '.join(self.keys)}.")

@@ -1,0 +1,110 @@
+"""`manifest.json`: the sha256 and the size of every other file of a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multiorganseg.bundles.json_text import read_json_object
+from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
+
+MANIFEST = "manifest.json"
+_CHUNK = 1024 * 1024
+
+
+def file_digest(path: Path) -> str:
+    """Give the sha256 of a file in hexadecimal.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def build_manifest(folder: Path) -> dict[str, Any]:
+    """Give the contents of the manifest for the files that lie in a folder.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    files = {
+        name: {"sha256": file_digest(folder / name), "size": (folder / name).stat().st_size}
+        for name in sorted(bundle_files(folder))
+        if name != MANIFEST
+    }
+    return {"schema_version": 1, "files": files}
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """List the files below a folder as relative paths with "/", without what operating systems leave there.
+
+    Symbolic links are listed as files and not followed.
+    """
+    names = []
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            names += [f"{entry.name}/{name}" for name in bundle_files(entry)]
+        elif not is_litter(entry.name):
+            names.append(entry.name)
+    return names
+
+
+def manifest_problems(folder: Path) -> list[str]:
+    """Compare a folder with its manifest; empty when every file is there, unchanged, and no other.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    try:
+        listed = _listed_files(read_json_object(folder / MANIFEST))
+    except FileNotFoundError:
+        return [f"{MANIFEST} is missing"]
+    except ValueError as error:
+        return [f"{MANIFEST} is not valid: {error}"]
+    present = set(bundle_files(folder)) - {MANIFEST}
+    problems = [f"{name} {reason}" for name in listed if (reason := name_problem(name) or kind_problem(name))]
+    problems += [f"{name} clashes with another file" for name in clashes(listed)]
+    problems += [f"{name} is missing" for name in sorted(set(listed) - present)]
+    problems += [f"{name} is not in {MANIFEST}" for name in sorted(present - set(listed))]
+    for name in sorted(present & set(listed)):
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{name} is a link or a special file")
+        elif path.stat().st_size != listed[name]["size"]:
+            problems.append(f"{name} has {path.stat().st_size} bytes instead of {listed[name]['size']}")
+        elif file_digest(path) != listed[name]["sha256"]:
+            problems.append(f"{name} was changed: its sha256 does not match")
+    return problems
+
+
+def listed_digest(folder: Path, name: str) -> str:
+    """Give the sha256 that the manifest states for a file.
+
+    Raises:
+        ValueError: The manifest is not valid.
+        OSError: The manifest cannot be read.
+        KeyError: The manifest does not list the file.
+    """
+    return str(_listed_files(read_json_object(folder / MANIFEST))[name]["sha256"])
+
+
+def _listed_files(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    files = data.get("files")
+    if data.get("schema_version") != 1 or not isinstance(files, dict):
+        message = "schema_version must be 1 and files an object"
+        raise ValueError(message)
+    for name, entry in files.items():
+        if (
+            not isinstance(entry, dict)
+            or not isinstance(entry.get("sha256"), str)
+            or not isinstance(entry.get("size"), int)
+        ):
+            message = f"the entry of {name} lacks sha256 or size"
+            raise ValueError(message)
+    return files

@@ -1,0 +1,180 @@
+"""Types and ranges of `configs/metadata.json`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from multiorganseg.bundles.metadata import SCHEMA_VERSION
+from multiorganseg.networks.names import ARCHITECTURES
+
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_VERSION_PATTERN = re.compile(r"(?:0|[1-9]\d{0,5})(?:\.(?:0|[1-9]\d{0,5})){2}", re.ASCII)
+_ORGAN_PATTERN = re.compile(r"(?=.{1,64}$)[a-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
+_FRACTIONS = ("dice", "nsd")
+
+MONAI_KEYS = frozenset(
+    {
+        "schema",
+        "changelog",
+        "monai_version",
+        "pytorch_version",
+        "numpy_version",
+        "optional_packages_version",
+        "required_packages_version",
+        "task",
+        "authors",
+        "copyright",
+        "references",
+        "intended_use",
+        "data_source",
+        "data_type",
+        "image_classes",
+        "label_classes",
+        "pred_classes",
+        "eval_metrics",
+        "supported_apps",
+        "network_data_format",
+    }
+)
+"""Fields of MONAI's own schema that may stand beside ours; the engine does not read them."""
+
+
+def metadata_problems(data: Mapping[str, Any]) -> list[str]:
+    """List what is wrong with the contents of `metadata.json`; empty when all is right."""
+    version = data.get("schema_version")
+    if _is_whole(version, 1, 10**6) and version != SCHEMA_VERSION:
+        return [f"metadata.json has schema version {version}; this MultiOrganSeg reads {SCHEMA_VERSION}"]
+    problems = [f"metadata.json lacks '{key}'" for key in _RULES if key not in data and key not in _OPTIONAL]
+    problems += [
+        f"metadata.json has the unknown field '{key}'"
+        for key in data
+        if key not in _RULES and key not in MONAI_KEYS
+    ]
+    wrong = [key for key, (fits, _) in _RULES.items() if key in data and not fits(data[key])]
+    problems += [f"metadata.json: '{key}' must be {_RULES[key][1]}" for key in wrong]
+    return problems or _inconsistencies(data)
+
+
+def _inconsistencies(data: Mapping[str, Any]) -> list[str]:
+    organs = set(data["labels"].values())
+    problems = [
+        f"metadata.json: '{field}' names '{key}', which is not in the label table"
+        for field in _OPTIONAL
+        for key in data.get(field, {})
+        if key not in organs
+    ]
+    channels = len(organs) + (data["activation"] == "softmax")
+    declared = data["arguments"].get("out_channels", channels)
+    if declared != channels:
+        problems.append(
+            f"metadata.json: the network has {declared} output channels, the label table asks for {channels}"
+        )
+    return problems
+
+
+def _is_number(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def _is_text(value: Any, longest: int) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value.strip()) <= len(value) <= longest
+        and all(character.isprintable() for character in value)
+    )
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and pattern.fullmatch(value) is not None
+
+
+def _is_labels(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and 0 < len(value) < 1024
+        and set(value) == {str(number) for number in range(1, len(value) + 1)}
+        and all(map(_matches(_ORGAN_PATTERN), value.values()))
+        and len(set(value.values())) == len(value)
+    )
+
+
+def _is_preprocessing(value: Any) -> bool:
+    if not isinstance(value, Mapping) or set(value) != {"spacing_mm", "intensity", "window"}:
+        return False
+    spacing, window = value["spacing_mm"], value["window"]
+    if not (isinstance(spacing, list) and len(spacing) == 3 and all(_is_number(s, 0.1, 20) for s in spacing)):
+        return False
+    if value["intensity"] == "zscore":
+        return window is None
+    return (
+        value["intensity"] == "window"
+        and isinstance(window, list)
+        and len(window) == 2
+        and all(_is_number(end, -1e5, 1e5) for end in window)
+        and window[0] < window[1]
+    )
+
+
+def _is_patch_shape(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(_is_whole(size, 8, 1024) for size in value)
+        and math.prod(value) <= 512**3
+    )
+
+
+def _is_metrics(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(measured, Mapping)
+        and all(_is_number(number, 0, 1 if key in _FRACTIONS else 1e9) for key, number in measured.items())
+        for measured in value.values()
+    )
+
+
+def _is_custom_organs(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(organ, Mapping)
+        and set(organ) == {"name", "color"}
+        and _is_text(organ["name"], 100)
+        and isinstance(organ["color"], list)
+        and len(organ["color"]) == 3
+        and all(_is_whole(part, 0, 255) for part in organ["color"])
+        for organ in value.values()
+    )
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_OPTIONAL = ("metrics", "custom_organs")
+_RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "schema_version": (lambda value: _is_whole(value, 1, 10**6), f"{SCHEMA_VERSION}"),
+    "name": (_matches(NAME_PATTERN), "1–64 lower-case letters, digits, '.', '_' or '-'"),
+    "version": (_matches(_VERSION_PATTERN), "three numbers such as 1.0.0"),
+    "description": (lambda value: _is_text(value, 2000), "one line of at most 2000 characters"),
+    "modality": (lambda value: value in ("CT", "MR"), '"CT" or "MR"'),
+    "architecture": (lambda value: value in ARCHITECTURES, "one of " + ", ".join(ARCHITECTURES)),
+    "arguments": (_is_object, "an object with the network's arguments"),
+    "activation": (lambda value: value in ("softmax", "sigmoid"), '"softmax" or "sigmoid"'),
+    "labels": (_is_labels, "an object from label values, numbered 1 to at most 1023, to distinct organ keys"),
+    "preprocessing": (
+        _is_preprocessing,
+        'spacing_mm (three numbers in 0.1…20), intensity ("window" or "zscore") and window '
+        "(lower and upper HU; null for zscore)",
+    ),
+    "patch_shape": (_is_patch_shape, "three whole numbers in 8…1024, together at most 512³ voxels"),
+    "feature_channels": (lambda value: _is_whole(value, 1, 4096), "a whole number in 1…4096"),
+    "license": (lambda value: _is_text(value, 200), "one line of at most 200 characters"),
+    "metrics": (_is_metrics, "an object of non-negative numbers by organ; dice and nsd at most 1"),
+    "training": (_is_object, "an object"),
+    "custom_organs": (_is_custom_organs, "an object of name and color (three numbers in 0…255) by organ"),
+}

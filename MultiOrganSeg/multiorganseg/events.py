@@ -1,0 +1,47 @@
+"""The event stream of a job: one JSON object a line, for a log file or a parent process."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from multiorganseg.errors import MultiOrganSegError
+
+EventKind = Literal["started", "progress", "metric", "warning", "finished", "failed"]
+
+
+class EventStream:
+    """Writes events as they happen; every line is flushed, so that a reader sees it at once.
+
+    Args:
+        sink: An open text stream; None drops all events.
+    """
+
+    def __init__(self, sink: TextIO | None = None) -> None:
+        self._sink = sink
+
+    def emit(self, kind: EventKind, **content: Any) -> None:
+        """Write one event with the time in seconds since the epoch."""
+        if self._sink is None:
+            return
+        self._sink.write(json.dumps({"event": kind, "time": round(time.time(), 3), **content}) + "\n")
+        self._sink.flush()
+
+    def fail(self, error: Exception) -> None:
+        """Write the `failed` event of an error with its cause and next step."""
+        if isinstance(error, MultiOrganSegError):
+            self.emit("failed", problem=error.problem, cause=error.cause, next_step=error.next_step)
+        else:
+            self.emit("failed", problem=type(error).__name__, cause=str(error), next_step="")
+
+
+def read_events(path: Path) -> Iterator[dict[str, Any]]:
+    """Read the events of a log file; a last line cut off by a crash is left out."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError:
+            return

@@ -1,0 +1,1 @@
+"""Geometry: every step gives back a record with its exact inverse."""

@@ -1,0 +1,77 @@
+"""The chain from the input's grid to the network's: orientation, body crop and spacing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiorganseg.geometry.body import body_crop
+from multiorganseg.geometry.crop import Crop
+from multiorganseg.geometry.orient import Reorient, reorient
+from multiorganseg.geometry.resample import Resample, restore_labels, spacing_grid, upright_grid
+from multiorganseg.volumes.volume import Grid
+
+LARGEST_TILT_DEGREES = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Canonical:
+    """All geometric steps between the input and the network, in order.
+
+    Attributes:
+        orientation: Transposition and flips.
+        crop: The body's box.
+        resampling: From the crop to the network's grid.
+    """
+
+    orientation: Reorient
+    crop: Crop
+    resampling: Resample
+
+    @property
+    def grid(self) -> Grid:
+        """The network's grid."""
+        return self.resampling.target
+
+    def apply(self, voxels: NDArray) -> NDArray[np.float32]:
+        """Bring intensities (k, j, i) from the input's grid to the network's."""
+        return self.resampling.apply(self.crop.apply(self.orientation.apply(voxels)))
+
+    def restore(self, labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """Bring labels (k, j, i) from the network's grid back onto the input's."""
+        cropped = restore_labels(labels, self.grid, self.crop.target)
+        return np.ascontiguousarray(self.orientation.invert(self.crop.invert(cropped)))
+
+
+def plan_canonical(
+    voxels: NDArray,
+    grid: Grid,
+    spacing: tuple[float, float, float],
+    body_threshold: float | None,
+) -> Canonical:
+    """Plan the way to the network's grid.
+
+    Axes that lean more than 10° away from the patient's are straightened by interpolation onto upright
+    axes; others are only transposed and flipped.
+
+    Args:
+        voxels: Array (k, j, i), read for the body's box alone.
+        grid: Its grid.
+        spacing: Of the network, in mm along (k, j, i).
+        body_threshold: See `body_crop`; None keeps the whole volume.
+    """
+    orientation = reorient(grid)
+    canonical = orientation.target
+    if body_threshold is None:
+        crop = Crop(
+            canonical,
+            (slice(0, canonical.shape[0]), slice(0, canonical.shape[1]), slice(0, canonical.shape[2])),
+        )
+    else:
+        crop = body_crop(orientation.apply(voxels), canonical, body_threshold)
+    directions = canonical.affine[:3, :3] / np.linalg.norm(canonical.affine[:3, :3], axis=0)
+    tilt = np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1))).max()
+    make_grid = upright_grid if tilt > LARGEST_TILT_DEGREES else spacing_grid
+    return Canonical(orientation, crop, Resample(crop.target, make_grid(crop.target, spacing)))

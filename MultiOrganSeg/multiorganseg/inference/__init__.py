@@ -1,0 +1,1 @@
+"""Inference: from a volume and a bundle to a segmentation, streamed."""

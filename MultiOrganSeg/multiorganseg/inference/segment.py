@@ -1,0 +1,267 @@
+"""From a volume and a bundle to a segmentation on the volume's own grid."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from multiorganseg import __version__
+from multiorganseg.bundles import Bundle, Metadata
+from multiorganseg.errors import OrganError
+from multiorganseg.geometry.body import air_threshold
+from multiorganseg.geometry.canonical import Canonical, plan_canonical
+from multiorganseg.inference.backends import Backend, choose_device, load_backend
+from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
+from multiorganseg.inference.stream import StreamedLabels, stream_labels
+from multiorganseg.inference.windows import plan_windows
+from multiorganseg.intensity import AIR, map_window, zscore
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.progress import Progress
+from multiorganseg.quality.components import keep_components
+from multiorganseg.quality.measure import measure
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.volumes.volume import Volume
+
+CPU_TIME_LIMIT_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose.
+
+    Attributes:
+        organs: Organ keys wanted; empty for all of the bundle.
+        quality: "fast", "balanced" or "best": how much neighbouring windows overlap.
+        device: "auto", "cpu", "cuda" or "mps".
+        time_limit: Seconds after which a coarser step is preferred; None for ten minutes on a CPU.
+    """
+
+    organs: tuple[str, ...] = ()
+    quality: str = "balanced"
+    device: str = "auto"
+    time_limit: float | None = None
+
+
+@dataclass(eq=False)
+class Timings:
+    """Seconds of each stage, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measure one stage."""
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 3)
+
+
+class Segmenter:
+    """Holds a bundle's network ready for one or many volumes.
+
+    Args:
+        bundle: The verified bundle.
+        options: What the user chose.
+        catalogue: Organs; the default one when None.
+
+    Raises:
+        OrganError: An organ is asked for that the bundle does not segment.
+        ResourceError: The device does not exist.
+    """
+
+    def __init__(
+        self, bundle: Bundle, options: Options | None = None, catalogue: Catalogue | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.options = options or Options()
+        self.catalogue = catalogue or load_catalogue()
+        self._device = choose_device(self.options.device)
+        self._backends: dict[str, Backend] = {}
+        for key in self.options.organs:
+            bundle.metadata.labels.value(key)
+        if self.options.quality not in OVERLAPS:
+            msg = f"No quality '{self.options.quality}'."
+            raise OrganError(msg, next_step=f"Choose among: {', '.join(OVERLAPS)}.")
+
+    def segment(self, volume: Volume, progress: Progress | None = None) -> Segmentation:
+        """Segment one volume.
+
+        Args:
+            volume: CT in HU, or MR, as the bundle's modality says.
+            progress: Told each stage; cancelling raises `Cancelled`.
+
+        Returns:
+            Labels on the volume's own grid, numbered as in the bundle's label table, with measurements and
+            provenance. Organs that were not asked for are left out after the fact, so that the voxels of
+            the others do not depend on the choice.
+        """
+        progress = progress or Progress()
+        metadata, timings = self.bundle.metadata, Timings()
+        with timings.stage("resample"):
+            progress("resampling", 0.0)
+            canonical, image = prepare(volume, metadata)
+        with timings.stage("load network"):
+            progress("loading the network", 0.0)
+            settings = self._plan(metadata, image.shape, volume.voxels.size)
+            backend = self._backend(settings.device)
+        with timings.stage("network"):
+            settings, streamed = self._run(backend, settings, image, progress)
+        del image
+        with timings.stage("clean"):
+            progress("cleaning", 0.0)
+            cleaned = keep_components(streamed.labels, metadata.labels, self.catalogue)
+            confidence = _mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
+        with timings.stage("restore"):
+            progress("restoring the grid", 0.0)
+            labels = canonical.restore(cleaned.labels)
+        table = metadata.labels
+        if self.options.organs:
+            labels, table = select_organs(labels, table, self.options.organs)
+        with timings.stage("measure"):
+            progress("measuring", 0.0)
+            statistics = measure(labels, volume, table, confidence, self.catalogue, cleaned.fragmentation)
+        progress("measuring", 1.0)
+        provenance = self._provenance(volume, settings, backend, streamed, timings)
+        return Segmentation(labels, volume.affine, table, statistics, provenance)
+
+    def _plan(self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int) -> Settings:
+        on_card = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else 0
+        free = psutil.virtual_memory().available
+        return plan_settings(
+            metadata,
+            (shape[0], shape[1], shape[2]),
+            output_voxels,
+            device=self._device,
+            quality=self.options.quality,
+            ram_free=free,
+            device_free=on_card if self._device.type == "cuda" else free,
+        )
+
+    def _backend(self, device: torch.device) -> Backend:
+        if device.type not in self._backends:
+            self._backends[device.type] = load_backend(self.bundle, device)
+        return self._backends[device.type]
+
+    def _run(
+        self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
+    ) -> tuple[Settings, StreamedLabels]:
+        metadata = self.bundle.metadata
+        shape = (image.shape[0], image.shape[1], image.shape[2])
+        if settings.device.type == "cpu":
+            windows = {o: plan_windows(shape, metadata.patch_shape, o).count for o in OVERLAPS.values()}
+            if windows[settings.overlap] > 1:
+                seconds = _seconds_per_window(backend, metadata.patch_shape)
+                settings = limit_time(
+                    settings, seconds, windows, self.options.time_limit or CPU_TIME_LIMIT_SECONDS
+                )
+        while True:
+            try:
+                return settings, self._stream(backend, settings, image, progress)
+            except torch.cuda.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                settings = _after_out_of_memory(settings)
+                backend = self._backend(settings.device)
+
+    def _stream(
+        self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
+    ) -> StreamedLabels:
+        metadata = self.bundle.metadata
+        shape = (image.shape[0], image.shape[1], image.shape[2])
+        return stream_labels(
+            backend.predict,
+            image,
+            plan_windows(shape, metadata.patch_shape, settings.overlap),
+            len(metadata.labels.organs),
+            activation=metadata.activation,
+            air=AIR if metadata.preprocessing.intensity == "window" else None,
+            batch_size=settings.batch_size,
+            network_device=backend.device,
+            device=settings.accumulate_on,
+            progress=progress,
+        )
+
+    def _provenance(
+        self, volume: Volume, settings: Settings, backend: Backend, streamed: StreamedLabels, timings: Timings
+    ) -> dict[str, Any]:
+        metadata = self.bundle.metadata
+        return {
+            "software": f"MultiOrganSeg {__version__}",
+            "model": metadata.name,
+            "model_version": metadata.version,
+            "model_sha256": self.bundle.digest,
+            "input": volume.source,
+            "quality": self.options.quality,
+            "overlap": settings.overlap,
+            "backend": backend.name,
+            "windows": streamed.windows,
+            "messages": list(settings.messages),
+            "seconds": dict(timings.seconds),
+        }
+
+
+def prepare(volume: Volume, metadata: Metadata) -> tuple[Canonical, NDArray[np.float32]]:
+    """Bring a volume onto the network's grid and into its intensities.
+
+    Returns:
+        The geometric steps with their inverse, and the image (k, j, i).
+    """
+    preprocessing = metadata.preprocessing
+    window = preprocessing.window
+    threshold = air_threshold(window) if window else None
+    canonical = plan_canonical(volume.voxels, volume.grid, preprocessing.spacing_mm, threshold)
+    image = canonical.apply(volume.voxels)
+    return canonical, map_window(image, window) if window else zscore(image)
+
+
+def select_organs(
+    labels: NDArray[np.unsignedinteger], table: LabelTable, organs: Sequence[str]
+) -> tuple[NDArray[np.unsignedinteger], LabelTable]:
+    """Keep some organs, with the label values they have."""
+    kept = LabelTable({table.value(key): key for key in organs})
+    lookup = np.zeros(max(table.organs) + 1, labels.dtype)
+    lookup[list(kept.organs)] = list(kept.organs)
+    return lookup[labels], kept
+
+
+def _seconds_per_window(backend: Backend, window: tuple[int, int, int]) -> float:
+    sample = torch.zeros((1, 1, *window))
+    backend.predict(sample)
+    started = time.perf_counter()
+    backend.predict(sample)
+    return time.perf_counter() - started
+
+
+def _after_out_of_memory(settings: Settings) -> Settings:
+    if settings.batch_size > 1:
+        smaller = settings.batch_size // 2
+        return settings.degrade(
+            f"The graphics card ran out of memory: batches of {smaller}.", batch_size=smaller
+        )
+    cpu = torch.device("cpu")
+    if settings.accumulate_on.type != "cpu":
+        return settings.degrade(
+            "The graphics card ran out of memory: classes are summed in main memory.", accumulate_on=cpu
+        )
+    return settings.degrade("The graphics card ran out of memory: the CPU is used.", device=cpu)
+
+
+def _mean_confidence(
+    labels: NDArray[np.unsignedinteger], confidence: NDArray[np.uint8], table: LabelTable
+) -> dict[str, float]:
+    counts = np.zeros(max(table.organs) + 1)
+    sums = np.zeros(max(table.organs) + 1)
+    for plane, certainty in zip(labels, confidence, strict=True):
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+        sums += np.bincount(plane.ravel(), certainty.ravel(), minlength=len(counts))
+    return {
+        key: float(sums[value] / counts[value] / 255) for value, key in table.organs.items() if counts[value]
+    }

@@ -1,0 +1,64 @@
+"""Where the network's windows lie, and how much each of their voxels counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CENTRE_SIGMA = 0.25
+SMALLEST_WEIGHT = 1e-2
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """Overlapping windows that cover a volume.
+
+    Attributes:
+        shape: Of the volume after padding, (k, j, i); no axis is shorter than the window.
+        window: Voxels of a window, (k, j, i).
+        starts: First voxel of the windows along each axis, ascending; the last window ends at the border.
+    """
+
+    shape: Shape
+    window: Shape
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+    @property
+    def count(self) -> int:
+        """Number of windows."""
+        return math.prod(len(starts) for starts in self.starts)
+
+
+def plan_windows(shape: Shape, window: Shape, overlap: float) -> WindowPlan:
+    """Spread windows evenly so that neighbours share at least `overlap` of their length.
+
+    Args:
+        shape: Of the volume, (k, j, i).
+        window: Voxels of a window.
+        overlap: Share in [0, 1).
+    """
+    padded = [max(size, length) for size, length in zip(shape, window, strict=True)]
+    starts = []
+    for size, length in zip(padded, window, strict=True):
+        steps = math.ceil((size - length) / (length * (1 - overlap)) - 1e-9)
+        starts.append(tuple(round(n * (size - length) / max(1, steps)) for n in range(steps + 1)))
+    return WindowPlan((padded[0], padded[1], padded[2]), window, (starts[0], starts[1], starts[2]))
+
+
+def centre_weights(window: Shape) -> NDArray[np.float32]:
+    """Give the weight (k, j, i) of each voxel of a window: a Gaussian that trusts the centre most.
+
+    The standard deviation is a quarter of the window; no weight falls below a hundredth, so that corners
+    that a single window covers stay defined.
+    """
+    axes = []
+    for length in window:
+        distance = (np.arange(length) - (length - 1) / 2) / (CENTRE_SIGMA * length)
+        axes.append(np.exp(-0.5 * distance**2))
+    weights = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
+    return np.maximum(weights / weights.max(), SMALLEST_WEIGHT).astype(np.float32)

@@ -1,0 +1,134 @@
+"""Compare two label-map files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from multiorganseg.errors import OrganError, VolumeError
+from multiorganseg.geometry.resample import restore_labels_nearest
+from multiorganseg.metrics.scores import OrganScore, evaluate, shared_organs
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.results.nifti import read_label_table
+from multiorganseg.volumes.read import read_labels
+from multiorganseg.volumes.volume import Grid
+
+SAME_GRID_MM = 0.01
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a comparison of label maps is to be made.
+
+    Attributes:
+        prediction_table: Meaning of the predictions' values; None to read the table of each file.
+        reference_table: Meaning of the references' values; None to read the table of each file.
+        tolerance_mm: Tolerance of the normalised surface distance in mm.
+        merge: See `multiorganseg.metrics.shared_organs`.
+        organs: Organ keys to score; None for all that are shared.
+        resample: Whether a prediction on another grid is brought onto the reference's (nearest neighbour).
+    """
+
+    prediction_table: LabelTable | None = None
+    reference_table: LabelTable | None = None
+    tolerance_mm: float = 2.0
+    merge: Mapping[str, tuple[str, ...]] | None = None
+    organs: tuple[str, ...] | None = None
+    resample: bool = False
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one case.
+
+    Attributes:
+        prediction: File of the prediction.
+        reference: File of the reference.
+        scores: One entry for each organ compared.
+        not_compared: Organ keys that only one of the label tables has.
+        resampled: Whether the prediction was brought onto the reference's grid.
+    """
+
+    prediction: Path
+    reference: Path
+    scores: tuple[OrganScore, ...]
+    not_compared: tuple[str, ...]
+    resampled: bool
+
+
+def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> CaseScores:
+    """Score the prediction in one file against the reference in another.
+
+    Raises:
+        VolumeError: A file cannot be read, or the grids differ and `resample` is off.
+        OrganError: A label table is missing or wrong, or the tables share no organ.
+    """
+    prediction_table = comparison.prediction_table or read_label_table(prediction)
+    reference_table = comparison.reference_table or read_label_table(reference)
+    predicted, expected = read_labels(prediction), read_labels(reference)
+    labels = predicted.voxels
+    same = predicted.grid.same_as(expected.grid, SAME_GRID_MM)
+    if not same and not comparison.resample:
+        msg = f"{prediction.name} and {reference.name} lie on different grids."
+        raise VolumeError(
+            msg,
+            cause=_difference(predicted.grid, expected.grid),
+            next_step="Pass --resample to bring the prediction onto the reference's grid.",
+        )
+    if not same:
+        labels = restore_labels_nearest(labels, predicted.grid, expected.grid)
+    scores = evaluate(
+        labels,
+        prediction_table,
+        expected.voxels,
+        reference_table,
+        expected.grid,
+        tolerance_mm=comparison.tolerance_mm,
+        merge=comparison.merge,
+        organs=comparison.organs,
+    )
+    return CaseScores(
+        prediction=prediction,
+        reference=reference,
+        scores=scores,
+        not_compared=_not_compared(prediction_table, reference_table, comparison.merge),
+        resampled=not same,
+    )
+
+
+def read_table_file(path: Path) -> LabelTable:
+    """Read a label table from JSON, either `{"1": "spleen"}` or `{"labels": {"1": "spleen"}}`.
+
+    Raises:
+        OrganError: The file cannot be read or is no label table.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path} is not a label table."
+        raise OrganError(
+            msg,
+            cause=str(error),
+            next_step='Write it as {"1": "spleen", "2": "liver"}.',
+        ) from error
+    return LabelTable.from_json(data.get("labels", data) if isinstance(data, dict) else data)
+
+
+def _difference(prediction: Grid, reference: Grid) -> str:
+    if prediction.shape != reference.shape:
+        return f"The prediction has {prediction.shape} voxels (k, j, i), the reference {reference.shape}."
+    return "They have the same number of voxels, at different places in the patient."
+
+
+def _not_compared(
+    prediction_table: LabelTable,
+    reference_table: LabelTable,
+    merge: Mapping[str, tuple[str, ...]] | None,
+) -> tuple[str, ...]:
+    shared = shared_organs(prediction_table, reference_table, merge)
+    used = {*shared, *(part for key in shared for part in (merge or {}).get(key, ()))}
+    return tuple(
+        key for key in dict.fromkeys(prediction_table.keys + reference_table.keys) if key not in used
+    )

@@ -1,0 +1,1 @@
+"""Networks on the whitelist and how they are built."""

@@ -1,0 +1,41 @@
+"""Networks by name: only what stands on the whitelist can be built from a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from multiorganseg.errors import BundleError
+from multiorganseg.networks.names import ARCHITECTURES
+from multiorganseg.networks.strided_dynunet import StridedDynUNet
+
+_BUILDERS: Mapping[str, type[nn.Module]] = {"strided_dynunet": StridedDynUNet}
+
+
+def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network with random weights.
+
+    Args:
+        architecture: A name of `ARCHITECTURES`.
+        arguments: Keyword arguments of its constructor.
+
+    Raises:
+        BundleError: The name is not on the whitelist or the arguments do not fit.
+    """
+    if architecture not in ARCHITECTURES:
+        msg = f"The architecture '{architecture}' is not supported."
+        raise BundleError(
+            msg,
+            next_step=f"Supported are: {', '.join(ARCHITECTURES)}. A newer MultiOrganSeg may know more.",
+        )
+    try:
+        return _BUILDERS[architecture](**arguments)
+    except TypeError as error:
+        msg = f"The arguments of '{architecture}' do not fit."
+        raise BundleError(
+            msg,
+            cause=str(error),
+            next_step="Compare them with the network's documentation.",
+        ) from error

@@ -1,0 +1,71 @@
+"""MONAI's DynUNet behind a strided stem: fine input and output, with the wide layers on a coarser grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+
+
+class NetworkOutput(NamedTuple):
+    """What every network of the project gives back.
+
+    Attributes:
+        logits: Tensor (batch, channels, k, j, i) on the input's grid.
+        features: Tensor (batch, features, k', j', i') before the last layer, on the stem's grid.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+class StridedDynUNet(nn.Module):
+    """U-Net whose first stage already works on a grid coarser by `stem_stride`.
+
+    At equal receptive field it costs a fraction of a U-Net with a full-resolution stage, where the width
+    of the first stage dominates; the last layer, a transposed convolution without overlap, gives each
+    fine voxel of a coarse cell logits of its own.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the logits.
+        filters: Width of each stage, from fine to coarse.
+        stem_stride: Coarsening along (k, j, i) by the first convolution.
+        norm_groups: Groups of the group normalisation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        filters: Sequence[int],
+        stem_stride: Sequence[int] = (1, 2, 2),
+        norm_groups: int = 8,
+    ) -> None:
+        super().__init__()
+        stages = len(filters)
+        self.unet = DynUNet(
+            spatial_dims=3,
+            in_channels=in_channels,
+            out_channels=1,
+            kernel_size=[3] * stages,
+            strides=[list(stem_stride), *[2] * (stages - 1)],
+            upsample_kernel_size=[2] * (stages - 1),
+            filters=list(filters),
+            norm_name=("group", {"num_groups": norm_groups}),
+        )
+        del self.unet.output_block, self.unet.heads
+        stride = (stem_stride[0], stem_stride[1], stem_stride[2])
+        self.head = nn.ConvTranspose3d(filters[0], out_channels, kernel_size=stride, stride=stride)
+
+    def forward(self, image: Tensor) -> NetworkOutput:
+        """Run the network.
+
+        Args:
+            image: Tensor (batch, in_channels, k, j, i); each size divisible by stride × 2^(stages − 1).
+        """
+        features = self.unet.skip_layers(image.contiguous(memory_format=torch.channels_last_3d))
+        return NetworkOutput(self.head(features), features)

@@ -1,0 +1,1 @@
+"""Measurements and warnings for each segmented organ."""

@@ -1,0 +1,26 @@
+"""What is measured of each organ after segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OrganStatistics:
+    """Measurements of one organ.
+
+    Attributes:
+        key: Organ key of the catalogue.
+        voxels: Number of voxels on the input's grid.
+        volume_ml: Volume in millilitres.
+        mean_intensity: Mean of the input's voxels inside the organ (HU for CT); NaN when the organ is empty.
+        confidence: Mean of the network's probability for the organ over its voxels, in [0, 1]; NaN when empty.
+        flags: Quality flags, worst first; empty when nothing was noticed.
+    """
+
+    key: str
+    voxels: int
+    volume_ml: float
+    mean_intensity: float
+    confidence: float
+    flags: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Results: the segmentation and its file formats."""

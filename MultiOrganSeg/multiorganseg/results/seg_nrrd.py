@@ -1,0 +1,151 @@
+"""Segmentations as `.seg.nrrd`, the native format of 3D Slicer 5's Segmentations module."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiorganseg.atomic import atomic_path
+from multiorganseg.errors import OrganError
+from multiorganseg.organs.catalogue import Catalogue, Code
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.results.nrrd_file import write_nrrd
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segments import Segment, segments_of
+from multiorganseg.volumes.headers import read_image_header
+from multiorganseg.volumes.volume import Affine
+
+PROVENANCE_KEY = "MultiOrganSeg_Provenance"
+TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
+
+
+def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> None:
+    """Write one segment for each organ of the table, empty ones too, on one shared layer.
+
+    The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the confidence and the
+    quality flags; the provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
+    Keys and tags: 3D Slicer, Libs/MRML/Core/vtkMRMLSegmentationStorageNode.cxx, and the page
+    "Segmentations" of its developer guide.
+
+    Raises:
+        OrganError: The table names an organ that the catalogue lacks.
+        ResourceError: The file cannot be written.
+    """
+    extent = _filled_extent(segmentation.labels)
+    pairs: dict[str, str] = {}
+    for index, segment in enumerate(segments_of(segmentation, catalogue)):
+        pairs |= _segment_pairs(index, segment, extent)
+    pairs |= {
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        "Segmentation_ConversionParameters": _conversion_parameters(
+            segmentation.affine, segmentation.grid.shape
+        ),
+        "Segmentation_MasterRepresentation": "Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset": "0 0 0",
+        PROVENANCE_KEY: json.dumps(dict(segmentation.provenance), ensure_ascii=False),
+    }
+    with atomic_path(path) as partial:
+        write_nrrd(partial, segmentation.labels, segmentation.affine, pairs)
+
+
+def read_seg_nrrd_table(path: Path) -> LabelTable:
+    """Read which label value stands for which segment ID (the organ key in files of this package).
+
+    Raises:
+        OrganError: The header names no segments, or segments share a label value on several layers.
+        VolumeError: The file cannot be read or is no NRRD file.
+    """
+    _, pairs = read_image_header(path)
+    organs: dict[int, str] = {}
+    index = 0
+    while f"Segment{index}_ID" in pairs:
+        value = int(pairs.get(f"Segment{index}_LabelValue", "1"))
+        if value in organs:
+            msg = f"{path} has overlapping segments on several layers."
+            raise OrganError(
+                msg,
+                cause=f"'{organs[value]}' and '{pairs[f'Segment{index}_ID']}' share label value {value}.",
+                next_step="In 3D Slicer, export the segments to a labelmap and use that file.",
+            )
+        organs[value] = pairs[f"Segment{index}_ID"]
+        index += 1
+    if not organs:
+        msg = f"{path} names no segments."
+        raise OrganError(
+            msg,
+            next_step="Save it from 3D Slicer as a segmentation, or put a label table beside it.",
+        )
+    return LabelTable(organs)
+
+
+def terminology_entry(segment: Segment) -> str:
+    """3D Slicer's `TerminologyEntry`: context, category, type, modifier and an empty anatomic region."""
+    parts = (
+        TERMINOLOGY_CONTEXT,
+        _code(segment.category),
+        _code(segment.type),
+        _code(segment.modifier),
+        ANATOMIC_CONTEXT,
+        _code(None),
+        _code(None),
+    )
+    return "~".join(parts)
+
+
+def _code(code: Code | None) -> str:
+    return f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^"
+
+
+def _segment_pairs(index: int, segment: Segment, extent: str) -> dict[str, str]:
+    tags = {
+        "TerminologyEntry": terminology_entry(segment),
+        "Segmentation.Status": "completed" if _found(segment) else "notstarted",
+        "DICOM.SegmentAlgorithmType": "AUTOMATIC",
+        "DICOM.SegmentAlgorithmName": "MultiOrganSeg",
+    }
+    if segment.statistics and math.isfinite(segment.statistics.confidence):
+        tags["MultiOrganSeg.Confidence"] = f"{segment.statistics.confidence:.4f}"
+    if segment.statistics and segment.statistics.flags:
+        tags["MultiOrganSeg.Flags"] = ", ".join(flag.replace("|", "/") for flag in segment.statistics.flags)
+    prefix = f"Segment{index}_"
+    return {
+        f"{prefix}ID": segment.organ.key,
+        f"{prefix}Name": segment.organ.name,
+        f"{prefix}NameAutoGenerated": "0",
+        f"{prefix}Color": " ".join(f"{channel:.6g}" for channel in segment.unit_color),
+        f"{prefix}ColorAutoGenerated": "0",
+        f"{prefix}LabelValue": str(segment.value),
+        f"{prefix}Layer": "0",
+        f"{prefix}Extent": extent,
+        f"{prefix}Tags": "".join(f"{key}:{value}|" for key, value in tags.items()),
+    }
+
+
+def _found(segment: Segment) -> bool:
+    return segment.statistics is None or segment.statistics.voxels > 0
+
+
+def _filled_extent(labels: NDArray[np.unsignedinteger]) -> str:
+    """Bounds of all labels as "i0 i1 j0 j1 k0 k1".
+
+    Slicer cuts a shared layer to the extent of its first segment, so that all segments must say the same.
+    """
+    filled = labels.any(axis=0)
+    bounds = []
+    for line in (np.any(filled, axis=0), np.any(filled, axis=1), labels.any(axis=(1, 2))):
+        indices = np.flatnonzero(line)
+        bounds += [int(indices[0]), int(indices[-1])] if indices.size else [0, -1]
+    return " ".join(str(bound) for bound in bounds)
+
+
+def _conversion_parameters(affine: Affine, shape: tuple[int, int, int]) -> str:
+    ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    numbers = [repr(float(number)) for number in ras.ravel()]
+    extent = [str(bound) for size in shape[::-1] for bound in (0, size - 1)]
+    geometry = ";".join([*numbers, *extent, ""])
+    return f"Reference image geometry|{geometry}|Geometry of the segmented volume.&"

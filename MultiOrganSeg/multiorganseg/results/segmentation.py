@@ -1,0 +1,39 @@
+"""The result of one segmentation, before it is written anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.volumes.volume import Affine, Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels on the input's own grid, with their meaning and history.
+
+    Attributes:
+        labels: Array (k, j, i) of label values, uint8 or uint16.
+        affine: See `Grid.affine`.
+        table: What the label values mean.
+        statistics: One entry for each organ of the table, in its order.
+        provenance: JSON-serialisable facts: bundle name, version and hash, settings, software version, input.
+    """
+
+    labels: NDArray[np.unsignedinteger]
+    affine: Affine
+    table: LabelTable
+    statistics: tuple[OrganStatistics, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def grid(self) -> Grid:
+        """The lattice without the labels."""
+        k, j, i = self.labels.shape
+        return Grid((k, j, i), self.affine)

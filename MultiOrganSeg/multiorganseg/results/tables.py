@@ -1,0 +1,76 @@
+"""Statistics as CSV for a spreadsheet and as JSON with the provenance."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+from multiorganseg.atomic import write_text_atomically
+from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segments import segments_of
+
+Row = dict[str, str | int | float | list[str] | None]
+
+
+def statistics_rows(segmentation: Segmentation, catalogue: Catalogue, *, modality: str = "CT") -> list[Row]:
+    """One row for each organ that has statistics, in ascending order of label value.
+
+    Columns: organ (key), name, snomed_code, snomed_modifier (None without a code), voxels, volume_ml (mL),
+    mean_hu for CT or else mean_intensity, confidence in [0, 1] (None for an empty organ), flags.
+
+    Raises:
+        OrganError: The table names an organ that the catalogue lacks.
+    """
+    mean_column = "mean_hu" if modality == "CT" else "mean_intensity"
+    rows: list[Row] = []
+    for segment in segments_of(segmentation, catalogue):
+        if not (statistics := segment.statistics):
+            continue
+        organ = segment.organ
+        rows.append(
+            {
+                "organ": organ.key,
+                "name": organ.name,
+                "snomed_code": organ.type.value if organ.type else None,
+                "snomed_modifier": organ.modifier.value if organ.modifier else None,
+                "voxels": statistics.voxels,
+                "volume_ml": _rounded(statistics.volume_ml, 3),
+                mean_column: _rounded(statistics.mean_intensity, 1),
+                "confidence": _rounded(statistics.confidence, 4),
+                "flags": list(statistics.flags),
+            }
+        )
+    return rows
+
+
+def write_csv(rows: list[Row], path: Path) -> None:
+    """Write the rows as CSV, flags joined by "; ".
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["organ"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        flags = row["flags"]
+        writer.writerow({**row, "flags": "; ".join(flags) if isinstance(flags, list) else flags})
+    write_text_atomically(path, text.getvalue())
+
+
+def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:
+    """Write `{"organs": rows, "provenance": …}`.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    document = {"organs": rows, "provenance": dict(segmentation.provenance)}
+    write_text_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _rounded(number: float, digits: int) -> float | None:
+    return round(float(number), digits) if math.isfinite(number) else None

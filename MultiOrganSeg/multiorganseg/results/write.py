@@ -1,0 +1,165 @@
+"""All result files of one case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+from multiorganseg.errors import ResourceError
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.results.dicom_seg import write_dicom_seg
+from multiorganseg.results.nifti import label_table_path, write_nifti
+from multiorganseg.results.preview import write_preview
+from multiorganseg.results.seg_nrrd import write_seg_nrrd
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.tables import statistics_rows, write_csv, write_json
+from multiorganseg.volumes.volume import Volume
+
+FOLDER_SUFFIXES = {
+    "seg.nrrd": ".seg.nrrd",
+    "nii.gz": ".seg.nii.gz",
+    "dcm": ".seg.dcm",
+    "csv": ".statistics.csv",
+    "json": ".statistics.json",
+    "png": ".preview.png",
+}
+FORMATS = frozenset(FOLDER_SUFFIXES) - {"png"}
+FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".dcm": "dcm"}
+VOLUME_SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd", ".dcm", ".dicom")
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """Where each format of one case goes.
+
+    Attributes:
+        paths: File by format ("seg.nrrd", "nii.gz", "dcm", "csv", "json", "png").
+    """
+
+    paths: dict[str, Path]
+
+
+def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: bool) -> OutputPlan:
+    """Name the result files of one case.
+
+    A path that ends in `.seg.nrrd`, `.nii.gz` or `.dcm` names that file itself, and the others take its
+    stem; any other path is a folder, and the stem is the input's name.
+
+    Args:
+        out: Folder, or file with a known suffix.
+        source: Input file or DICOM folder (`Volume.source`).
+        formats: Some of `FORMATS`.
+        preview: Whether a preview picture is wanted.
+
+    Raises:
+        ResourceError: A format is unknown or not writable, or a result would replace the input.
+    """
+    unknown = sorted(set(formats) - FORMATS)
+    if unknown:
+        msg = f"Unknown output format: {', '.join(unknown)}."
+        raise ResourceError(
+            msg,
+            next_step=f"Choose among: {', '.join(sorted(FORMATS))}.",
+        )
+    wanted = set(formats) | ({"png"} if preview else set())
+    out = Path(out)
+    suffix = _suffix(out.name)
+    if not suffix or out.is_dir():
+        stem = without_volume_suffix(Path(source).name) or "segmentation"
+        paths = {kind: out / (stem + FOLDER_SUFFIXES[kind]) for kind in wanted}
+    elif suffix not in FILE_SUFFIXES:
+        msg = f"Segmentations are not written as {suffix}: {out}"
+        raise ResourceError(
+            msg,
+            next_step=f"Name a folder, or a file that ends in {', '.join(FILE_SUFFIXES)}.",
+        )
+    else:
+        kind_of_out = FILE_SUFFIXES[suffix]
+        stem = without_volume_suffix(out.name)
+        paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
+        paths[kind_of_out] = out
+    _keep_input(paths, source)
+    return OutputPlan({kind: paths[kind] for kind in FOLDER_SUFFIXES if kind in paths})
+
+
+def write_results(
+    segmentation: Segmentation,
+    volume: Volume,
+    out: Path,
+    *,
+    formats: AbstractSet[str],
+    preview: bool,
+    dicom_files: Sequence[Path] | None = None,
+    modality: str = "CT",
+    catalogue: Catalogue | None = None,
+) -> list[Path]:
+    """Write the result files of one case, each at once or not at all.
+
+    Args:
+        segmentation: Labels on the volume's grid.
+        volume: The input; its `source` names the files.
+        out: See `plan_outputs`.
+        formats: Some of `FORMATS`.
+        preview: Whether to draw the preview picture.
+        dicom_files: Slices of the input when it was a DICOM series; needed for the format "dcm".
+        modality: Of the input; decides the preview's window and the name of the mean's column.
+        catalogue: Names, codes and colours; by default the one that comes with the package.
+
+    Returns:
+        The files written, the label table included.
+
+    Raises:
+        DependencyError: DICOM SEG is asked for and highdicom is not installed.
+        OrganError: The label table names an organ that the catalogue lacks.
+        ResourceError: A file cannot be written, a format is unknown, or a result would replace the input.
+        VolumeError: A format cannot hold this segmentation, or "dcm" lacks its source slices.
+    """
+    paths = plan_outputs(out, volume.source, formats=formats, preview=preview).paths
+    if "dcm" in paths and not dicom_files:
+        msg = "A DICOM SEG needs a DICOM series as input."
+        raise ResourceError(
+            msg,
+            cause=f"{volume.source} is none.",
+            next_step="Write .seg.nrrd or .nii.gz, or segment the DICOM folder.",
+        )
+    catalogue = catalogue or load_catalogue()
+    written: list[Path] = []
+    if "seg.nrrd" in paths:
+        write_seg_nrrd(segmentation, paths["seg.nrrd"], catalogue)
+        written.append(paths["seg.nrrd"])
+    if "nii.gz" in paths:
+        written += write_nifti(segmentation, paths["nii.gz"], catalogue)
+    rows = statistics_rows(segmentation, catalogue, modality=modality)
+    if "csv" in paths:
+        write_csv(rows, paths["csv"])
+        written.append(paths["csv"])
+    if "json" in paths:
+        write_json(rows, segmentation, paths["json"])
+        written.append(paths["json"])
+    if "png" in paths:
+        write_preview(segmentation, volume, paths["png"], catalogue, modality=modality)
+        written.append(paths["png"])
+    if "dcm" in paths:
+        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
+        written.append(paths["dcm"])
+    return written
+
+
+def without_volume_suffix(name: str) -> str:
+    """File name without the suffix of a volume format: `ct.nii.gz` → `ct`; other names stay as they are."""
+    suffix = _suffix(name)
+    return name[: len(name) - len(suffix)] if suffix else name
+
+
+def _suffix(name: str) -> str:
+    return next((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), "")
+
+
+def _keep_input(paths: dict[str, Path], source: str) -> None:
+    files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+    origin = Path(source)
+    if source and origin.is_file() and any(file.resolve() == origin.resolve() for file in files):
+        msg = f"The result would replace the input {source}."
+        raise ResourceError(msg, next_step="Choose another output name or folder.")

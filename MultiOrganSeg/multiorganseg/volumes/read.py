@@ -1,0 +1,121 @@
+"""Read an image or a label map from any file format that is supported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from multiorganseg.errors import VolumeError
+from multiorganseg.volumes.check import check_header, check_voxels, compact
+from multiorganseg.volumes.dicom_series import is_dicom, read_dicom
+from multiorganseg.volumes.headers import read_image_header, unreadable
+from multiorganseg.volumes.layers import merge_layers
+from multiorganseg.volumes.nifti import read_nifti
+from multiorganseg.volumes.volume import Volume
+
+_NIFTI = (".nii", ".nii.gz")
+_SIMPLEITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+_MAX_LABEL = 65535
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a CT or another scalar image.
+
+    Args:
+        path: A NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with a
+            DICOM series, or one DICOM file of a series.
+
+    Returns:
+        Voxels (k, j, i), rescaled to their true values (HU for CT), as float32 or an integer type of at most
+        32 bits.
+
+    Raises:
+        VolumeError: The file is missing, damaged or of an unknown kind, or `check_header` or `check_voxels`
+            refuses it.
+        ResourceError: The voxels do not fit into memory.
+        DependencyError: A multi-frame DICOM file, and highdicom is not installed.
+    """
+    return check_voxels(_read(Path(path), _read_image))
+
+
+def read_labels(path: Path) -> Volume:
+    """Read a label map, with the same checks as an image; it may be empty of labels.
+
+    Several layers of a segmentation file (.seg.nrrd) are merged where no two labels share a value or a voxel.
+
+    Args:
+        path: As for `read_volume`.
+
+    Returns:
+        Label values (k, j, i) as uint8 or uint16.
+
+    Raises:
+        VolumeError: As `read_volume`, or voxels that are no whole numbers in 0…65535, or overlapping layers.
+        ResourceError: The voxels do not fit into memory.
+    """
+    volume = _read(Path(path), _read_layered)
+    voxels = volume.voxels
+    low, high = voxels.min(), voxels.max()
+    whole = voxels.dtype.kind in "iu" or bool(
+        np.isfinite(voxels).all() and np.array_equal(voxels, np.rint(voxels))
+    )
+    if not (whole and low >= 0 and high <= _MAX_LABEL):
+        msg = f"{volume.source} is not a label map."
+        raise VolumeError(
+            msg,
+            cause=f"Its values from {low:g} to {high:g} are not all whole numbers in 0…{_MAX_LABEL}.",
+            next_step="Choose the segmentation, not the image.",
+        )
+    return replace(volume, voxels=voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False))
+
+
+def _read(path: Path, read_image: Callable[[Path], Volume]) -> Volume:
+    name = path.name.lower()
+    try:
+        if path.is_dir():
+            return read_dicom(path)
+        if not path.exists():
+            msg = f"{path} does not exist."
+            raise VolumeError(msg, next_step="Check the path; put quotes around spaces.")
+        if name.endswith(_NIFTI):
+            return read_nifti(path)
+        if name.endswith(_SIMPLEITK):
+            return read_image(path)
+        if is_dicom(path):
+            return read_dicom(path)
+    except OSError as error:
+        msg = f"{path} cannot be opened."
+        raise VolumeError(msg, cause=str(error), next_step="Check that you may read it.") from error
+    msg = f"{path.name} is of no known kind."
+    raise VolumeError(
+        msg,
+        cause="Neither its suffix nor its first bytes tell an image format.",
+        next_step=f"Pass a DICOM folder or a file of the kind {', '.join((*_NIFTI, *_SIMPLEITK))}.",
+    )
+
+
+def _read_image(path: Path) -> Volume:
+    header, _ = read_image_header(path)
+    check_header(header)
+    return Volume(_voxels(path), header.affine, str(path))
+
+
+def _read_layered(path: Path) -> Volume:
+    header, pairs = read_image_header(path)
+    check_header(header, layered=path.name.lower().endswith(".seg.nrrd"))
+    voxels = _voxels(path)
+    if header.components > 1:
+        voxels = merge_layers(voxels, pairs, path)
+    return Volume(voxels, header.affine, str(path))
+
+
+def _voxels(path: Path) -> NDArray:
+    try:
+        return compact(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
+    except RuntimeError as error:
+        raise unreadable(path, error) from error

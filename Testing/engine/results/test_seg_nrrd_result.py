@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import slicerio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from multiorganseg.errors import OrganError, VolumeError
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.results.nifti import read_label_table
+from multiorganseg.results.seg_nrrd import PROVENANCE_KEY, read_seg_nrrd_table, write_seg_nrrd
+from multiorganseg.results.segmentation import Segmentation
+
+CATALOGUE = load_catalogue()
+
+
+def test_slicerio_reads_names_colours_codes_and_voxels(tmp_path, phantom):
+    path = tmp_path / "Bäuche 1.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, CATALOGUE)
+
+    read = slicerio.read_segmentation(str(path))
+    np.testing.assert_array_equal(read["voxels"].transpose(2, 1, 0), segmentation.labels)
+    np.testing.assert_allclose(read["ijkToLPS"], segmentation.affine)
+    assert read["masterRepresentation"] == "Binary labelmap"
+    assert read["containedRepresentationNames"] == ["Binary labelmap"]
+    assert read["referenceImageExtentOffset"] == [0, 0, 0]
+    assert [segment["id"] for segment in read["segments"]] == list(phantom.TABLE.keys)
+    assert [segment["labelValue"] for segment in read["segments"]] == list(phantom.TABLE.organs)
+    assert {segment["layer"] for segment in read["segments"]} == {0}
+    kidney = read["segments"][1]
+    assert kidney["name"] == "Right kidney"
+    np.testing.assert_allclose(
+        kidney["color"], np.array(CATALOGUE.get("kidney_right").color) / 255, atol=1e-5
+    )
+    assert kidney["terminology"] == {
+        "contextName": "Segmentation category and type - 3D Slicer General Anatomy list",
+        "category": ["SCT", "123037004", "Anatomical Structure"],
+        "type": ["SCT", "64033007", "Kidney"],
+        "typeModifier": ["SCT", "24028007", "Right"],
+        "anatomicContextName": "Anatomic codes - DICOM master list",
+    }
+    assert kidney["tags"]["DICOM.SegmentAlgorithmType"] == "AUTOMATIC"
+    assert kidney["tags"]["MultiOrganSeg.Confidence"] == "0.9000"
+    assert kidney["status"] == "completed"
+    assert read["segments"][4]["tags"]["MultiOrganSeg.Flags"] == "cut by the field of view"
+    assert read["segments"][2]["status"] == "notstarted"
+
+
+def test_all_segments_share_the_extent_of_all_labels(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, CATALOGUE)
+    extents = {tuple(segment["extent"]) for segment in slicerio.read_segmentation(str(path))["segments"]}
+    k, j, i = (np.unique(part) for part in np.nonzero(segmentation.labels))
+    assert extents == {(i[0], i[-1], j[0], j[-1], k[0], k[-1])}
+
+
+def test_reference_geometry_is_the_volume_in_ras(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, CATALOGUE)
+    parameters = slicerio.read_segmentation(str(path), skip_voxels=True)["conversionParameters"]
+    (geometry,) = [entry["value"] for entry in parameters if entry["name"] == "Reference image geometry"]
+    numbers = [float(number) for number in geometry.rstrip(";").split(";")]
+    np.testing.assert_allclose(
+        np.array(numbers[:16]).reshape(4, 4), np.diag([-1, -1, 1, 1]) @ segmentation.affine
+    )
+    assert numbers[16:] == [0, 43, 0, 39, 0, 23]
+
+
+def test_simpleitk_reads_the_provenance_unharmed(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, CATALOGUE)
+    image = sitk.ReadImage(str(path))
+    assert json.loads(image.GetMetaData(PROVENANCE_KEY)) == phantom.PROVENANCE
+
+
+def test_organ_without_code_is_tissue(tmp_path, phantom):
+    uncoded = next(organ for organ in CATALOGUE.organs.values() if organ.key == "spleen")
+    uncoded = type(uncoded)(**{**vars(uncoded), "category": None, "type": None, "modifier": None})
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, Catalogue({**CATALOGUE.organs, "spleen": uncoded}))
+    terminology = slicerio.read_segmentation(str(path))["segments"][0]["terminology"]
+    assert terminology["category"] == terminology["type"] == ["SCT", "85756007", "Tissue"]
+
+
+def test_wide_labels_and_empty_segmentation(tmp_path, phantom):
+    _, segmentation = phantom.case()
+    wide = Segmentation(segmentation.labels.astype(np.uint16) * 100, segmentation.affine, phantom.TABLE)
+    write_seg_nrrd(wide, tmp_path / "wide.seg.nrrd", CATALOGUE)
+    np.testing.assert_array_equal(
+        sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "wide.seg.nrrd"))), wide.labels
+    )
+    empty = Segmentation(np.zeros_like(segmentation.labels), segmentation.affine, phantom.TABLE)
+    write_seg_nrrd(empty, tmp_path / "empty.seg.nrrd", CATALOGUE)
+    read = slicerio.read_segmentation(str(tmp_path / "empty.seg.nrrd"))
+    assert read["segments"][0]["extent"] == [0, -1, 0, -1, 0, -1]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    angles=st.tuples(*[st.floats(-180, 180)] * 3),
+    spacing=st.tuples(*[st.floats(0.1, 10)] * 3),
+    shear=st.floats(-0.6, 0.6),
+    flip=st.booleans(),
+)
+def test_oblique_sheared_and_flipped_grids_keep_their_geometry(
+    tmp_path, angles, spacing, shear, flip, phantom
+):
+    directions = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+    directions[:, 2] += shear * directions[:, 1]
+    directions = directions * spacing * (-1 if flip else 1, 1, 1)
+    where = phantom.grid((3, 4, 5), directions)
+    labels = np.arange(60, dtype=np.uint8).reshape(where.shape) % 2 * 6
+    write_seg_nrrd(Segmentation(labels, where.affine, phantom.TABLE), tmp_path / "a.seg.nrrd", CATALOGUE)
+    image = sitk.ReadImage(str(tmp_path / "a.seg.nrrd"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), labels)
+    for index in [(0, 0, 0), (4, 3, 2), (1, 3, 0)]:
+        np.testing.assert_allclose(
+            image.TransformIndexToPhysicalPoint(index), where.to_patient(index[::-1]), atol=1e-4
+        )
+    np.testing.assert_allclose(
+        slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["ijkToLPS"], where.affine
+    )
+
+
+def test_label_table_comes_back(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    write_seg_nrrd(segmentation, path, CATALOGUE)
+    assert read_seg_nrrd_table(path) == phantom.TABLE
+    assert read_label_table(path) == phantom.TABLE
+
+
+def test_unreadable_and_unnamed_files_are_refused(tmp_path):
+    (tmp_path / "bad.seg.nrrd").write_bytes(b"nothing")
+    with pytest.raises(VolumeError):
+        read_seg_nrrd_table(tmp_path / "bad.seg.nrrd")
+    sitk.WriteImage(sitk.Image(2, 2, 2, sitk.sitkUInt8), str(tmp_path / "plain.nrrd"))
+    with pytest.raises(OrganError, match="names no segments"):
+        read_seg_nrrd_table(tmp_path / "plain.nrrd")
+
+
+def test_layers_with_one_label_value_are_refused(tmp_path):
+    image = sitk.Image(2, 2, 2, sitk.sitkUInt8)
+    for index in (0, 1):
+        image.SetMetaData(f"Segment{index}_ID", f"organ{index}")
+        image.SetMetaData(f"Segment{index}_LabelValue", "1")
+    sitk.WriteImage(image, str(tmp_path / "layers.seg.nrrd"))
+    with pytest.raises(OrganError, match="layers"):
+        read_seg_nrrd_table(tmp_path / "layers.seg.nrrd")
+
+
+def test_unknown_organ_writes_nothing(tmp_path, phantom):
+    _, segmentation = phantom.case()
+    unknown = Segmentation(segmentation.labels, segmentation.affine, type(phantom.TABLE)({1: "third_lung"}))
+    with pytest.raises(OrganError, match="third_lung"):
+        write_seg_nrrd(unknown, tmp_path / "a.seg.nrrd", CATALOGUE)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multiorganseg.errors import ResourceError
+from multiorganseg.results.nifti import read_label_table
+from multiorganseg.results.write import FORMATS, plan_outputs, without_volume_suffix, write_results
+from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg.volumes.write import write_volume
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("ct.nii.gz", "ct"), ("a.b.NRRD", "a.b"), ("x.seg.nrrd", "x"), ("1.2.840.1", "1.2.840.1"), ("ct", "ct")],
+)
+def test_stem(name, stem):
+    assert without_volume_suffix(name) == stem
+
+
+def test_folder_takes_the_inputs_name(tmp_path):
+    paths = plan_outputs(tmp_path / "out", "/data/Fall ä.nii.gz", formats=FORMATS, preview=True).paths
+    assert {kind: path.name for kind, path in paths.items()} == {
+        "seg.nrrd": "Fall ä.seg.nrrd",
+        "nii.gz": "Fall ä.seg.nii.gz",
+        "dcm": "Fall ä.seg.dcm",
+        "csv": "Fall ä.statistics.csv",
+        "json": "Fall ä.statistics.json",
+        "png": "Fall ä.preview.png",
+    }
+    assert {path.parent for path in paths.values()} == {tmp_path / "out"}
+
+
+def test_file_names_itself_and_gives_the_stem(tmp_path):
+    paths = plan_outputs(tmp_path / "liver.nii.gz", "/data/ct.nrrd", formats={"seg.nrrd"}, preview=True).paths
+    assert {kind: path.name for kind, path in paths.items()} == {
+        "seg.nrrd": "liver.seg.nrrd",
+        "nii.gz": "liver.nii.gz",
+        "png": "liver.preview.png",
+    }
+
+
+def test_existing_folder_with_a_volume_suffix_stays_a_folder(tmp_path):
+    (tmp_path / "old.nii.gz").mkdir()
+    paths = plan_outputs(tmp_path / "old.nii.gz", "ct.nii", formats={"csv"}, preview=False).paths
+    assert paths == {"csv": tmp_path / "old.nii.gz" / "ct.statistics.csv"}
+
+
+def test_bad_formats_are_refused(tmp_path):
+    with pytest.raises(ResourceError, match="stl"):
+        plan_outputs(tmp_path, "ct.nii", formats={"stl"}, preview=False)
+    with pytest.raises(ResourceError, match=r"\.mha"):
+        plan_outputs(tmp_path / "a.mha", "ct.nii", formats=set(), preview=False)
+
+
+def test_input_is_never_replaced(phantom, tmp_path):
+    volume, _ = phantom.case()
+    write_volume(volume, tmp_path / "ct.nii.gz")
+    with pytest.raises(ResourceError, match="would replace the input"):
+        plan_outputs(tmp_path / "ct.nii.gz", str(tmp_path / "ct.nii.gz"), formats=set(), preview=False)
+
+
+def test_dicom_seg_needs_a_series(phantom, tmp_path):
+    volume, segmentation = phantom.case()
+    with pytest.raises(ResourceError, match="DICOM series"):
+        write_results(segmentation, volume, tmp_path / "out", formats={"dcm", "csv"}, preview=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_formats_of_a_dicom_series(phantom, tmp_path):
+    truth, _ = phantom.case()
+    files = phantom.write_dicom_series(truth, tmp_path / "Serie ä")
+    volume = read_volume(tmp_path / "Serie ä")
+    _, segmentation = phantom.case(volume.grid)
+    out = tmp_path / "Ergebnisse ö"
+    written = write_results(segmentation, volume, out, formats=FORMATS, preview=True, dicom_files=files)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in written)
+    assert {path.name for path in written} == {
+        f"Serie ä{suffix}"
+        for suffix in (
+            ".seg.nrrd",
+            ".seg.nii.gz",
+            ".seg.labels.json",
+            ".seg.dcm",
+            ".statistics.csv",
+            ".statistics.json",
+            ".preview.png",
+        )
+    }
+    for name in ("Serie ä.seg.nrrd", "Serie ä.seg.nii.gz"):
+        labels = read_labels(out / name)
+        np.testing.assert_array_equal(labels.voxels, segmentation.labels)
+        assert labels.grid.same_as(segmentation.grid)
+        assert read_label_table(out / name) == phantom.TABLE
+    document = json.loads((out / "Serie ä.statistics.json").read_text(encoding="utf-8"))
+    assert document["provenance"] == phantom.PROVENANCE
+
+
+def test_unwritable_folder_is_a_resource_error(phantom, tmp_path):
+    volume, segmentation = phantom.case()
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(ResourceError, match="Cannot write"):
+        write_results(segmentation, volume, Path(tmp_path / "file" / "out"), formats={"csv"}, preview=False)

@@ -1,0 +1,1 @@
+"""Training for MultiOrganSeg: everything that learns. Needs torch, never 3D Slicer."""

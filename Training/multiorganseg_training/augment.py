@@ -1,0 +1,114 @@
+"""Random patches: cropping, rotation and scaling in one interpolation, then changes of intensity."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from multiorganseg_training.recipe import AugmentationSpec
+
+BACKGROUND = -1.0
+
+
+def random_patch(
+    image: NDArray[np.float16],
+    labels: NDArray[np.uint8],
+    centre: NDArray[np.float64],
+    patch_shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    spec: AugmentationSpec,
+    generator: np.random.Generator,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Cut one patch with a random rotation and scale about `centre`.
+
+    Args:
+        image: (k, j, i), normalised.
+        labels: (k, j, i), channels.
+        centre: In voxels (k, j, i); moved inside so that the patch covers the volume as far as it fits.
+        patch_shape: Voxels (k, j, i) of the patch.
+        spacing_mm: Of the grid, since rotations act in millimetres.
+        spec: The ranges.
+        generator: Source of all randomness.
+        device: Where the interpolation runs.
+
+    Returns:
+        Image (1, k, j, i) float32 and labels (k, j, i) int64 on `device`.
+    """
+    centre = _inside(centre, image.shape, patch_shape)
+    to_source = _random_matrix(spacing_mm, spec, generator)
+    corners = np.array(np.meshgrid(*[(-0.5 * n, 0.5 * n) for n in patch_shape], indexing="ij")).reshape(3, -1)
+    reach = np.abs(to_source @ corners).max(axis=1) + 2
+    low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(image.shape) - 1)
+    high = np.clip(np.ceil(centre + reach).astype(int) + 1, low + 1, image.shape)
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    source_shape = high - low
+    theta = _normalised(to_source, centre - low, patch_shape, source_shape)
+    grid = functional.affine_grid(
+        torch.from_numpy(theta).to(device, torch.float32)[None], [1, 1, *patch_shape], align_corners=False
+    )
+    source = torch.from_numpy(np.ascontiguousarray(image[box])).to(device, torch.float32)
+    source_labels = torch.from_numpy(np.ascontiguousarray(labels[box])).to(device, torch.float32)
+    patch = functional.grid_sample((source - BACKGROUND)[None, None], grid, align_corners=False) + BACKGROUND
+    patch_labels = functional.grid_sample(
+        source_labels[None, None], grid, mode="nearest", align_corners=False
+    )
+    return change_intensity(patch[0], spec, generator), patch_labels[0, 0].round().long()
+
+
+def change_intensity(patch: Tensor, spec: AugmentationSpec, generator: np.random.Generator) -> Tensor:
+    """Change contrast, brightness, noise and sharpness along k of a patch (1, k, j, i) in [−1, 1]."""
+    mean = patch.mean()
+    patch = (patch - mean) * float(generator.uniform(*spec.contrast)) + mean
+    patch = patch + float(generator.uniform(-spec.brightness, spec.brightness))
+    if generator.random() < spec.blur_probability:
+        patch = functional.avg_pool3d(
+            patch[None], (3, 1, 1), stride=1, padding=(1, 0, 0), count_include_pad=False
+        )[0]
+    if generator.random() < 0.3:
+        noise = torch.from_numpy(generator.standard_normal(patch.shape, dtype=np.float32)).to(patch.device)
+        patch = patch + noise * float(generator.uniform(0, spec.noise))
+    return patch.clamp(-1, 1)
+
+
+def _inside(
+    centre: NDArray[np.float64], shape: tuple[int, ...], patch: tuple[int, ...]
+) -> NDArray[np.float64]:
+    half, size = np.array(patch) / 2, np.array(shape, dtype=float)
+    low, high = np.minimum(half, size / 2), np.maximum(size - half, size / 2)
+    return np.clip(centre, low, high)
+
+
+def _random_matrix(
+    spacing: tuple[float, float, float], spec: AugmentationSpec, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    rotation = np.eye(3)
+    for axis, limit in ((0, 1.0), (1, 0.5), (2, 0.5)):
+        angle = math.radians(spec.rotation_degrees * limit) * generator.uniform(-1, 1)
+        first, second = (a for a in range(3) if a != axis)
+        turn = np.eye(3)
+        turn[first, first] = turn[second, second] = math.cos(angle)
+        turn[first, second], turn[second, first] = -math.sin(angle), math.sin(angle)
+        rotation = rotation @ turn
+    scale = generator.uniform(*spec.scale) * (
+        1 + generator.uniform(-spec.anisotropy, spec.anisotropy, size=3)
+    )
+    to_mm = np.diag(spacing)
+    return np.linalg.inv(to_mm) @ rotation @ np.diag(1 / scale) @ to_mm
+
+
+def _normalised(
+    matrix: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    target_shape: tuple[int, ...],
+    source_shape: NDArray[np.integer],
+) -> NDArray[np.float64]:
+    target, source = np.array(target_shape), np.asarray(source_shape)
+    linear = (matrix * target[None, :]) / source[:, None]
+    offset = (2 * centre + 1) / source - 1
+    return np.hstack([linear[::-1, ::-1], offset[::-1, None]])

@@ -1,0 +1,34 @@
+"""Exponential moving average of a network's weights."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+
+class WeightAverage:
+    """Keeps a copy of a network whose weights follow it slowly.
+
+    The decay rises from 0 as (1 + n) / (10 + n), so that the average forgets the random start; buffers are copied.
+
+    Attributes:
+        network: The averaged copy, in evaluation mode.
+        updates: How often `update` was called.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.updates = 0
+        self._decay = decay
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move the average towards `network`."""
+        decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        averaged, current = list(self.network.parameters()), list(network.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
+            buffer.copy_(source)

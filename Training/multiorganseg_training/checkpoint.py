@@ -1,0 +1,61 @@
+"""Checkpoints from which a run goes on exactly where it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multiorganseg.atomic import atomic_path
+from multiorganseg.errors import TrainingError
+
+FILE_NAME = "checkpoint.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All state of a run.
+
+    Attributes:
+        iteration: Optimiser steps done.
+        recipe: As `recipe_to_dict` gives it.
+        network: State of the trained network.
+        average: State of the averaged network.
+        average_updates: See `WeightAverage.updates`.
+        optimiser: State of the optimiser.
+        generator: State of the random generator.
+    """
+
+    iteration: int
+    recipe: dict[str, Any]
+    network: dict[str, Any]
+    average: dict[str, Any]
+    average_updates: int
+    optimiser: dict[str, Any]
+    generator: dict[str, Any]
+
+
+def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
+    """Write the checkpoint of a run atomically."""
+    with atomic_path(run / FILE_NAME) as partial:
+        torch.save(vars(checkpoint), partial)
+
+
+def load_checkpoint(run: Path) -> Checkpoint | None:
+    """Read the checkpoint of a run; None when it has none yet. Nothing but tensors and plain values is loaded.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    path = run / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        msg = f"The checkpoint {path} cannot be read."
+        raise TrainingError(
+            msg, cause=str(error), next_step="Start the run anew in another folder."
+        ) from error

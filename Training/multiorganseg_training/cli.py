@@ -1,0 +1,82 @@
+"""The command `multiorganseg-train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from multiorganseg.cli.console import out
+from multiorganseg.cli.errors import reported_errors
+from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.inference.backends import cache_dir, choose_device
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
+
+Data = Annotated[Path, typer.Option(help="Folder with images/ and labels/ of equal file names.")]
+
+
+@app.callback()
+def main_options() -> None:
+    """Train networks for MultiOrganSeg and publish them as bundles."""
+
+
+@app.command()
+@reported_errors()
+def fit(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file, such as Training/recipes/abdomen-ct.toml.")],
+    data: Data,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run [runs/<recipe's name>].")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+) -> None:
+    """Train a network; the same command again goes on where a stopped run was.
+
+    Ctrl-C saves a checkpoint first. A run that was killed goes on from its last checkpoint.
+    """
+    from multiorganseg_training.fit import Place
+    from multiorganseg_training.fit import fit as run_fit
+    from multiorganseg_training.recipe import load_recipe
+
+    loaded = load_recipe(recipe)
+    place = Place(
+        data, run or Path("runs") / loaded.name, cache or cache_dir() / "cases", choose_device(device)
+    )
+    with progress_bar() as progress:
+        scores = run_fit(loaded, place, progress)
+    table = Table("organ", *scores, title=f"Mean Dice on the validation fold, {place.run}")
+    for key in next(iter(scores.values()), {}):
+        table.add_row(key, *(f"{values[key]:.3f}" for values in scores.values()))
+    out.print(table)
+    out.print(f"Next: multiorganseg-train publish {place.run} --data {data} -o BUNDLE")
+
+
+@app.command()
+@reported_errors()
+def publish(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Data,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to write.")],
+    notes: Annotated[Path, typer.Option(help="Markdown for the model card: data, intended use, limits.")],
+    license_file: Annotated[Path, typer.Option("--license-file", help="Full text of the weights' licence.")],
+    license_name: Annotated[str, typer.Option("--license", help="Its SPDX identifier.")],
+    version: Annotated[str, typer.Option(help="Of the bundle, three numbers.")] = "1.0.0",
+) -> None:
+    """Write the averaged network of a run as a bundle, measured on the validation fold."""
+    from multiorganseg_training.publish import Publication
+    from multiorganseg_training.publish import publish as write_publication
+
+    publication = Publication(
+        version, license_name, license_file.read_text(encoding="utf-8"), notes.read_text(encoding="utf-8")
+    )
+    with progress_bar() as progress:
+        bundle = write_publication(run, data, output, publication, progress)
+    out.print(bundle.card_path.read_text(encoding="utf-8"))
+    out.print(f"Written: {bundle.folder}")
+
+
+def main() -> None:
+    """Entry point."""
+    app()

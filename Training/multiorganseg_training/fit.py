@@ -1,0 +1,108 @@
+"""One run from recipe to trained network."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from multiorganseg.atomic import write_text_atomically
+from multiorganseg.events import EventStream
+from multiorganseg.progress import Progress
+from multiorganseg_training.cache import prepare_cases
+from multiorganseg_training.cases import Case, find_cases, split_cases
+from multiorganseg_training.loop import train
+from multiorganseg_training.recipe import Recipe, recipe_to_dict
+from multiorganseg_training.validate import validation_dice
+
+EVENTS_FILE = "events.jsonl"
+RECIPE_FILE = "recipe.json"
+RESULT_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run reads and writes.
+
+    Attributes:
+        data: Folder with images/ and labels/.
+        run: Folder of the run.
+        cache: Folder of prepared cases.
+        device: Where to train.
+    """
+
+    data: Path
+    run: Path
+    cache: Path
+    device: torch.device
+
+
+def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str, float]]:
+    """Train to the end, from the checkpoint of the run where there is one, and validate.
+
+    The run's folder receives the recipe with every default, the events (JSON lines), the checkpoint and the
+    Dice of the last and of the averaged network on the validation fold.
+
+    Returns:
+        Mean Dice by organ key for "last" and "averaged", on the network's grid.
+
+    Raises:
+        TrainingError: Recipe, data or checkpoint do not fit.
+        Cancelled: The user asked for it; the checkpoint is kept.
+    """
+    training, fold = split_cases(find_cases(place.data), recipe.data.validation)
+    place.run.mkdir(parents=True, exist_ok=True)
+    with (place.run / EVENTS_FILE).open("a", encoding="utf-8") as sink:
+        events = EventStream(sink)
+        try:
+            return _fit(recipe, place, training, fold, events, progress)
+        except Exception as error:
+            events.fail(error)
+            raise
+
+
+def _fit(
+    recipe: Recipe,
+    place: Place,
+    training: list[Case],
+    fold: list[Case],
+    events: EventStream,
+    progress: Progress,
+) -> dict[str, dict[str, float]]:
+    write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
+    cached = [
+        prepare_cases(cases, place.cache, recipe.preprocessing, recipe.data.table, progress)
+        for cases in (training, fold)
+    ]
+    events.emit(
+        "started", recipe=recipe.name, training=len(training), validation=len(fold), device=str(place.device)
+    )
+    scores: dict[str, dict[str, float]] = {}
+
+    def measure(name: str, network: nn.Module, iteration: int) -> None:
+        by_organ = validation_dice(network, recipe, cached[1], place.device, progress)
+        known = [value for value in by_organ.values() if not math.isnan(value)]
+        scores[name] = {**by_organ, "mean": sum(known) / max(1, len(known))}
+        events.emit("metric", name=f"dice of {name} network", iteration=iteration, **scores[name])
+
+    trained = train(
+        recipe,
+        cached[0],
+        place.run,
+        place.device,
+        events,
+        progress,
+        lambda network, iteration: measure("averaged", network, iteration),
+    )
+    if fold:
+        progress("validating", 0.0)
+        measure("last", trained.last, recipe.optimisation.iterations)
+        progress("validating", 0.5)
+        measure("averaged", trained.average, recipe.optimisation.iterations)
+    write_text_atomically(place.run / RESULT_FILE, json.dumps(scores, indent=2) + "\n")
+    events.emit("finished", **{name: values["mean"] for name, values in scores.items()})
+    return scores

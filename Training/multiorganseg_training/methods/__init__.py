@@ -1,0 +1,34 @@
+"""Methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.method import Batch, Method, Step
+from multiorganseg_training.methods.supervised import Supervised
+
+METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
+
+__all__ = ["METHODS", "Batch", "Method", "Step", "Supervised", "build_method"]
+
+
+def build_method(name: str, arguments: Mapping[str, Any]) -> Method:
+    """Build a method from a recipe.
+
+    Raises:
+        TrainingError: The name is unknown or the arguments do not fit.
+    """
+    if name not in METHODS:
+        msg = f"No method '{name}'."
+        raise TrainingError(msg, next_step=f"Known are: {', '.join(METHODS)}.")
+    try:
+        return METHODS[name](**arguments)
+    except TypeError as error:
+        msg = f"The arguments of the method '{name}' do not fit."
+        raise TrainingError(
+            msg,
+            cause=str(error),
+            next_step="Correct method_arguments in the recipe.",
+        ) from error

@@ -1,0 +1,237 @@
+"""A recipe: one TOML file that says everything about an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from multiorganseg.errors import TrainingError
+from multiorganseg.organs.labels import LabelTable
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which cases, and what their labels mean.
+
+    Attributes:
+        labels: Label value (as text) to organ key, in the files of the cases.
+        validation: Case names of the validation fold; all others train.
+        modality: "CT" or "MR".
+    """
+
+    labels: dict[str, str]
+    validation: tuple[str, ...] = ()
+    modality: str = "CT"
+
+    @property
+    def table(self) -> LabelTable:
+        """The label table of the files."""
+        return LabelTable.from_json(self.labels)
+
+
+@dataclass(frozen=True)
+class PreprocessingSpec:
+    """How an image comes onto the network's grid.
+
+    Attributes:
+        spacing_mm: Spacing along (k, j, i).
+        window: Intensities clipped to this range and mapped to [−1, 1]; HU for CT.
+    """
+
+    spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
+    window: tuple[float, float] = (-125.0, 275.0)
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """The network.
+
+    Attributes:
+        architecture: Name on the engine's whitelist.
+        arguments: Keyword arguments of its constructor, without the channel counts.
+        patch_shape: Voxels (k, j, i) of a training patch and of the inference window.
+    """
+
+    architecture: str = "strided_dynunet"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    patch_shape: tuple[int, int, int] = (48, 160, 192)
+
+
+@dataclass(frozen=True)
+class AugmentationSpec:
+    """Random changes of a training patch; each range is symmetric or (low, high).
+
+    Attributes:
+        rotation_degrees: Largest rotation about k, and half of it about j and i.
+        scale: Range of isotropic scaling.
+        anisotropy: Largest extra scaling of one axis.
+        brightness: Largest shift, in units of the normalised intensity.
+        contrast: Range of the factor about the mean.
+        noise: Largest standard deviation of Gaussian noise.
+        blur_probability: How often the patch is smoothed along k, as thicker slices would.
+        organ_centred: Share of patches centred on a voxel of a randomly chosen organ.
+    """
+
+    rotation_degrees: float = 15.0
+    scale: tuple[float, float] = (0.85, 1.2)
+    anisotropy: float = 0.08
+    brightness: float = 0.15
+    contrast: tuple[float, float] = (0.8, 1.25)
+    noise: float = 0.08
+    blur_probability: float = 0.15
+    organ_centred: float = 0.6
+
+
+@dataclass(frozen=True)
+class OptimisationSpec:
+    """How the weights move: AdamW, linear warm-up, cosine decay to zero, averaged weights.
+
+    Attributes:
+        iterations: Optimiser steps.
+        batch_size: Patches a step.
+        learning_rate: Peak of the schedule.
+        weight_decay: Decoupled weight decay.
+        warmup: Share of the iterations with rising learning rate.
+        gradient_clip: Largest norm of the gradient.
+        ema_decay: Decay of the exponential moving average of the weights that is validated and published.
+        precision: "bf16" (autocast) or "fp32".
+    """
+
+    iterations: int = 2000
+    batch_size: int = 1
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.05
+    gradient_clip: float = 1.0
+    ema_decay: float = 0.995
+    precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class ReportingSpec:
+    """How often the run tells, validates and saves, in iterations (0: only at the end)."""
+
+    log_every: int = 10
+    validate_every: int = 0
+    checkpoint_every: int = 50
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A whole experiment.
+
+    Attributes:
+        name: Also the name of the bundle made from it.
+        method: Name of the method that learns.
+        method_arguments: Keyword arguments of the method.
+        seed: Of the one generator that all randomness comes from.
+    """
+
+    name: str
+    data: DataSpec
+    description: str = ""
+    method: str = "supervised"
+    method_arguments: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    preprocessing: PreprocessingSpec = PreprocessingSpec()
+    network: NetworkSpec = NetworkSpec()
+    augmentation: AugmentationSpec = AugmentationSpec()
+    optimisation: OptimisationSpec = OptimisationSpec()
+    reporting: ReportingSpec = ReportingSpec()
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            TrainingError: A value is out of range.
+        """
+        optimisation = self.optimisation
+        checks = {
+            "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
+            "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
+            "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
+            "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
+            "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
+            "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,
+            "preprocessing.window must rise": self.preprocessing.window[0] < self.preprocessing.window[1],
+            "network.patch_shape must be positive": min(self.network.patch_shape) > 0,
+            "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),
+        }
+        broken = [text for text, holds in checks.items() if not holds]
+        if broken:
+            msg = f"The recipe '{self.name}' is not valid."
+            raise TrainingError(msg, cause="; ".join(broken), next_step="Correct the file.")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        TrainingError: The file is missing, is not TOML, or a field is unknown, missing or of a wrong type.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        msg = f"Cannot read the recipe {path}."
+        raise TrainingError(msg, cause=str(error), next_step="Start from one in Training/recipes.") from error
+    return recipe_from_dict(data)
+
+
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from nested dictionaries, as in the TOML file or in a checkpoint."""
+    recipe = _build(Recipe, data, "")
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Give the nested dictionaries that `recipe_from_dict` reads, with every default written out."""
+    return dataclasses.asdict(recipe)
+
+
+def _build(kind: type, data: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        msg = f"The recipe has unknown fields: {', '.join(where + name for name in unknown)}."
+        raise TrainingError(
+            msg,
+            next_step=f"Known here are: {', '.join(hints)}.",
+        )
+    values = {name: _convert(hints[name], value, where + name) for name, value in data.items()}
+    try:
+        return kind(**values)
+    except TypeError as error:
+        msg = "The recipe lacks a field."
+        raise TrainingError(
+            msg, cause=f"{where or 'top level'}: {error}", next_step="Add the field."
+        ) from error
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return _build(hint, value, f"{where}.")  # type: ignore[arg-type]
+    elif get_origin(hint) is tuple:
+        inner = get_args(hint)
+        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
+        if isinstance(value, (list, tuple)) and len(value) == len(kinds):
+            return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
+    elif get_origin(hint) is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    msg = f"The recipe's field {where} has a wrong type: {value!r}."
+    raise TrainingError(msg, next_step=f"It must be {hint}.")
