@@ -21,7 +21,7 @@ from multiorganseg_training.average import WeightAverage
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from multiorganseg_training.methods import Batch, Step, build_method
-from multiorganseg_training.recipe import Recipe, recipe_to_dict
+from multiorganseg_training.recipe import OptimisationSpec, Recipe, recipe_to_dict
 from multiorganseg_training.sampling import PatchSampler
 from multiorganseg_training.schedule import warmup_cosine
 
@@ -78,9 +78,7 @@ def train(
     optimisation, reporting = recipe.optimisation, recipe.reporting
     network = recipe_network(recipe).to(device, memory_format=torch.channels_last_3d)
     average = WeightAverage(network, optimisation.ema_decay)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=optimisation.learning_rate, weight_decay=optimisation.weight_decay
-    )
+    optimiser = _build_optimiser(network, optimisation)
     sampler = PatchSampler(cases, recipe.augmentation.organ_centred, generator)
     first = _resume(run, recipe, network, average, optimiser, generator)
     method = build_method(recipe.method, recipe.method_arguments)
@@ -105,7 +103,7 @@ def train(
         started = time.perf_counter()
         factor = warmup_cosine(iteration, optimisation.iterations, optimisation.warmup)
         for group in optimiser.param_groups:
-            group["lr"] = optimisation.learning_rate * factor
+            group["lr"] = group["peak"] * factor
         batch = _draw_batch(recipe, sampler, generator, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
             step = method(network, batch)
@@ -151,6 +149,15 @@ def train(
             validate(average.network, done)
         progress(f"training, loss {loss:.3f}", done / optimisation.iterations)
     return Trained(network.eval(), average.network)
+
+
+def _build_optimiser(network: nn.Module, spec: OptimisationSpec) -> torch.optim.Optimizer:
+    head = {id(parameter) for parameter in network.head.parameters()}
+    groups = [
+        {"params": [p for p in network.parameters() if id(p) not in head], "peak": spec.learning_rate},
+        {"params": list(network.head.parameters()), "peak": spec.learning_rate * spec.head_factor},
+    ]
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
 
 def _resume(

@@ -99,6 +99,7 @@ class OptimisationSpec:
         iterations: Optimiser steps.
         batch_size: Patches a step.
         learning_rate: Peak of the schedule.
+        head_factor: Factor of the learning rate for the last layer, whose logits must grow from near zero.
         weight_decay: Decoupled weight decay.
         warmup: Share of the iterations with rising learning rate.
         gradient_clip: Largest norm of the gradient.
@@ -109,6 +110,7 @@ class OptimisationSpec:
     iterations: int = 2000
     batch_size: int = 1
     learning_rate: float = 1e-3
+    head_factor: float = 1.0
     weight_decay: float = 1e-2
     warmup: float = 0.05
     gradient_clip: float = 1.0
@@ -159,6 +161,7 @@ class Recipe:
             "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
             "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
             "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
+            "optimisation.head_factor must be positive": optimisation.head_factor > 0,
             "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
             "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
             "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,

@@ -134,9 +134,10 @@ def _show(cases: dict[str, CaseScores], pairs: CasePairs, tolerance_mm: float) -
 
 
 def _table(scores: Sequence[OrganScore], cases: int, tolerance_mm: float) -> Table:
-    table = Table(title=f"{cases} {'case' if cases == 1 else 'cases'}, means over the values defined")
+    table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="")
+    table.title = f"{cases} {'case' if cases == 1 else 'cases'}; volume errors by magnitude"
     table.add_column("Organ", overflow="fold")
-    for header in ("Dice", f"NSD {tolerance_mm:g} mm", "HD95 mm", "|Volume error| %"):
+    for header in ("Dice", f"NSD {tolerance_mm:g} mm", "HD95 mm", "ΔVolume %"):
         table.add_column(header, justify="right")
     table.add_column("Note", overflow="fold")
     by_organ = mean_by_organ(scores)
@@ -144,10 +145,14 @@ def _table(scores: Sequence[OrganScore], cases: int, tolerance_mm: float) -> Tab
         presence = Counter(score.presence for score in scores if score.key == key and score.presence != BOTH)
         note = ", ".join(text if cases == 1 else f"{text}: {count}" for text, count in presence.items())
         table.add_row(key, *(_text(means[name], digits) for name, digits in COLUMNS), note)
-    table.add_section()
+    table.add_row()
     overall = mean_over_organs(by_organ)
-    shown = [f"{_text(overall[name], digits)}\nn={overall[name].count}" for name, digits in COLUMNS]
-    table.add_row("Mean over organs", *shown, f"{len(by_organ)} organs", style="bold")
+    table.add_row(
+        "Mean over organs", *(_text(overall[name], digits) for name, digits in COLUMNS), style="bold"
+    )
+    table.add_row(
+        "Organs in the mean", *(str(overall[name].count) for name, _ in COLUMNS), f"of {len(by_organ)}"
+    )
     return table
 
 

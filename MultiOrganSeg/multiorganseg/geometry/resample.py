@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import affine_transform
+from scipy.sparse import csr_array
 
 from multiorganseg.volumes.volume import Grid
 
-SLAB_VOXELS = 16_000_000
+SLAB_VOXELS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,7 @@ def restore_labels_nearest(
 ) -> NDArray[np.unsignedinteger]:
     """Bring labels onto another grid by nearest neighbour; 0 outside the source."""
     matrix, offset = index_map(target, source)
-    return affine_transform(labels, matrix, offset, target.shape, order=0, mode="constant", cval=0)
+    return affine_transform(labels, matrix, offset, target.shape, order=0, mode="grid-constant", cval=0)
 
 
 def _is_diagonal(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
@@ -136,21 +137,22 @@ def _is_diagonal(matrix: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
     return bool(drift.max() < 1e-2)
 
 
-def _triangle_weights(n_out: int, n_in: int, scale: float, offset: float) -> NDArray[np.float32]:
+def _triangle_weights(n_out: int, n_in: int, scale: float, offset: float) -> csr_array:
     centres = np.clip(scale * np.arange(n_out) + offset, 0, n_in - 1)
     distance = np.abs(np.arange(n_in)[None, :] - centres[:, None]) / max(1.0, abs(scale))
     weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return csr_array((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
 
 
-def _apply_separable(voxels: NDArray, weights: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+def _apply_separable(voxels: NDArray, weights: list[csr_array]) -> NDArray[np.float32]:
     along_k, along_j, along_i = weights
-    result = np.zeros((len(along_k), len(along_j), len(along_i)), np.float32)
-    for start, stop in _slabs(voxels.shape):
-        plane = np.matmul(along_j, voxels[start:stop].astype(np.float32) @ along_i.T)
-        outputs = np.flatnonzero(along_k[:, start:stop].any(axis=1))
-        rows = slice(outputs[0], outputs[-1] + 1)
-        result[rows] += np.tensordot(along_k[rows, start:stop], plane, axes=1)
+    result = np.zeros((along_k.shape[0], along_j.shape[0], along_i.shape[0]), np.float32)
+    from_slice = along_k.T.tocsr()
+    for k, plane in enumerate(voxels):
+        resampled = (along_i @ (along_j @ plane.astype(np.float32)).T).T
+        outputs = slice(from_slice.indptr[k], from_slice.indptr[k + 1])
+        for row, weight in zip(from_slice.indices[outputs], from_slice.data[outputs], strict=True):
+            result[row] += weight * resampled
     return result
 
 

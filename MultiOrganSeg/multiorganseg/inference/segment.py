@@ -124,11 +124,12 @@ class Segmenter:
             progress("restoring the grid", 0.0)
             labels = canonical.restore(cleaned.labels)
         table = metadata.labels
-        if self.options.organs:
-            labels, table = select_organs(labels, table, self.options.organs)
         with timings.stage("measure"):
             progress("measuring", 0.0)
             statistics = measure(labels, volume, table, confidence, self.catalogue, cleaned.fragmentation)
+        if self.options.organs:
+            labels, table = select_organs(labels, table, self.options.organs)
+            statistics = tuple(row for row in statistics if row.key in self.options.organs)
         progress("measuring", 1.0)
         provenance = self._provenance(volume, settings, backend, streamed, timings)
         return Segmentation(labels, volume.affine, table, statistics, provenance)
@@ -195,9 +196,7 @@ class Segmenter:
         metadata = self.bundle.metadata
         return {
             "software": f"MultiOrganSeg {__version__}",
-            "model": metadata.name,
-            "model_version": metadata.version,
-            "model_sha256": self.bundle.digest,
+            "bundle": {"name": metadata.name, "version": metadata.version, "sha256": self.bundle.digest},
             "input": volume.source,
             "quality": self.options.quality,
             "overlap": settings.overlap,
