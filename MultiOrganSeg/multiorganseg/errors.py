@@ -21,6 +21,12 @@ class MultiOrganSegError(Exception):
         super().__init__(" ".join(part for part in (problem, cause, next_step) if part))
 
 
+class OptionError(MultiOrganSegError):
+    """An option has a value that does not exist."""
+
+    exit_code = 2
+
+
 class VolumeError(MultiOrganSegError):
     """A volume cannot be read, or its geometry or voxels cannot be segmented."""
 

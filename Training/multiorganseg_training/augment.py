@@ -79,8 +79,8 @@ def change_intensity(patch: Tensor, spec: AugmentationSpec, generator: np.random
 def _inside(
     centre: NDArray[np.float64], shape: tuple[int, ...], patch: tuple[int, ...]
 ) -> NDArray[np.float64]:
-    half, size = np.array(patch) / 2, np.array(shape, dtype=float)
-    low, high = np.minimum(half, size / 2), np.maximum(size - half, size / 2)
+    half, last = (np.array(patch) - 1) / 2, np.array(shape) - 1
+    low, high = np.minimum(half, last / 2), np.maximum(last - half, last / 2)
     return np.clip(centre, low, high)
 
 

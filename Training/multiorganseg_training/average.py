@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class WeightAverage:
     """Keeps a copy of a network whose weights follow it slowly.
 
-    The decay rises from 0 as (1 + n) / (10 + n), so that the average forgets the random start; buffers are copied.
+    The decay after n updates is (1 + n) / (10 + n) until it reaches `decay`, so that the average forgets the
+    random start; buffers are copied.
 
     Attributes:
         network: The averaged copy, in evaluation mode.
@@ -28,7 +29,8 @@ class WeightAverage:
         """Move the average towards `network`."""
         decay = min(self._decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        averaged, current = list(self.network.parameters()), list(network.parameters())
+        averaged: list[Tensor] = list(self.network.parameters())
+        current: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
         for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
             buffer.copy_(source)

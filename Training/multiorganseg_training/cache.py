@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
+from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.body import air_threshold
 from multiorganseg.geometry.canonical import plan_canonical
 from multiorganseg.geometry.resample import restore_labels
 from multiorganseg.intensity import map_window
+from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
@@ -54,6 +56,10 @@ def prepare_cases(
         preprocessing: Spacing and window.
         file_table: Label table of the files; channels are numbered in its order.
         progress: Told once a case.
+
+    Raises:
+        TrainingError: Image and labels of a case lie on different grids.
+        VolumeError: A file cannot be read.
     """
     prepared = []
     for number, case in enumerate(cases):
@@ -79,6 +85,13 @@ def _prepare(
     case: Case, preprocessing: PreprocessingSpec, table: LabelTable
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     volume, reference = read_volume(case.image), read_labels(case.labels)
+    if not volume.grid.same_as(reference.grid, SAME_GRID_MM):
+        msg = f"Image and labels of the case '{case.name}' lie on different grids."
+        raise TrainingError(
+            msg,
+            cause=f"{volume.grid.shape} and {reference.grid.shape} voxels, or another place or direction.",
+            next_step="Draw the labels on this image, or resample them onto its grid.",
+        )
     canonical = plan_canonical(
         volume.voxels, volume.grid, preprocessing.spacing_mm, air_threshold(preprocessing.window)
     )

@@ -22,17 +22,25 @@ def model_card(
         notes: The author's text.
     """
     spacing = " × ".join(f"{value:g}" for value in recipe.preprocessing.spacing_mm)
-    by_organ = mean_by_organ(score for case in scores.values() for score in case)
-    overall = mean_over_organs(by_organ)
     lines = [
         f"# {metadata.name} {metadata.version}",
         "",
-        f"{metadata.description}. Architecture `{metadata.architecture}`, working spacing {spacing} mm (k, j, i), "
-        f"method `{recipe.method}`, {recipe.optimisation.iterations} iterations of "
-        f"{recipe.optimisation.batch_size} patch(es), seed {recipe.seed}. Licence of the weights: {metadata.license}.",
+        f"{metadata.description}. Architecture `{metadata.architecture}`, working spacing {spacing} mm "
+        f"(k, j, i), method `{recipe.method}`, {metadata.training['iterations']} of "
+        f"{recipe.optimisation.iterations} iterations of {recipe.optimisation.batch_size} patch(es), "
+        f"seed {recipe.seed}. Licence of the weights: {metadata.license}.",
         "",
         notes.strip(),
         "",
+        *(_measured(scores) if scores else ["## Not measured", "", "The recipe has no validation fold."]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(scores: dict[str, tuple[OrganScore, ...]]) -> list[str]:
+    by_organ = mean_by_organ(score for case in scores.values() for score in case)
+    overall = mean_over_organs(by_organ)
+    lines = [
         f"## Measured on the validation fold ({', '.join(scores)})",
         "",
         "The averaged network after the last iteration, run through the engine on the cases' own grids. No "
@@ -52,11 +60,15 @@ def model_card(
             default=(float("nan"), "–"),
         )
         lines.append(
-            f"| {key} | {mean['dice'].value:.3f} | {mean['nsd'].value:.3f} | {mean['hd95_mm'].value:.1f} "
-            f"| {worst[0]:.3f} ({worst[1]}) |"
+            f"| {key} | {_shown(mean['dice'].value, 3)} | {_shown(mean['nsd'].value, 3)} "
+            f"| {_shown(mean['hd95_mm'].value, 1)} | {_shown(worst[0], 3)} ({worst[1]}) |"
         )
     lines.append(
-        f"| **mean of organs** | **{overall['dice'].value:.3f}** | {overall['nsd'].value:.3f} "
-        f"| {overall['hd95_mm'].value:.1f} | |"
+        f"| **mean of organs** | **{_shown(overall['dice'].value, 3)}** | {_shown(overall['nsd'].value, 3)} "
+        f"| {_shown(overall['hd95_mm'].value, 1)} | |"
     )
-    return "\n".join(lines) + "\n"
+    return lines
+
+
+def _shown(value: float, digits: int) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -44,18 +45,24 @@ def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
 
 
 def load_checkpoint(run: Path) -> Checkpoint | None:
-    """Read the checkpoint of a run; None when it has none yet. Nothing but tensors and plain values is loaded.
+    """Read the checkpoint of a run; None when it has none yet.
+
+    Nothing but tensors and plain values is loaded; whatever else the file asks for is refused.
 
     Raises:
-        TrainingError: The file is damaged.
+        TrainingError: The file is damaged or holds something else.
     """
     path = run / FILE_NAME
     if not path.is_file():
         return None
     try:
         return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
-    except (OSError, RuntimeError, TypeError, ValueError) as error:
-        msg = f"The checkpoint {path} cannot be read."
-        raise TrainingError(
-            msg, cause=str(error), next_step="Start the run anew in another folder."
-        ) from error
+    except UnpicklingError as error:
+        raise _unreadable(path, "It is damaged, or holds more than tensors and plain values.") from error
+    except (OSError, EOFError, RuntimeError, TypeError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, cause: str) -> TrainingError:
+    msg = f"The checkpoint {path} cannot be read."
+    return TrainingError(msg, cause=cause, next_step="Start the run anew in another folder.")

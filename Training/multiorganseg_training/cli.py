@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markdown import Markdown
 from rich.table import Table
+from rich.text import Text
 
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
@@ -28,7 +30,9 @@ def main_options() -> None:
 def fit(
     recipe: Annotated[Path, typer.Argument(help="A TOML file, such as Training/recipes/abdomen-ct.toml.")],
     data: Data,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run [runs/<recipe's name>].")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run; else runs/ and the recipe's name.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
 ) -> None:
@@ -46,11 +50,12 @@ def fit(
     )
     with progress_bar() as progress:
         scores = run_fit(loaded, place, progress)
-    table = Table("organ", *scores, title=f"Mean Dice on the validation fold, {place.run}")
-    for key in next(iter(scores.values()), {}):
-        table.add_row(key, *(f"{values[key]:.3f}" for values in scores.values()))
-    out.print(table)
-    out.print(f"Next: multiorganseg-train publish {place.run} --data {data} -o BUNDLE")
+    if scores:
+        table = Table("organ", *scores, title="Mean Dice on the validation fold")
+        for key in scores["averaged"]:
+            table.add_row(key, *(f"{values[key]:.3f}" for values in scores.values()))
+        out.print(table)
+    out.print(Text(f"Next: multiorganseg-train publish {place.run} --data {data} --help"), soft_wrap=True)
 
 
 @app.command()
@@ -59,8 +64,13 @@ def publish(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     data: Data,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the bundle to write.")],
-    notes: Annotated[Path, typer.Option(help="Markdown for the model card: data, intended use, limits.")],
-    license_file: Annotated[Path, typer.Option("--license-file", help="Full text of the weights' licence.")],
+    notes: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help="Markdown for the card: data, intended use, limits."),
+    ],
+    license_file: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Full text of the weights' licence.")
+    ],
     license_name: Annotated[str, typer.Option("--license", help="Its SPDX identifier.")],
     version: Annotated[str, typer.Option(help="Of the bundle, three numbers.")] = "1.0.0",
 ) -> None:
@@ -73,8 +83,8 @@ def publish(
     )
     with progress_bar() as progress:
         bundle = write_publication(run, data, output, publication, progress)
-    out.print(bundle.card_path.read_text(encoding="utf-8"))
-    out.print(f"Written: {bundle.folder}")
+    out.print(Markdown(bundle.card_path.read_text(encoding="utf-8"), hyperlinks=False))
+    out.print(Text(f"Written: {bundle.folder}"), soft_wrap=True)
 
 
 def main() -> None:

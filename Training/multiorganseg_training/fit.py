@@ -12,9 +12,11 @@ from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.events import EventStream
+from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import prepare_cases
-from multiorganseg_training.cases import Case, find_cases, split_cases
+from multiorganseg_training.cases import find_cases, split_cases
+from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.loop import train
 from multiorganseg_training.recipe import Recipe, recipe_to_dict
 from multiorganseg_training.validate import validation_dice
@@ -48,32 +50,29 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
     Dice of the last and of the averaged network on the validation fold.
 
     Returns:
-        Mean Dice by organ key for "last" and "averaged", on the network's grid.
+        Mean Dice by organ key, and their "mean", for "last" and "averaged", on the network's grid; NaN where
+        an organ occurs in no case. Empty without a validation fold.
 
     Raises:
         TrainingError: Recipe, data or checkpoint do not fit.
         Cancelled: The user asked for it; the checkpoint is kept.
     """
-    training, fold = split_cases(find_cases(place.data), recipe.data.validation)
     place.run.mkdir(parents=True, exist_ok=True)
     with (place.run / EVENTS_FILE).open("a", encoding="utf-8") as sink:
         events = EventStream(sink)
         try:
-            return _fit(recipe, place, training, fold, events, progress)
+            return _fit(recipe, place, events, progress)
         except Exception as error:
             events.fail(error)
             raise
 
 
 def _fit(
-    recipe: Recipe,
-    place: Place,
-    training: list[Case],
-    fold: list[Case],
-    events: EventStream,
-    progress: Progress,
+    recipe: Recipe, place: Place, events: EventStream, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
+    training, fold = split_cases(find_cases(place.data), recipe.data.validation)
+    if not (place.run / CHECKPOINT_FILE).is_file():
+        write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
     cached = [
         prepare_cases(cases, place.cache, recipe.preprocessing, recipe.data.table, progress)
         for cases in (training, fold)
@@ -85,9 +84,9 @@ def _fit(
 
     def measure(name: str, network: nn.Module, iteration: int) -> None:
         by_organ = validation_dice(network, recipe, cached[1], place.device, progress)
-        known = [value for value in by_organ.values() if not math.isnan(value)]
-        scores[name] = {**by_organ, "mean": sum(known) / max(1, len(known))}
-        events.emit("metric", name=f"dice of {name} network", iteration=iteration, **scores[name])
+        scores[name] = {**by_organ, "mean": mean_of(by_organ.values()).value}
+        known = _without_nan(scores[name])
+        events.emit("metric", name=f"dice of {name} network", iteration=iteration, **known)
 
     trained = train(
         recipe,
@@ -103,6 +102,11 @@ def _fit(
         measure("last", trained.last, recipe.optimisation.iterations)
         progress("validating", 0.5)
         measure("averaged", trained.average, recipe.optimisation.iterations)
-    write_text_atomically(place.run / RESULT_FILE, json.dumps(scores, indent=2) + "\n")
-    events.emit("finished", **{name: values["mean"] for name, values in scores.items()})
+    known = {name: _without_nan(values) for name, values in scores.items()}
+    write_text_atomically(place.run / RESULT_FILE, json.dumps(known, indent=2) + "\n")
+    events.emit("finished", **{name: values["mean"] for name, values in known.items()})
     return scores
+
+
+def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
+    return {key: None if math.isnan(value) else value for key, value in values.items()}

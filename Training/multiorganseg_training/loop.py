@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from multiorganseg.errors import TrainingError
+from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
 from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
@@ -42,7 +42,7 @@ class Trained:
 
 
 def recipe_network(recipe: Recipe) -> nn.Module:
-    """Build the recipe's network with random weights: one input channel, background and one channel an organ."""
+    """Build the recipe's network with random weights: one channel in; background and one an organ out."""
     channels = len(recipe.data.labels) + 1
     return build_network(
         recipe.network.architecture, {"in_channels": 1, "out_channels": channels, **recipe.network.arguments}
@@ -70,13 +70,13 @@ def train(
         validate: Called with the averaged network and the iteration.
 
     Raises:
-        TrainingError: The loss is no longer finite, or the checkpoint belongs to another recipe.
+        TrainingError: The loss or its gradient is not finite, or the checkpoint belongs to another recipe.
         Cancelled: The user asked for it.
     """
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network = recipe_network(recipe).to(device, memory_format=torch.channels_last_3d)
+    network = recipe_network(recipe).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = WeightAverage(network, optimisation.ema_decay)
     optimiser = _build_optimiser(network, optimisation)
     sampler = PatchSampler(cases, recipe.augmentation.organ_centred, generator)
@@ -93,7 +93,7 @@ def train(
                 average.network.state_dict(),
                 average.updates,
                 optimiser.state_dict(),
-                generator.bit_generator.state,
+                dict(generator.bit_generator.state),
             ),
             run,
         )
@@ -108,15 +108,11 @@ def train(
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
             step = method(network, batch)
         loss = float(step.loss.detach())
-        if not math.isfinite(loss):
-            msg = f"The loss is {loss} at iteration {iteration}."
-            raise TrainingError(
-                msg,
-                next_step="Lower optimisation.learning_rate, or set optimisation.precision to fp32, and start anew.",
-            )
+        _require_finite("loss", loss, iteration)
         optimiser.zero_grad()
         step.loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_clip)
+        _require_finite("norm of the gradient", float(norm), iteration)
         optimiser.step()
         average.update(network)
         seconds = (
@@ -125,7 +121,7 @@ def train(
             else time.perf_counter() - started
         )
         done = iteration + 1
-        if done % reporting.log_every == 0 or done == optimisation.iterations:
+        if _due(done, reporting.log_every) or done == optimisation.iterations:
             _log(
                 events,
                 done,
@@ -135,27 +131,24 @@ def train(
                 seconds,
                 optimisation.iterations,
             )
-        if (
-            done % reporting.checkpoint_every == 0
-            or done == optimisation.iterations
-            or progress.token.cancelled
-        ):
+        if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
             save(done)
-        if (
-            reporting.validate_every
-            and done % reporting.validate_every == 0
-            and done < optimisation.iterations
-        ):
-            validate(average.network, done)
-        progress(f"training, loss {loss:.3f}", done / optimisation.iterations)
+        try:
+            if _due(done, reporting.validate_every) and done < optimisation.iterations:
+                validate(average.network, done)
+            progress(f"training, loss {loss:.3f}", done / optimisation.iterations)
+        except Cancelled:
+            save(done)
+            raise
     return Trained(network.eval(), average.network)
 
 
 def _build_optimiser(network: nn.Module, spec: OptimisationSpec) -> torch.optim.Optimizer:
-    head = {id(parameter) for parameter in network.head.parameters()}
+    head = list(network.get_submodule("head").parameters())
+    known = {id(parameter) for parameter in head}
     groups = [
-        {"params": [p for p in network.parameters() if id(p) not in head], "peak": spec.learning_rate},
-        {"params": list(network.head.parameters()), "peak": spec.learning_rate * spec.head_factor},
+        {"params": [p for p in network.parameters() if id(p) not in known], "peak": spec.learning_rate},
+        {"params": head, "peak": spec.learning_rate * spec.head_factor},
     ]
     return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
@@ -204,6 +197,20 @@ def _draw_batch(
         images.append(image)
         labels.append(label)
     return Batch(torch.stack(images), torch.stack(labels))
+
+
+def _due(done: int, every: int) -> bool:
+    return every > 0 and done % every == 0
+
+
+def _require_finite(what: str, value: float, iteration: int) -> None:
+    if not math.isfinite(value):
+        msg = f"The {what} is {value} at iteration {iteration}."
+        raise TrainingError(
+            msg,
+            next_step="Set optimisation.precision to fp32 (bfloat16 gradients of stages of a few voxels fail "
+            "on some CPUs), or lower optimisation.learning_rate, and start anew in another run folder.",
+        )
 
 
 def _log(

@@ -9,7 +9,6 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from multiorganseg import __version__
@@ -70,7 +69,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     recipe = recipe_from_dict(checkpoint.recipe)
     _, fold = split_cases(find_cases(data), recipe.data.validation)
     metadata = _metadata(recipe, checkpoint, publication)
-    weights = {name: _to_half(tensor) for name, tensor in checkpoint.average.items()}
+    weights = {name: tensor.numpy() for name, tensor in checkpoint.average.items()}
     bundle = write_bundle(
         folder, metadata, weights, "Not measured yet.", publication.license_text, replace=True
     )
@@ -107,7 +106,7 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
         schema_version=1,
         name=recipe.name,
         version=publication.version,
-        description=recipe.description,
+        description=recipe.description or recipe.name,
         modality=recipe.data.modality,
         architecture=recipe.network.architecture,
         arguments=recipe.network.arguments,
@@ -130,10 +129,6 @@ def _provenance(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
         "iterations": checkpoint.iteration,
         "recipe": json.loads(json.dumps(checkpoint.recipe)),
     }
-
-
-def _to_half(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().cpu().contiguous().to(torch.float16).numpy()
 
 
 def _metrics(scores: dict[str, tuple[OrganScore, ...]]) -> dict[str, dict[str, float]]:

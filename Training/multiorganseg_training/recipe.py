@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
 
@@ -155,18 +156,32 @@ class Recipe:
 
         Raises:
             TrainingError: A value is out of range.
+            OrganError: The labels are no label table.
         """
-        optimisation = self.optimisation
+        optimisation, reporting, augmentation = self.optimisation, self.reporting, self.augmentation
         checks = {
+            "name must be that of a bundle: a-z, 0-9, '.', '_' and '-'": NAME_PATTERN.fullmatch(self.name),
+            "data.labels must name an organ": self.data.table.organs,
             "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
             "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
             "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
             "optimisation.head_factor must be positive": optimisation.head_factor > 0,
+            "optimisation.weight_decay must not be negative": optimisation.weight_decay >= 0,
+            "optimisation.warmup must lie in [0, 1)": 0 <= optimisation.warmup < 1,
+            "optimisation.gradient_clip must be positive": optimisation.gradient_clip > 0,
             "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
             "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
             "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,
             "preprocessing.window must rise": self.preprocessing.window[0] < self.preprocessing.window[1],
             "network.patch_shape must be positive": min(self.network.patch_shape) > 0,
+            "augmentation.scale must rise from above 0": 0 < augmentation.scale[0] <= augmentation.scale[1],
+            "augmentation.anisotropy must lie in [0, 1)": 0 <= augmentation.anisotropy < 1,
+            "augmentation.contrast must rise": augmentation.contrast[0] <= augmentation.contrast[1],
+            "augmentation.brightness must not be negative": augmentation.brightness >= 0,
+            "augmentation.noise must not be negative": augmentation.noise >= 0,
+            "augmentation.blur_probability must lie in [0, 1]": 0 <= augmentation.blur_probability <= 1,
+            "augmentation.organ_centred must lie in [0, 1]": 0 <= augmentation.organ_centred <= 1,
+            "reporting must not be negative": min(dataclasses.astuple(reporting)) >= 0,
             "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),
         }
         broken = [text for text, holds in checks.items() if not holds]
@@ -206,10 +221,7 @@ def _build(kind: type, data: Mapping[str, Any], where: str) -> Any:
     unknown = sorted(set(data) - set(hints))
     if unknown:
         msg = f"The recipe has unknown fields: {', '.join(where + name for name in unknown)}."
-        raise TrainingError(
-            msg,
-            next_step=f"Known here are: {', '.join(hints)}.",
-        )
+        raise TrainingError(msg, next_step=f"Known here are: {', '.join(hints)}.")
     values = {name: _convert(hints[name], value, where + name) for name, value in data.items()}
     try:
         return kind(**values)

@@ -37,7 +37,7 @@ class PatchSampler:
 
 def _organ_positions(labels: NDArray[np.uint8], generator: np.random.Generator) -> list[NDArray[np.int32]]:
     positions = []
-    for channel in np.unique(labels)[1:]:
+    for channel in np.setdiff1d(labels, 0):
         found = np.argwhere(labels == channel).astype(np.int32)
         positions.append(found[generator.permutation(len(found))[:POSITIONS_KEPT]])
     return positions

@@ -89,6 +89,8 @@ def _devices() -> Iterator[Finding]:
         return
     import torch
 
+    from multiorganseg.inference.backends import has_bf16
+
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             free, total = torch.cuda.mem_get_info(number)
@@ -98,8 +100,8 @@ def _devices() -> Iterator[Finding]:
         yield Finding("graphics card", "ok", "Apple GPU (mps)")
     else:
         yield Finding("graphics card", "optional", "none that PyTorch can use: the CPU is used")
-    bf16 = torch.cpu._is_avx512_bf16_supported()
-    detail = f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, bfloat16: {'yes' if bf16 else 'no'}"
+    bf16 = "yes" if has_bf16() else "no"
+    detail = f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, bfloat16: {bf16}"
     yield Finding("processor", "ok", detail)
 
 

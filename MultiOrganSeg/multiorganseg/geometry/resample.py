@@ -13,6 +13,7 @@ from scipy.sparse import csr_array
 from multiorganseg.volumes.volume import Grid
 
 SLAB_VOXELS = 1_000_000
+BORDER = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +106,10 @@ def restore_labels(
         target: The grid wanted.
 
     Returns:
-        Labels (k, j, i) on the target grid; 0 where it lies outside the source.
+        Labels (k, j, i) on the target grid; 0 more than half a voxel outside the source, whose border is
+        repeated up to there, so that an organ cut by the field of view reaches its edge.
     """
-    padded = np.pad(labels, 1)
+    padded = np.pad(labels, 1, mode="edge")
     mixed = _mixed_cells(padded)
     matrix, offset = index_map(target, source)
     result = np.zeros(target.shape, labels.dtype)
@@ -186,7 +188,7 @@ def _cells(
         terms = [axis] if diagonal else range(3)
         position = offset[axis] + sum(matrix[axis, term] * index[term] for term in terms)
         limit = padded_shape[axis] - 1
-        inside = inside & (position > 0) & (position < limit)
+        inside = inside & (position > 0.5 - BORDER) & (position < limit - 0.5 + BORDER)
         cell = np.clip(np.floor(position).astype(np.intp), 0, limit - 1)
         cells.append(cell)
         fractions.append(np.clip(position - cell, 0, 1))

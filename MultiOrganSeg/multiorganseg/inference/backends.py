@@ -83,15 +83,15 @@ def load_backend(bundle: Bundle, device: torch.device) -> Backend:
     On a CPU with bfloat16 instructions torch is as fast as OpenVINO and needs no conversion; on other CPUs
     OpenVINO, when installed, is about three times as fast as torch.
     """
-    if device.type == "cpu" and not _has_bf16() and importlib.util.find_spec("openvino"):
+    if device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
         return Backend(_openvino_predict(bundle), device, "OpenVINO, cpu, fp32")
     return torch_backend(load_network(bundle), device)
 
 
 def torch_backend(network: nn.Module, device: torch.device) -> Backend:
     """Run a network with torch, in bfloat16 where the device computes it."""
-    network = network.to(device, memory_format=torch.channels_last_3d)
-    reduced = device.type == "cuda" or (device.type == "cpu" and _has_bf16())
+    network = network.to(device).to(memory_format=torch.channels_last_3d)
+    reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
 
     @torch.inference_mode()
     def predict(batch: Tensor) -> Tensor:
@@ -121,8 +121,10 @@ def cache_dir() -> Path:
     return root / "multiorganseg"
 
 
-def _has_bf16() -> bool:
-    return bool(torch.cpu._is_avx512_bf16_supported())
+def has_bf16() -> bool:
+    """Whether the CPU computes in bfloat16, so that torch is fast without OpenVINO."""
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return supported is not None and bool(supported())
 
 
 class _LogitsOnly(nn.Module):

@@ -73,7 +73,7 @@ def estimate_need(
     window = math.prod(metadata.patch_shape)
     channels = metadata.channels + (metadata.activation == "sigmoid")
     slab = metadata.patch_shape[0] * plan.shape[1] * plan.shape[2]
-    summing = int(4 * slab * (2 * channels + 3))
+    summing = 4 * slab * (channels + 7)
     network = settings.batch_size * window * (ACTIVATION_BYTES_PER_VOXEL + 12 * channels)
     ram = BASE_BYTES + 14 * math.prod(plan.shape) + 3 * output_voxels
     on_device = 0

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, Metadata
-from multiorganseg.errors import OrganError
+from multiorganseg.bundles.custom_organs import with_custom_organs
+from multiorganseg.errors import OptionError
 from multiorganseg.geometry.body import air_threshold
 from multiorganseg.geometry.canonical import Canonical, plan_canonical
 from multiorganseg.inference.backends import Backend, choose_device, load_backend
@@ -74,6 +75,7 @@ class Segmenter:
         catalogue: Organs; the default one when None.
 
     Raises:
+        OptionError: The quality does not exist.
         OrganError: An organ is asked for that the bundle does not segment.
         ResourceError: The device does not exist.
     """
@@ -83,14 +85,14 @@ class Segmenter:
     ) -> None:
         self.bundle = bundle
         self.options = options or Options()
-        self.catalogue = catalogue or load_catalogue()
+        self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
         self._backends: dict[str, Backend] = {}
         for key in self.options.organs:
             bundle.metadata.labels.value(key)
         if self.options.quality not in OVERLAPS:
             msg = f"No quality '{self.options.quality}'."
-            raise OrganError(msg, next_step=f"Choose among: {', '.join(OVERLAPS)}.")
+            raise OptionError(msg, next_step=f"Choose among: {', '.join(OVERLAPS)}.")
 
     def segment(self, volume: Volume, progress: Progress | None = None) -> Segmentation:
         """Segment one volume.
@@ -118,7 +120,12 @@ class Segmenter:
         del image
         with timings.stage("clean"):
             progress("cleaning", 0.0)
-            cleaned = keep_components(streamed.labels, metadata.labels, self.catalogue)
+            cleaned = keep_components(
+                streamed.labels,
+                metadata.labels,
+                self.catalogue,
+                voxel_volume=canonical.grid.voxel_volume,
+            )
             confidence = _mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
         with timings.stage("restore"):
             progress("restoring the grid", 0.0)

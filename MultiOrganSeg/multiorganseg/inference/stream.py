@@ -16,6 +16,7 @@ from multiorganseg.progress import Progress
 Predict = Callable[[Tensor], Tensor]
 
 AIR_TOLERANCE = 0.02
+SIGMOID_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +74,7 @@ def stream_labels(
     totals = torch.zeros((depth, *plan.shape[1:]), device=device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
     confidence = np.zeros(plan.shape, np.uint8)
+    background = 1.0 if activation == "softmax" else SIGMOID_THRESHOLD
     corners = [(j, i) for j in plan.starts[1] for i in plan.starts[2]]
     asked = done = 0
 
@@ -91,7 +93,7 @@ def stream_labels(
                 if is_busy:
                     scores[(slice(None), *where)].addcmul_(next(predicted).to(device), weights)
                 else:
-                    scores[0][where].add_(weights)
+                    scores[0][where].add_(weights, alpha=background)
                 totals[where].add_(weights)
             done += len(spots)
             progress("segmenting", done / plan.count)
@@ -100,7 +102,8 @@ def stream_labels(
         best, winner = _winner(scores[:, :finished], totals[:finished], activation)
         labels[k:end] = winner.cpu().numpy()
         confidence[k:end] = best.mul_(255).round_().to(torch.uint8).cpu().numpy()
-        scores, totals = _shift(scores, 1, finished), _shift(totals, 0, finished)
+        _shift(scores, 1, finished)
+        _shift(totals, 0, finished)
     inside = tuple(slice(0, size) for size in image.shape)
     return StreamedLabels(labels[inside], confidence[inside], asked)
 
@@ -109,7 +112,7 @@ def _probabilities(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
         return torch.softmax(logits.float(), dim=1)
     organs = torch.sigmoid(logits.float())
-    background = torch.full_like(organs[:, :1], 0.5)
+    background = torch.full_like(organs[:, :1], SIGMOID_THRESHOLD)
     return torch.cat([background, organs], dim=1)
 
 
@@ -121,8 +124,9 @@ def _winner(scores: Tensor, totals: Tensor, activation: str) -> tuple[Tensor, Te
     return best.clamp_(0, 1), winner
 
 
-def _shift(summed: Tensor, axis: int, planes: int) -> Tensor:
+def _shift(summed: Tensor, axis: int, planes: int) -> None:
     kept = summed.shape[axis] - planes
-    result = torch.zeros_like(summed)
-    result.narrow(axis, 0, kept).copy_(summed.narrow(axis, planes, kept))
-    return result
+    for start in range(0, kept, planes):
+        size = min(planes, kept - start)
+        summed.narrow(axis, start, size).copy_(summed.narrow(axis, start + planes, size))
+    summed.narrow(axis, kept, planes).zero_()

@@ -34,7 +34,6 @@ class StridedDynUNet(nn.Module):
         out_channels: Channels of the logits.
         filters: Width of each stage, from fine to coarse.
         stem_stride: Coarsening along (k, j, i) by the first convolution.
-        norm_groups: Groups of the group normalisation.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class StridedDynUNet(nn.Module):
         out_channels: int,
         filters: Sequence[int],
         stem_stride: Sequence[int] = (1, 2, 2),
-        norm_groups: int = 8,
     ) -> None:
         super().__init__()
         stages = len(filters)
@@ -55,7 +53,7 @@ class StridedDynUNet(nn.Module):
             strides=[list(stem_stride), *[2] * (stages - 1)],
             upsample_kernel_size=[2] * (stages - 1),
             filters=list(filters),
-            norm_name=("group", {"num_groups": norm_groups}),
+            norm_name=("instance", {"affine": True}),
         )
         del self.unet.output_block, self.unet.heads
         stride = (stem_stride[0], stem_stride[1], stem_stride[2])

@@ -1,0 +1,1 @@
+"""What the benchmarks share: measured child processes, cases, networks, rivals and reports."""

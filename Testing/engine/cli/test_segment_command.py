@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from multiorganseg.bundles import Bundle
+from multiorganseg.cli.app import app
+from multiorganseg.cli.inputs import expand_inputs
+from multiorganseg.errors import VolumeError
+from multiorganseg.volumes import read_labels, read_volume
+
+QUICK = ("--no-preview", "--device", "cpu")
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, ["segment", *map(str, arguments)])
+
+
+def test_one_case_gives_every_file_on_the_inputs_grid(ct_file: Path, tiny_bundle: Bundle) -> None:
+    out = ct_file.parent / "results"
+    result = run(ct_file, "-o", out, "--model", tiny_bundle.folder, "--formats", "seg.nrrd,nii.gz,csv,json", *QUICK)
+    assert result.exit_code == 0, result.output
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "ct 1.seg.nrrd",
+        "ct 1.seg.nii.gz",
+        "ct 1.seg.labels.json",
+        "ct 1.statistics.csv",
+        "ct 1.statistics.json",
+    }
+    source, labels = read_volume(ct_file), read_labels(out / "ct 1.seg.nrrd")
+    assert labels.grid.same_as(source.grid)
+    with (out / "ct 1.statistics.csv").open(encoding="utf-8", newline="") as rows:
+        voxels = {row["organ"]: int(row["voxels"]) for row in csv.DictReader(rows)}
+    assert voxels == {
+        key: int((labels.voxels == value).sum()) for value, key in tiny_bundle.metadata.labels.organs.items()
+    }
+    provenance = json.loads((out / "ct 1.statistics.json").read_text(encoding="utf-8"))["provenance"]
+    assert provenance["bundle"]["sha256"] == tiny_bundle.digest
+
+
+def test_a_subset_of_organs_has_the_same_voxels(ct_file: Path, tiny_bundle: Bundle) -> None:
+    everything, subset = ct_file.parent / "all.seg.nrrd", ct_file.parent / "one.seg.nrrd"
+    for out, extra in ((everything, ()), (subset, ("--organs", "spleen"))):
+        assert run(ct_file, "-o", out, "--model", tiny_bundle.folder, *extra, *QUICK).exit_code == 0
+    whole, part = read_labels(everything).voxels, read_labels(subset).voxels
+    spleen = tiny_bundle.metadata.labels.value("spleen")
+    assert (whole == spleen).any()
+    np.testing.assert_array_equal(part == spleen, whole == spleen)
+    assert set(np.unique(part)) <= {0, spleen}
+
+
+def test_a_bad_case_does_not_stop_the_others(ct_file: Path, tiny_bundle: Bundle) -> None:
+    folder = ct_file.parent
+    (folder / "broken.nii.gz").write_text("no volume")
+    shutil.copy(ct_file, folder / "second.nii.gz")
+    events = folder / "events.jsonl"
+    result = run(folder, "-o", folder / "out", "--model", tiny_bundle.folder, "--events", events, *QUICK)
+    assert result.exit_code == 3
+    assert (folder / "out" / "ct 1.seg.nrrd").is_file()
+    assert (folder / "out" / "second.seg.nrrd").is_file()
+    assert "failed" in result.output
+    seen = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    kinds = [event["event"] for event in seen]
+    assert kinds[0] == "started"
+    assert kinds.count("finished") == 2
+    failed = next(event for event in seen if event["event"] == "failed")
+    assert failed["cause"]
+    assert failed["next_step"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("--organs", "heart"), 5, "Choose among"),
+        (("--model", "no-such-model"), 4, "no-such-model"),
+        (("--device", "abacus"), 6, "abacus"),
+        (("--quality", "superb"), 2, "balanced"),
+        (("--formats", "stl"), 6, "stl"),
+    ],
+)
+def test_wrong_choices_are_told_before_any_work(
+    ct_file: Path, tiny_bundle: Bundle, arguments: tuple[str, ...], code: int, text: str
+) -> None:
+    model = () if "--model" in arguments else ("--model", str(tiny_bundle.folder))
+    result = run(ct_file, "-o", ct_file.parent / "out", *model, *arguments)
+    assert result.exit_code == code, result.output
+    assert text in result.output
+    assert "Next:" in result.output
+    assert not (ct_file.parent / "out").exists()
+
+
+def test_the_input_is_never_overwritten(ct_file: Path, tiny_bundle: Bundle) -> None:
+    before = ct_file.read_bytes()
+    result = run(ct_file, "-o", ct_file, "--model", tiny_bundle.folder, *QUICK)
+    assert result.exit_code == 6
+    assert ct_file.read_bytes() == before
+
+
+def test_two_inputs_of_one_name_are_refused(ct_file: Path, tiny_bundle: Bundle) -> None:
+    twin = ct_file.parent / "other" / ct_file.name
+    twin.parent.mkdir()
+    shutil.copy(ct_file, twin)
+    result = run(ct_file, twin, "-o", ct_file.parent / "out", "--model", tiny_bundle.folder, *QUICK)
+    assert result.exit_code == 6
+    assert "both" in result.output
+
+
+def test_inputs_are_found_and_results_left_out(ct_file: Path) -> None:
+    folder = ct_file.parent
+    for name in ("x.seg.nrrd", "x.seg.nii.gz", "notes.txt", ".hidden.nii.gz"):
+        (folder / name).write_bytes(b"")
+    assert expand_inputs([folder]) == [ct_file]
+    assert expand_inputs([folder, ct_file]) == [ct_file]
+    assert expand_inputs([folder.parent]) == [ct_file]
+    with pytest.raises(VolumeError, match="does not exist"):
+        expand_inputs([folder / "absent"])
+
+
+def test_doctor_names_what_is_broken(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bundle.folder, tmp_path / "tiny")
+    monkeypatch.setenv("MULTIORGANSEG_MODELS", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    good = CliRunner().invoke(app, ["doctor"])
+    assert "model tiny" in good.output
+    weights = tmp_path / "tiny" / "models" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00\x01")
+    bad = CliRunner().invoke(app, ["doctor"])
+    assert bad.exit_code == 1
+    assert "✗" in bad.output

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from multiorganseg.metrics import dice
+from multiorganseg_training.augment import _random_matrix, change_intensity, random_patch
+from multiorganseg_training.recipe import AugmentationSpec
+
+CPU = torch.device("cpu")
+STILL = AugmentationSpec(0.0, (1.0, 1.0), 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0)
+MOVING = AugmentationSpec(30.0, (0.7, 1.4), 0.1, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0)
+WILD = AugmentationSpec(brightness=3.0, contrast=(0.1, 5.0), noise=2.0, blur_probability=0.5)
+PATCH = (8, 12, 10)
+
+Spacing = tuple[float, float, float]
+
+
+def _patch(
+    image: NDArray,
+    labels: NDArray[np.uint8],
+    centre: tuple[float, ...],
+    spec: AugmentationSpec,
+    *,
+    seed: int = 0,
+    shape: tuple[int, int, int] = PATCH,
+    spacing: Spacing = (3.0, 1.5, 1.5),
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    generator = np.random.default_rng(seed)
+    patch, patch_labels = random_patch(
+        image, labels, np.array(centre, float), shape, spacing, spec, generator, CPU
+    )
+    assert patch.shape == (1, *shape)
+    assert patch_labels.shape == shape
+    assert (patch.dtype, patch_labels.dtype) == (torch.float32, torch.int64)
+    return patch[0].numpy(), patch_labels.numpy()
+
+
+def _noise(shape: tuple[int, int, int]) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    generator = np.random.default_rng(1)
+    return generator.uniform(-1, 1, shape).astype(np.float16), generator.integers(0, 14, shape).astype(
+        np.uint8
+    )
+
+
+@pytest.mark.parametrize("start", [(0, 0, 0), (3, 7, 5), (12, 18, 15)])
+def test_without_change_a_patch_is_a_crop(start):
+    image, labels = _noise((20, 30, 25))
+    centre = tuple(first + (size - 1) / 2 for first, size in zip(start, PATCH, strict=True))
+    box = tuple(slice(first, first + size) for first, size in zip(start, PATCH, strict=True))
+    patch, patch_labels = _patch(image, labels, centre, STILL)
+    assert np.allclose(patch, image[box].astype(np.float32), atol=1e-5)
+    assert np.array_equal(patch_labels, labels[box])
+
+
+@pytest.mark.parametrize(
+    ("centre", "start"),
+    [((-5, -5, -5), (0, 0, 0)), ((0, 14.5, 99), (0, 9, 15)), ((50, 50, 50), (12, 18, 15))],
+)
+def test_a_centre_at_the_border_moves_inside(centre, start):
+    image, labels = _noise((20, 30, 25))
+    box = tuple(slice(first, first + size) for first, size in zip(start, PATCH, strict=True))
+    _, patch_labels = _patch(image, labels, centre, STILL)
+    assert np.array_equal(patch_labels, labels[box])
+
+
+def test_a_patch_of_the_volumes_size_is_the_volume():
+    image, labels = _noise(PATCH)
+    patch, patch_labels = _patch(image, labels, (2, 2, 2), STILL)
+    assert np.allclose(patch, image.astype(np.float32), atol=1e-5)
+    assert np.array_equal(patch_labels, labels)
+
+
+def test_around_a_small_volume_lies_air():
+    image, labels = np.ones((4, 4, 4), np.float16), np.ones((4, 4, 4), np.uint8)
+    patch, patch_labels = _patch(image, labels, (0, 0, 0), STILL)
+    assert patch_labels.sum() == 64
+    assert np.array_equal(patch > 0, patch_labels == 1)
+    assert np.all(patch[patch_labels == 0] == -1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spacing=st.tuples(*[st.floats(0.5, 5)] * 3),
+    centre=st.tuples(st.floats(0, 24), st.floats(0, 30), st.floats(0, 28)),
+)
+def test_voxels_come_from_where_the_matrix_says(seed, spacing, centre):
+    shape = (24, 30, 28)
+    index = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"))
+    slope = np.array([0.02, -0.015, 0.03])
+    image = (np.tensordot(slope, index, 1) - 0.4).astype(np.float32)
+    assert np.abs(image).max() <= 1
+    patch, _ = _patch(image, np.zeros(shape, np.uint8), centre, MOVING, seed=seed, spacing=spacing)
+
+    matrix = _random_matrix(spacing, MOVING, np.random.default_rng(seed))
+    inside = np.array(
+        [np.clip(c, (p - 1) / 2, n - 1 - (p - 1) / 2) for c, p, n in zip(centre, PATCH, shape, strict=True)]
+    )
+    target = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in PATCH], indexing="ij"))
+    source = inside[:, None, None, None] + np.tensordot(matrix, target, 1)
+    covered = np.all(
+        [(axis >= 0.01) & (axis <= n - 1.01) for axis, n in zip(source, shape, strict=True)], axis=0
+    )
+    expected = np.tensordot(slope, source, 1) - 0.4
+    assert covered.any()
+    assert np.allclose(patch[covered], expected[covered], atol=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), spacing=st.tuples(*[st.floats(0.5, 5)] * 3))
+def test_the_matrix_is_a_rotation_and_a_scale_in_millimetres(seed, spacing):
+    spec = AugmentationSpec(rotation_degrees=20.0, scale=(0.8, 1.25), anisotropy=0.0)
+    to_mm = np.diag(spacing)
+    in_mm = to_mm @ _random_matrix(spacing, spec, np.random.default_rng(seed)) @ np.linalg.inv(to_mm)
+    sizes = np.linalg.svd(in_mm, compute_uv=False)
+    assert np.allclose(sizes, sizes[0])
+    assert 0.8 - 1e-9 <= 1 / sizes[0] <= 1.25 + 1e-9
+    rotation = in_mm / sizes[0]
+    assert np.linalg.det(rotation) == pytest.approx(1)
+    angle = math.degrees(math.acos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    assert angle <= 20 + 10 + 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_block_stays_a_block_in_image_and_labels(seed):
+    image, labels = np.full((32, 48, 48), -1, np.float16), np.zeros((32, 48, 48), np.uint8)
+    block = (slice(10, 22), slice(16, 36), slice(14, 30))
+    image[block], labels[block] = 1, 5
+    patch, patch_labels = _patch(image, labels, (16, 26, 22), MOVING, seed=seed, shape=(24, 40, 40))
+    assert set(np.unique(patch_labels)) == {0, 5}
+    assert dice(patch > 0, patch_labels == 5) > 0.98
+    matrix = _random_matrix((3.0, 1.5, 1.5), MOVING, np.random.default_rng(seed))
+    inside = (24 - 1) / 2, (40 - 1) / 2, (40 - 1) / 2
+    middle = np.array([15.5, 25.5, 21.5]) - np.array([16, 26, 22])
+    expected = np.array(inside) + np.linalg.inv(matrix) @ middle
+    assert np.allclose(np.argwhere(patch_labels == 5).mean(axis=0), expected, atol=0.75)
+    assert np.count_nonzero(patch_labels) == pytest.approx(
+        labels[block].size / np.linalg.det(matrix), rel=0.1
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_intensities_stay_in_range(seed):
+    image, labels = _noise((20, 30, 25))
+    patch, _ = _patch(image, labels, (10, 15, 12), WILD, seed=seed)
+    assert np.isfinite(patch).all()
+    assert patch.min() >= -1
+    assert patch.max() <= 1
+
+
+def test_intensity_is_left_alone_where_nothing_is_asked_for():
+    patch = torch.linspace(-1, 1, 4 * 5 * 6).reshape(1, 4, 5, 6)
+    assert torch.allclose(change_intensity(patch, STILL, np.random.default_rng(0)), patch, atol=1e-6)
+
+
+def test_smoothing_runs_along_k_alone():
+    spec = AugmentationSpec(brightness=0.0, contrast=(1.0, 1.0), noise=0.0, blur_probability=1.0)
+    patch = torch.zeros((1, 5, 5, 5))
+    patch[0, 2, 2, 2] = 0.9
+    smooth = change_intensity(patch, spec, np.random.default_rng(0))[0]
+    assert torch.allclose(smooth[1:4, 2, 2], torch.full((3,), 0.3), atol=1e-6)
+    assert int((smooth > 0.01).sum()) == 3
+
+
+def test_the_generator_decides():
+    image, labels = _noise((20, 30, 25))
+    first, again, other = (
+        _patch(image, labels, (10, 15, 12), AugmentationSpec(), seed=seed) for seed in (1, 1, 2)
+    )
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    assert not np.array_equal(first[0], other[0])

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from multiorganseg.bundles import Preprocessing
+from multiorganseg.errors import TrainingError
+from multiorganseg.inference.segment import prepare
+from multiorganseg.metrics import dice
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.progress import Progress
+from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.write import write_volume
+from multiorganseg_training import cache
+from multiorganseg_training.cache import PreparedCase, prepare_cases
+from multiorganseg_training.cases import find_cases
+from multiorganseg_training.recipe import PreprocessingSpec
+
+SPEC = PreprocessingSpec((2.0, 1.5, 1.5), (-125.0, 275.0))
+TABLE = LabelTable({1: "spleen", 6: "liver"})
+AFFINE = np.diag([1.5, 1.5, 2.0, 1.0])
+BRIGHT = 0.5
+
+
+@pytest.fixture
+def data(tmp_path, add_case) -> Path:
+    add_case(tmp_path / "data", "case_a", 0)
+    return tmp_path / "data"
+
+
+def _prepare(data: Path, spec: PreprocessingSpec = SPEC, table: LabelTable = TABLE) -> PreparedCase:
+    (case,) = prepare_cases(find_cases(data), data.parent / "cache", spec, table, Progress())
+    return case
+
+
+def _forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> Volume:
+        pytest.fail(f"{path} is read again")
+
+    monkeypatch.setattr(cache, "read_volume", refuse)
+
+
+def test_shapes_types_and_channels(data):
+    case = _prepare(data)
+    assert case.name == "case_a"
+    assert case.image.shape == case.labels.shape
+    assert (case.image.dtype, case.labels.dtype) == (np.float16, np.uint8)
+    assert case.image.min() == -1
+    assert case.image.max() <= 1
+    reference = read_labels(data / "labels" / "case_a.nii.gz").voxels
+    for channel, value in ((1, 1), (2, 6)):
+        assert np.count_nonzero(case.labels == channel) == np.count_nonzero(reference == value)
+    assert dice(case.image > BRIGHT, case.labels == 1) > 0.99
+
+
+def test_label_values_outside_the_table_are_background(data):
+    case = _prepare(data, table=LabelTable({6: "liver"}))
+    assert np.array_equal(np.unique(case.labels), [0, 1])
+    assert np.array_equal(case.labels == 1, _prepare(data).labels == 2)
+
+
+def test_the_image_is_what_the_engine_gives_the_network(data):
+    spec = replace(SPEC, spacing_mm=(3.0, 2.0, 2.5))
+    metadata = SimpleNamespace(preprocessing=Preprocessing(spec.spacing_mm, "window", spec.window))
+    _, image = prepare(read_volume(data / "images" / "case_a.nii.gz"), metadata)
+    assert np.array_equal(_prepare(data, spec).image, image.astype(np.float16))
+
+
+def test_a_case_is_prepared_once(data, monkeypatch):
+    first = _prepare(data)
+    _forbid_reading(monkeypatch)
+    second = _prepare(data)
+    assert np.array_equal(first.image, second.image)
+    assert np.array_equal(first.labels, second.labels)
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_a_changed_file_is_prepared_anew(data, kind, monkeypatch):
+    _prepare(data)
+    os.utime(data / kind / "case_a.nii.gz", (1, 1))
+    _forbid_reading(monkeypatch)
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        _prepare(data)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"spec": replace(SPEC, spacing_mm=(4.0, 3.0, 3.0))},
+        {"spec": replace(SPEC, window=(-100.0, 275.0))},
+        {"table": LabelTable({1: "liver", 6: "spleen"})},
+    ],
+    ids=["spacing", "window", "table"],
+)
+def test_another_recipe_gets_a_cache_file_of_its_own(data, changed):
+    _prepare(data)
+    _prepare(data, **changed)
+    assert len(list((data.parent / "cache").glob("*.npz"))) == 2
+
+
+def test_a_flipped_volume_gives_the_same_case(data, tmp_path):
+    flipped = AFFINE.copy()
+    flipped[0] = [-1.5, 0, 0, 1.5 * 63]
+    for kind in ("images", "labels"):
+        voxels = read_volume(data / kind / "case_a.nii.gz").voxels
+        write_volume(
+            Volume(voxels[:, :, ::-1], flipped), tmp_path / "flipped" / "data" / kind / "case_a.nii.gz"
+        )
+    straight, turned = _prepare(data), _prepare(tmp_path / "flipped" / "data")
+    assert np.array_equal(straight.labels, turned.labels)
+    assert np.allclose(straight.image, turned.image, atol=2e-3)
+
+
+def test_an_oblique_volume_keeps_image_and_labels_together(tmp_path, add_case):
+    angle = math.radians(25)
+    turn = np.eye(4)
+    turn[:2, :2] = [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    add_case(tmp_path / "data", "case_a", 0, turn @ AFFINE)
+    reference = read_labels(tmp_path / "data" / "labels" / "case_a.nii.gz").voxels
+    case = _prepare(tmp_path / "data")
+    assert case.image.shape == case.labels.shape
+    assert case.labels.shape != reference.shape
+    for channel, value in ((1, 1), (2, 6)):
+        expected = np.count_nonzero(reference == value)
+        assert np.count_nonzero(case.labels == channel) == pytest.approx(expected, rel=0.05)
+    assert dice(case.image > BRIGHT, case.labels == 1) > 0.85
+
+
+@pytest.mark.parametrize("moved", ["origin", "shape"])
+def test_labels_on_another_grid_are_refused(data, moved):
+    path = data / "labels" / "case_a.nii.gz"
+    voxels, affine = read_labels(path).voxels, AFFINE.copy()
+    if moved == "origin":
+        affine[:3, 3] = 5
+    else:
+        voxels = voxels[:, :, :-1]
+    write_volume(Volume(voxels, affine), path)
+    with pytest.raises(TrainingError, match=r"'case_a' lie on different grids"):
+        _prepare(data)
+
+
+def test_progress_is_told(data):
+    told = []
+    prepare_cases(find_cases(data), data.parent, SPEC, TABLE, Progress(lambda *report: told.append(report)))
+    assert told == [("preparing cases", 0.0), ("preparing cases", 1.0)]

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import Cancelled, TrainingError
+from multiorganseg.events import EventStream
+from multiorganseg.progress import CancelToken, Progress
+from multiorganseg_training import loop
+from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.loop import Trained, recipe_network, train
+from multiorganseg_training.methods import METHODS, Batch, Step
+from multiorganseg_training.recipe import Recipe
+
+CPU = torch.device("cpu")
+SHORT = {"iterations": 6, "batch_size": 1}
+SILENT = {"log_every": 0, "validate_every": 0, "checkpoint_every": 0}
+
+
+@dataclass
+class Runner:
+    """Trains on two prepared cases and remembers what was told."""
+
+    cases: list
+    run: Path
+    events: StringIO = field(default_factory=StringIO)
+    validated: list[int] = field(default_factory=list)
+    token: CancelToken = field(default_factory=CancelToken)
+    cancel_at: Callable[[str, float], bool] = lambda stage, fraction: False
+    cancel_in_validation: bool = False
+
+    def __call__(self, recipe: Recipe) -> Trained:
+        return train(
+            recipe,
+            self.cases,
+            self.run,
+            CPU,
+            EventStream(self.events),
+            Progress(self._report, self.token),
+            self._validate,
+        )
+
+    def _report(self, stage: str, fraction: float) -> None:
+        if self.cancel_at(stage, fraction):
+            self.token.cancel()
+
+    def _validate(self, network: nn.Module, iteration: int) -> None:
+        assert not network.training
+        self.validated.append(iteration)
+        if self.cancel_in_validation:
+            raise Cancelled
+
+
+@pytest.fixture
+def runner(prepared, tmp_path) -> Runner:
+    return Runner(prepared, tmp_path / "run")
+
+
+def _stub(monkeypatch: pytest.MonkeyPatch, loss: Callable[[Tensor], Tensor]) -> None:
+    class Stub:
+        def __call__(self, network: nn.Module, batch: Batch) -> Step:
+            return Step(loss(network(batch.image).logits))
+
+    monkeypatch.setitem(METHODS, "stub", Stub)
+
+
+def _assert_equal_states(first: dict[str, Any], second: dict[str, Any]) -> None:
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        assert torch.equal(tensor, second[name]), name
+
+
+def test_a_stopped_run_ends_with_the_weights_of_an_uninterrupted_one(phantom_recipe, prepared, tmp_path):
+    recipe = phantom_recipe(optimisation=SHORT, reporting=SILENT)
+    whole = Runner(prepared, tmp_path / "whole")(recipe)
+    for third in (1 / 3, 2 / 3):
+        with pytest.raises(Cancelled):
+            Runner(prepared, tmp_path / "parts", cancel_at=lambda _, done, third=third: done >= third)(recipe)
+    parts = Runner(prepared, tmp_path / "parts")(recipe)
+    _assert_equal_states(whole.last.state_dict(), parts.last.state_dict())
+    _assert_equal_states(whole.average.state_dict(), parts.average.state_dict())
+    first, second = load_checkpoint(tmp_path / "whole"), load_checkpoint(tmp_path / "parts")
+    assert first is not None
+    assert second is not None
+    assert first.generator == second.generator
+    assert first.average_updates == second.average_updates == 6
+    for name in first.optimiser["state"]:
+        _assert_equal_states(first.optimiser["state"][name], second.optimiser["state"][name])
+
+
+def test_the_seed_decides(phantom_recipe, prepared, tmp_path):
+    states = [
+        Runner(prepared, tmp_path / f"{number}")(
+            phantom_recipe(seed=seed, optimisation={"iterations": 2})
+        ).last
+        for number, seed in enumerate((1, 1, 2))
+    ]
+    _assert_equal_states(states[0].state_dict(), states[1].state_dict())
+    weights = [next(network.parameters()) for network in states]
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_cancel_saves_the_iteration_that_was_done(phantom_recipe, runner):
+    runner.cancel_at = lambda _, done: done >= 0.5
+    with pytest.raises(Cancelled):
+        runner(phantom_recipe(optimisation=SHORT, reporting=SILENT))
+    checkpoint = load_checkpoint(runner.run)
+    assert checkpoint is not None
+    assert checkpoint.iteration == 4, "the token is checked at the report after the one that set it"
+
+
+def test_cancel_while_validating_saves_too(phantom_recipe, runner):
+    runner.cancel_in_validation = True
+    with pytest.raises(Cancelled):
+        runner(phantom_recipe(optimisation=SHORT, reporting={**SILENT, "validate_every": 2}))
+    checkpoint = load_checkpoint(runner.run)
+    assert checkpoint is not None
+    assert checkpoint.iteration == 2
+
+
+def test_a_finished_run_is_not_trained_further(phantom_recipe, runner):
+    recipe = phantom_recipe(optimisation={"iterations": 2}, reporting=SILENT)
+    first, runner.events = runner(recipe), StringIO()
+    second = runner(recipe)
+    assert runner.events.getvalue() == ""
+    _assert_equal_states(first.last.state_dict(), second.last.state_dict())
+    assert not second.last.training
+
+
+def test_another_recipe_is_refused(phantom_recipe, runner):
+    runner(phantom_recipe(optimisation={"iterations": 1}))
+    with pytest.raises(TrainingError, match="started with another recipe"):
+        runner(phantom_recipe(optimisation={"iterations": 2}))
+
+
+def test_zero_reports_at_the_end_alone(phantom_recipe, runner, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda checkpoint, run: saved.append(checkpoint.iteration))
+    runner(phantom_recipe(optimisation={"iterations": 4}, reporting=SILENT))
+    assert saved == [4]
+    assert runner.events.getvalue().count("\n") == 1
+    assert runner.validated == []
+
+
+def test_reports_come_as_often_as_asked(phantom_recipe, runner, monkeypatch):
+    saved = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda checkpoint, run: saved.append(checkpoint.iteration))
+    runner(
+        phantom_recipe(
+            optimisation=SHORT, reporting={"log_every": 4, "validate_every": 2, "checkpoint_every": 3}
+        )
+    )
+    assert saved == [3, 6]
+    assert runner.validated == [2, 4], "the last iteration is validated by the caller"
+    assert ['"iteration": 4' in line for line in runner.events.getvalue().splitlines()] == [True, False]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(phantom_recipe, runner, monkeypatch):
+    _stub(monkeypatch, lambda logits: logits.mean() * float("nan"))
+    with pytest.raises(TrainingError, match="The loss is nan at iteration 0") as caught:
+        runner(phantom_recipe(method="stub", optimisation=SHORT))
+    assert "fp32" in caught.value.next_step
+    assert load_checkpoint(runner.run) is None
+
+
+def test_a_gradient_that_is_not_finite_ends_the_run_before_the_step(phantom_recipe, runner, monkeypatch):
+    calls = []
+
+    def bad_at_the_fourth(logits: Tensor) -> Tensor:
+        calls.append(float(logits.detach().sum()))
+        return logits.square().mean() if len(calls) < 4 else (logits * 0).sum().abs().sqrt()
+
+    _stub(monkeypatch, bad_at_the_fourth)
+    recipe = phantom_recipe(method="stub", optimisation=SHORT, reporting={**SILENT, "checkpoint_every": 3})
+    with pytest.raises(TrainingError, match="norm of the gradient is nan at iteration 3") as caught:
+        runner(recipe)
+    assert "fp32" in caught.value.next_step
+    checkpoint = load_checkpoint(runner.run)
+    assert checkpoint is not None
+    assert checkpoint.iteration == 3
+    assert all(tensor.isfinite().all() for tensor in checkpoint.network.values())
+
+
+def test_the_last_layer_learns_faster_by_its_factor(phantom_recipe, runner):
+    recipe = phantom_recipe(
+        optimisation={"iterations": 1, "warmup": 0.0, "weight_decay": 0.0, "head_factor": 5.0}
+    )
+    torch.manual_seed(recipe.seed)
+    before = recipe_network(recipe).state_dict()
+    after = runner(recipe).last.state_dict()
+    moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    head = max(value for name, value in moved.items() if name.startswith("head."))
+    rest = max(value for name, value in moved.items() if not name.startswith("head."))
+    assert rest == pytest.approx(recipe.optimisation.learning_rate, rel=1e-2), "AdamW's first step"
+    assert head == pytest.approx(5 * rest, rel=1e-2)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_is_that_of_the_recipe_and_weights_stay_in_float32(
+    phantom_recipe, runner, monkeypatch, precision, dtype
+):
+    seen = []
+
+    def loss(logits: Tensor) -> Tensor:
+        seen.append(logits.dtype)
+        return logits.float().square().mean()
+
+    _stub(monkeypatch, loss)
+    trained = runner(phantom_recipe(method="stub", optimisation={"iterations": 1, "precision": precision}))
+    assert seen == [dtype]
+    assert all(parameter.dtype == torch.float32 for parameter in trained.last.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "magic"}, "No method 'magic'"),
+        ({"method_arguments": {"speed": 2}}, "'supervised' do not fit"),
+    ],
+)
+def test_an_unknown_method_or_argument(phantom_recipe, runner, change, said):
+    with pytest.raises(TrainingError, match=said):
+        runner(phantom_recipe(**change))
+
+
+def test_the_loop_names_no_method():
+    tree = ast.parse(inspect.getsource(loop))
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and "methods" in (node.module or "")
+        for alias in node.names
+    }
+    assert imported == {"Batch", "Step", "build_method"}
+    said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    taken = set(METHODS) | {kind.__name__ for kind in METHODS.values()}
+    assert not taken & (said | names | attributes)
+    assert not {"cpu", "cuda", "mps"} & said

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from multiorganseg.errors import OrganError, TrainingError
+from multiorganseg_training.recipe import (
+    OptimisationSpec,
+    PreprocessingSpec,
+    load_recipe,
+    recipe_from_dict,
+    recipe_to_dict,
+)
+
+RECIPES = sorted((Path(__file__).parents[2] / "Training" / "recipes").glob("*.toml"))
+SMALLEST = {"name": "smallest", "data": {"labels": {"1": "liver"}}}
+
+
+def test_defaults():
+    recipe = recipe_from_dict(SMALLEST)
+    assert recipe.method == "supervised"
+    assert recipe.optimisation == OptimisationSpec()
+    assert recipe.preprocessing == PreprocessingSpec()
+    assert recipe.data.validation == ()
+    assert recipe.data.table.organs == {1: "liver"}
+
+
+def test_there_are_recipes():
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_project_loads(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.data.table.organs
+    assert recipe.description
+
+
+def test_dictionaries_and_json_give_the_recipe_back(phantom_recipe):
+    recipe = phantom_recipe(method_arguments={"dice_weight": 0.5})
+    assert recipe_from_dict(recipe_to_dict(recipe)) == recipe
+    assert recipe_from_dict(json.loads(json.dumps(recipe_to_dict(recipe)))) == recipe
+
+
+def test_toml_gives_the_recipe_back(phantom_recipe, save_recipe, tmp_path):
+    recipe = phantom_recipe(description="Öl & 模型")
+    assert load_recipe(save_recipe(tmp_path / "a.toml", recipe)) == recipe
+
+
+def test_whole_numbers_stand_for_real_ones():
+    recipe = recipe_from_dict({**SMALLEST, "preprocessing": {"spacing_mm": [3, 2, 2]}})
+    assert recipe.preprocessing.spacing_mm == (3.0, 2.0, 2.0)
+    assert all(isinstance(value, float) for value in recipe.preprocessing.spacing_mm)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"speed": 1}, "speed"),
+        ({"optimisation": {"iteration": 5}}, "optimisation.iteration"),
+        ({"optimisation": {"iterations": 5.5}}, "optimisation.iterations"),
+        ({"optimisation": {"iterations": True}}, "optimisation.iterations"),
+        ({"optimisation": {"learning_rate": "fast"}}, "optimisation.learning_rate"),
+        ({"optimisation": [1]}, "optimisation"),
+        ({"preprocessing": {"spacing_mm": [1.5, 1.5]}}, "preprocessing.spacing_mm"),
+        ({"network": {"patch_shape": [16, 32, "32"]}}, "network.patch_shape"),
+        ({"network": {"arguments": 3}}, "network.arguments"),
+        ({"data": {"labels": {"1": "liver"}, "validation": "case_a"}}, "data.validation"),
+        ({"data": {}}, "labels"),
+        ({"seed": 1.5}, "seed"),
+    ],
+)
+def test_unknown_missing_and_mistyped_fields_are_named(change, named):
+    with pytest.raises(TrainingError) as caught:
+        recipe_from_dict({**SMALLEST, **change})
+    assert named in str(caught.value)
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value"),
+    [
+        ("optimisation", "iterations", 0),
+        ("optimisation", "batch_size", 0),
+        ("optimisation", "learning_rate", 0.0),
+        ("optimisation", "learning_rate", float("nan")),
+        ("optimisation", "head_factor", 0.0),
+        ("optimisation", "weight_decay", -0.1),
+        ("optimisation", "warmup", 1.0),
+        ("optimisation", "gradient_clip", 0.0),
+        ("optimisation", "ema_decay", 1.0),
+        ("optimisation", "precision", "fp16"),
+        ("preprocessing", "spacing_mm", [3.0, 0.0, 1.5]),
+        ("preprocessing", "window", [275.0, -125.0]),
+        ("network", "patch_shape", [16, 0, 32]),
+        ("augmentation", "scale", [0.0, 1.0]),
+        ("augmentation", "scale", [1.2, 0.8]),
+        ("augmentation", "anisotropy", 1.0),
+        ("augmentation", "contrast", [1.2, 0.8]),
+        ("augmentation", "brightness", -0.1),
+        ("augmentation", "noise", -0.1),
+        ("augmentation", "blur_probability", 1.1),
+        ("augmentation", "organ_centred", -0.1),
+        ("reporting", "log_every", -1),
+        ("data", "modality", "PET"),
+    ],
+)
+def test_values_out_of_range_are_named(phantom_recipe, section, name, value):
+    with pytest.raises(TrainingError) as caught:
+        phantom_recipe(**{section: {name: value}})
+    assert section in caught.value.cause
+    assert name in caught.value.cause or section == "reporting"
+
+
+@pytest.mark.parametrize("name", ["", "Abdomen", "../abdomen", "abdomen ct"])
+def test_a_name_that_no_bundle_may_have_is_refused_before_the_training(name):
+    with pytest.raises(TrainingError, match="name must be"):
+        recipe_from_dict({**SMALLEST, "name": name})
+
+
+@pytest.mark.parametrize("labels", [{"zero": "liver"}, {"0": "liver"}, {"1": "liver", "2": "liver"}])
+def test_labels_that_are_no_table_are_refused(labels):
+    with pytest.raises(OrganError):
+        recipe_from_dict({**SMALLEST, "data": {"labels": labels}})
+
+
+def test_no_organ_is_refused():
+    with pytest.raises(TrainingError, match=r"data\.labels"):
+        recipe_from_dict({**SMALLEST, "data": {"labels": {}}})
+
+
+def test_all_broken_values_are_told_at_once(phantom_recipe):
+    with pytest.raises(TrainingError) as caught:
+        phantom_recipe(optimisation={"iterations": 0, "batch_size": 0})
+    assert "iterations" in caught.value.cause
+    assert "batch_size" in caught.value.cause
+
+
+@pytest.mark.parametrize("text", [b"name = ", b"\xff\xfe", None])
+def test_a_file_that_cannot_be_read(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(TrainingError, match="Cannot read the recipe"):
+        load_recipe(path)
+
+
+def test_a_recipe_cannot_be_changed(phantom_recipe):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        phantom_recipe().seed = 3

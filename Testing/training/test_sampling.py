@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+
+from multiorganseg_training.cache import PreparedCase
+from multiorganseg_training.sampling import PatchSampler
+
+
+def _draw(cases: list[PreparedCase], organ_centred: float, seed: int, count: int = 200) -> list:
+    sampler = PatchSampler(cases, organ_centred, np.random.default_rng(seed))
+    return [sampler.draw() for _ in range(count)]
+
+
+def test_centres_lie_on_organs(prepared):
+    drawn = _draw(prepared, 1.0, 0)
+    channels = [case.labels[tuple(centre.astype(int))] for case, centre in drawn]
+    counts = np.bincount(channels, minlength=3)
+    assert counts[0] == 0
+    assert counts[1:].min() > 60, "each organ as often, whatever its size"
+
+
+def test_centres_lie_anywhere(prepared):
+    drawn = _draw(prepared, 0.0, 0, 2000)
+    channels = [case.labels[tuple(centre.astype(int))] for case, centre in drawn]
+    share = np.mean(prepared[0].labels > 0)
+    assert 0.5 * share < np.mean(np.array(channels) > 0) < 2 * share
+
+
+def test_all_cases_are_drawn(prepared):
+    names = [case.name for case, _ in _draw(prepared, 0.5, 1)]
+    assert 60 < names.count("case_a") < 140
+    assert set(names) == {"case_a", "case_b"}
+
+
+def test_the_seed_decides(prepared):
+    first, again, other = (_draw(prepared, 0.5, seed, 20) for seed in (3, 3, 4))
+    assert all(a.name == b.name and np.array_equal(p, q) for (a, p), (b, q) in zip(first, again, strict=True))
+    assert any(not np.array_equal(p, q) for (_, p), (_, q) in zip(first, other, strict=True))
+
+
+def test_a_case_without_organs_and_one_without_background():
+    empty = PreparedCase("empty", np.zeros((4, 5, 6), np.float16), np.zeros((4, 5, 6), np.uint8))
+    full = PreparedCase("full", np.zeros((4, 5, 6), np.float16), np.full((4, 5, 6), 2, np.uint8))
+    for case, centre in _draw([empty, full], 1.0, 0, 50):
+        assert (centre >= 0).all()
+        assert (centre < case.labels.shape).all()
+        if case.name == "full":
+            assert np.array_equal(centre, centre.astype(int))
