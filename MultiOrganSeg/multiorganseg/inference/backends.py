@@ -90,7 +90,7 @@ def load_backend(bundle: Bundle, device: torch.device) -> Backend:
 
 def torch_backend(network: nn.Module, device: torch.device) -> Backend:
     """Run a network with torch, in bfloat16 where the device computes it."""
-    network = network.to(device).to(memory_format=torch.channels_last_3d)
+    network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
 
     @torch.inference_mode()

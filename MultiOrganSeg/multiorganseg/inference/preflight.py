@@ -127,7 +127,7 @@ def plan_settings(
             settings = settings.degrade(f"Smaller batches ({settings.batch_size}) to fit the graphics card.")
         if need(settings).device > RESERVE * device_free:
             settings = settings.degrade(
-                "The graphics card is too small for all classes: they are summed in main memory, which is slower.",
+                "The graphics card is too small for all classes: they are summed in main memory, slower.",
                 accumulate_on=torch.device("cpu"),
             )
         if need(settings).device > RESERVE * device_free:
@@ -140,9 +140,10 @@ def plan_settings(
             )
     if need(settings).ram > RESERVE * ram_free:
         msg = "There is not enough memory for this volume."
+        needed = need(settings).ram / GIB
         raise ResourceError(
             msg,
-            cause=f"About {need(settings).ram / GIB:.1f} GiB are needed and {ram_free / GIB:.1f} GiB are free.",
+            cause=f"About {needed:.1f} GiB are needed and {ram_free / GIB:.1f} GiB are free.",
             next_step="Close other programs, crop the volume, or use a machine with more memory.",
         )
     return settings

@@ -53,7 +53,8 @@ def stream_labels(
     air count as background without asking the network.
 
     Args:
-        predict: Takes (batch, 1, k, j, i) float32 on `network_device`, gives logits (batch, channels, k, j, i).
+        predict: Takes (batch, 1, k, j, i) float32 on `network_device`, gives logits of the same shape but for
+            the channels.
         image: (k, j, i), normalised.
         plan: Windows for the image's shape.
         organs: Number of organs: one channel less than the logits have under softmax.

@@ -45,7 +45,7 @@ class StridedDynUNet(nn.Module):
     ) -> None:
         super().__init__()
         stages = len(filters)
-        self.unet = DynUNet(
+        unet = DynUNet(
             spatial_dims=3,
             in_channels=in_channels,
             out_channels=1,
@@ -55,7 +55,7 @@ class StridedDynUNet(nn.Module):
             filters=list(filters),
             norm_name=("instance", {"affine": True}),
         )
-        del self.unet.output_block, self.unet.heads
+        self.trunk = unet.skip_layers
         stride = (stem_stride[0], stem_stride[1], stem_stride[2])
         self.head = nn.ConvTranspose3d(filters[0], out_channels, kernel_size=stride, stride=stride)
 
@@ -65,5 +65,5 @@ class StridedDynUNet(nn.Module):
         Args:
             image: Tensor (batch, in_channels, k, j, i); each size divisible by stride × 2^(stages − 1).
         """
-        features = self.unet.skip_layers(image.contiguous(memory_format=torch.channels_last_3d))
+        features = self.trunk(image.contiguous(memory_format=torch.channels_last_3d))
         return NetworkOutput(self.head(features), features)

@@ -1,0 +1,75 @@
+"""The network that comes with the package: what it claims, and whether that is true on a real CT."""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from multiorganseg.bundles import find_bundle
+from multiorganseg.inference.segment import Options, Segmenter
+from multiorganseg.metrics import evaluate
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.resources import resources_dir
+from multiorganseg.volumes import read_labels, read_volume
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+LARGEST_BYTES = 16 * 2**20
+EASY = ("liver", "spleen", "kidney_left", "kidney_right")
+BTCV = LabelTable.numbered(
+    (
+        "spleen",
+        "kidney_right",
+        "kidney_left",
+        "gallbladder",
+        "esophagus",
+        "liver",
+        "stomach",
+        "aorta",
+        "inferior_vena_cava",
+        "portal_vein_and_splenic_vein",
+        "pancreas",
+        "adrenal_gland_right",
+        "adrenal_gland_left",
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return find_bundle(str(resources_dir() / "Models" / "abdomen-ct"))
+
+
+def test_it_is_small_and_knows_thirteen_organs(bundle) -> None:
+    assert sum(path.stat().st_size for path in bundle.folder.rglob("*") if path.is_file()) <= LARGEST_BYTES
+    assert set(bundle.metadata.labels.keys) == set(BTCV.keys)
+
+
+def test_its_measured_dice_reaches_the_floors(bundle) -> None:
+    dice = {key: values["dice"] for key, values in bundle.metadata.metrics.items()}
+    assert set(dice) == set(BTCV.keys)
+    assert min(dice[key] for key in EASY) >= 0.88
+    assert statistics.mean(dice.values()) >= 0.65
+    card = bundle.card_path.read_text(encoding="utf-8")
+    assert all(f"| {key} | {value:.3f}" in card for key, value in dice.items())
+
+
+@pytest.mark.slow
+def test_the_claim_holds_on_a_case_of_the_fold(bundle, tmp_path: Path) -> None:
+    if not DATA.is_dir():
+        pytest.skip("the data collection ../shared/data is not here")
+    if not (importlib.util.find_spec("imagecodecs") and importlib.util.find_spec("nibabel")):
+        pytest.skip("imagecodecs and nibabel unpack the data collection")
+    command = [sys.executable, str(DATA / "unpack.py"), "btcv", str(tmp_path), "--cases", "btcv_18"]
+    subprocess.run(command, check=True, capture_output=True)
+    volume = read_volume(tmp_path / "images" / "btcv_18.nii.gz")
+    reference = read_labels(tmp_path / "labels" / "btcv_18.nii.gz")
+    result = Segmenter(bundle, Options(quality="fast", device="cpu")).segment(volume)
+    scores = evaluate(result.labels, result.table, reference.voxels, BTCV, volume.grid)
+    dice = {score.key: score.dice for score in scores}
+    assert min(dice[key] for key in EASY) >= 0.85, dice
+    assert statistics.mean(dice.values()) >= 0.6, dice
