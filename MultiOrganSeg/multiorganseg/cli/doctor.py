@@ -69,7 +69,12 @@ def _system() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     for name in REQUIRED:
         version = _version(name)
-        yield Finding(name, "ok" if version else "broken", version or "missing", "" if version else f"pip install {name}")
+        yield Finding(
+            name,
+            "ok" if version else "broken",
+            version or "missing",
+            "" if version else f"pip install {name}",
+        )
     for name, (purpose, mend) in OPTIONAL.items():
         version = _version(name)
         yield Finding(
@@ -122,5 +127,8 @@ def _models() -> Iterator[Finding]:
             yield Finding(f"model {metadata.name}", "ok", f"{metadata.version}, {organs} organs, verified")
         else:
             yield Finding(
-                f"model {entry.folder.name}", "broken", entry.error.cause or entry.error.problem, entry.error.next_step
+                f"model {entry.folder.name}",
+                "broken",
+                entry.error.cause or entry.error.problem,
+                entry.error.next_step,
             )

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.dicom_series import is_dicom
-
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-RESULT_SUFFIXES = (".seg.nrrd", ".seg.nii.gz")
+from multiorganseg.volumes.names import IMAGE_SUFFIXES, is_image_name
 
 
 def expand_inputs(paths: Iterable[Path]) -> list[Path]:
@@ -31,7 +29,7 @@ def expand_inputs(paths: Iterable[Path]) -> list[Path]:
             raise VolumeError(
                 problem,
                 cause="It holds no volume." if path.exists() else "It does not exist.",
-                next_step=f"Name a DICOM folder or files that end in {', '.join(VOLUME_SUFFIXES)}.",
+                next_step=f"Name a DICOM folder or files that end in {', '.join(IMAGE_SUFFIXES)}.",
             )
         cases += [case for case in found if case not in cases]
     return cases
@@ -43,9 +41,5 @@ def _cases(path: Path) -> list[Path]:
     if not path.is_dir():
         return []
     files = sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
-    volumes = [
-        file
-        for file in files
-        if file.name.lower().endswith(VOLUME_SUFFIXES) and not file.name.lower().endswith(RESULT_SUFFIXES)
-    ]
+    volumes = [file for file in files if is_image_name(file.name)]
     return volumes or ([path] if any(is_dicom(file) for file in files[:20]) else [])

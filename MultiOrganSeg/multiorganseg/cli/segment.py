@@ -54,18 +54,23 @@ class CaseResult:
 @reported_errors()
 def segment(
     inputs: Annotated[
-        list[Path], typer.Argument(help="Volume files, DICOM folders, or folders of either.", metavar="INPUT...")
+        list[Path],
+        typer.Argument(help="Volume files, DICOM folders, or folders of either.", metavar="INPUT..."),
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file."),
+        typer.Option(
+            "-o", "--output", help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file."
+        ),
     ],
     model: Annotated[str, typer.Option(help="Name of a bundle, or a path to one.")] = "abdomen-ct",
     organs: Annotated[
         str, typer.Option(help="Organ keys separated by commas, such as liver,spleen; all when left out.")
     ] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    quality: Annotated[str, typer.Option(help="fast, balanced or best: how much windows overlap.")] = "balanced",
+    quality: Annotated[
+        str, typer.Option(help="fast, balanced or best: how much windows overlap.")
+    ] = "balanced",
     formats: Annotated[
         str, typer.Option("--formats", help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas.")
     ] = DEFAULT_FORMATS,
@@ -151,7 +156,9 @@ def _check_outputs(cases: list[Path], output: Path, formats: frozenset[str], pre
         for path in plan_outputs(output, str(case), formats=formats, preview=preview).paths.values():
             if path in owners:
                 problem = f"{owners[path]} and {case} would both be written to {path}."
-                raise ResourceError(problem, next_step="Name a folder for --output, and inputs of different names.")
+                raise ResourceError(
+                    problem, next_step="Name a folder for --output, and inputs of different names."
+                )
             owners[path] = case
 
 
@@ -197,7 +204,9 @@ def _show(results: list[CaseResult]) -> None:
         table = Table("case", "result", "seconds", "organs found", "to look at")
         for result in results:
             found = [s for s in result.segmentation.statistics if s.voxels] if result.segmentation else []
-            flagged = [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
+            flagged = (
+                [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
+            )
             state = "[green]done[/green]" if result.segmentation else "[red]failed[/red]"
             table.add_row(
                 result.source.name, state, f"{result.seconds:.1f}", str(len(found)), ", ".join(flagged) or "–"

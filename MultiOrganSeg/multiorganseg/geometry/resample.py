@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 from multiorganseg.volumes.volume import Grid
 
 SLAB_VOXELS = 1_000_000
-BORDER = 1e-3
+BORDER = 0.02
 
 
 @dataclass(frozen=True, eq=False)

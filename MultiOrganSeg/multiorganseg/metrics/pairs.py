@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multiorganseg.errors import VolumeError
+from multiorganseg.volumes.names import IMAGE_SUFFIXES, RESULT_SUFFIXES, case_name, volume_suffix
 
-SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nii", ".mha", ".mhd")
+PREFERENCE = (*RESULT_SUFFIXES, *IMAGE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class CasePairs:
 def pair_cases(prediction: Path, reference: Path) -> CasePairs:
     """Match two files, or the label maps of two folders by name without suffix.
 
-    When a folder holds one case in several formats, the first of `SUFFIXES` is taken.
+    When a folder holds one case in several formats, the first of `PREFERENCE` is taken: a segmentation by its name
+    wins over a file that may be the image.
 
     Raises:
         VolumeError: A path does not exist, a file is set against a folder, or no case name is in both.
@@ -44,7 +46,7 @@ def pair_cases(prediction: Path, reference: Path) -> CasePairs:
             next_step="Give two label-map files, or two folders with files of the same names.",
         )
     if not prediction.is_dir():
-        return CasePairs({case_name(reference) or reference.stem: (prediction, reference)}, (), ())
+        return CasePairs({case_name(reference.name): (prediction, reference)}, (), ())
     predicted, expected = _cases(prediction), _cases(reference)
     names = sorted(predicted.keys() & expected.keys())
     if not names:
@@ -61,18 +63,11 @@ def pair_cases(prediction: Path, reference: Path) -> CasePairs:
     )
 
 
-def case_name(path: Path) -> str:
-    """File name without the suffix of a label map; empty when it is none."""
-    suffix = next((each for each in SUFFIXES if path.name.lower().endswith(each)), "")
-    return path.name[: -len(suffix)] if suffix else ""
-
-
 def _cases(folder: Path) -> dict[str, Path]:
-    def preference(path: Path) -> int:
-        return next(rank for rank, suffix in enumerate(SUFFIXES) if path.name.lower().endswith(suffix))
-
-    files = [path for path in folder.iterdir() if path.is_file() and case_name(path)]
-    return {case_name(path): path for path in sorted(files, key=preference, reverse=True)}
+    files = {path: volume_suffix(path.name).lower() for path in folder.iterdir() if path.is_file()}
+    label_maps = [path for path, suffix in files.items() if suffix in PREFERENCE]
+    label_maps.sort(key=lambda path: PREFERENCE.index(files[path]), reverse=True)
+    return {case_name(path.name): path for path in label_maps}
 
 
 def _some(cases: dict[str, Path]) -> str:

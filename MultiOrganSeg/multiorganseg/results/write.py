@@ -15,6 +15,7 @@ from multiorganseg.results.preview import write_preview
 from multiorganseg.results.seg_nrrd import write_seg_nrrd
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows, write_csv, write_json
+from multiorganseg.volumes.names import case_name, volume_suffix
 from multiorganseg.volumes.volume import Volume
 
 FOLDER_SUFFIXES = {
@@ -26,8 +27,7 @@ FOLDER_SUFFIXES = {
     "png": ".preview.png",
 }
 FORMATS = frozenset(FOLDER_SUFFIXES) - {"png"}
-FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".dcm": "dcm"}
-VOLUME_SUFFIXES = (".nii.gz", ".seg.nrrd", ".nrrd", ".nhdr", ".nii", ".mha", ".mhd", ".dcm", ".dicom")
+FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".seg.nii.gz": "nii.gz", ".dcm": "dcm"}
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: 
         )
     wanted = set(formats) | ({"png"} if preview else set())
     out = Path(out)
-    suffix = _suffix(out.name)
+    suffix = volume_suffix(out.name).lower()
     if not suffix or out.is_dir():
-        stem = without_volume_suffix(Path(source).name) or "segmentation"
+        stem = case_name(Path(source).name) or "segmentation"
         paths = {kind: out / (stem + FOLDER_SUFFIXES[kind]) for kind in wanted}
     elif suffix not in FILE_SUFFIXES:
         msg = f"Segmentations are not written as {suffix}: {out}"
@@ -77,7 +77,7 @@ def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: 
         )
     else:
         kind_of_out = FILE_SUFFIXES[suffix]
-        stem = without_volume_suffix(out.name)
+        stem = case_name(out.name)
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
     _keep_input(paths, source)
@@ -145,16 +145,6 @@ def write_results(
         write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
         written.append(paths["dcm"])
     return written
-
-
-def without_volume_suffix(name: str) -> str:
-    """File name without the suffix of a volume format: `ct.nii.gz` → `ct`; other names stay as they are."""
-    suffix = _suffix(name)
-    return name[: len(name) - len(suffix)] if suffix else name
-
-
-def _suffix(name: str) -> str:
-    return next((suffix for suffix in VOLUME_SUFFIXES if name.lower().endswith(suffix)), "")
 
 
 def _keep_input(paths: dict[str, Path], source: str) -> None:

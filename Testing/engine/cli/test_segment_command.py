@@ -24,7 +24,9 @@ def run(*arguments: str | Path) -> Result:
 
 def test_one_case_gives_every_file_on_the_inputs_grid(ct_file: Path, tiny_bundle: Bundle) -> None:
     out = ct_file.parent / "results"
-    result = run(ct_file, "-o", out, "--model", tiny_bundle.folder, "--formats", "seg.nrrd,nii.gz,csv,json", *QUICK)
+    result = run(
+        ct_file, "-o", out, "--model", tiny_bundle.folder, "--formats", "seg.nrrd,nii.gz,csv,json", *QUICK
+    )
     assert result.exit_code == 0, result.output
     names = {path.name for path in out.iterdir()}
     assert names == {

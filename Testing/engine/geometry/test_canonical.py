@@ -11,7 +11,7 @@ from multiorganseg.volumes.volume import Grid
 EXTENT = 60.0
 RADIUS = 12.0
 THRESHOLD = -140.0
-COUNT = 25
+COUNT = 20
 
 Spacing = st.tuples(*[st.floats(1.5, 5.0)] * 3)
 

@@ -3,13 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from multiorganseg.geometry.resample import Resample, index_map, spacing_grid, upright_grid
 from multiorganseg.volumes.volume import Grid
 
 COUNT = 40
+DRIFT_IN_VOXELS = 0.01
 
 
 def _spacing(low: float, high: float) -> st.SearchStrategy[tuple[float, float, float]]:
@@ -79,21 +80,21 @@ def test_a_constant_stays_constant(data, spacing, upright, grids) -> None:
 
 
 @settings(max_examples=COUNT, deadline=None)
-@given(data=st.data(), shrink=st.tuples(*[st.floats(0.3, 1.0)] * 3), upright=st.booleans())
+@given(data=st.data(), shrink=st.tuples(*[st.floats(0.4, 1.0)] * 3), upright=st.booleans())
 def test_a_ramp_in_the_patient_stays_the_same_ramp(data, shrink, upright, grids, places) -> None:
-    grid = data.draw(grids(spacing=(0.5, 10.0)))
+    grid = data.draw(grids(spacing=(1.0, 8.0)))
     spacing = tuple(s * factor for s, factor in zip(grid.spacing, shrink, strict=True))
     if upright:
         spacing = (min(spacing),) * 3
     target = (upright_grid if upright else spacing_grid)(grid, spacing)
-    if np.prod(target.shape) > 500_000:
-        return
+    assume(np.prod(target.shape) < 200_000)
     slope = np.array([1.0, -2.0, 0.5])
     centre = grid.to_patient(tuple(0.5 * np.array(grid.shape)))
     result = Resample(grid, target).apply(((places(grid) - centre) @ slope).astype(np.float32))
     inside = _inside(target, grid, places)
     wanted = (places(target) - centre) @ slope
-    np.testing.assert_allclose(result[inside], wanted[inside], atol=2e-3)
+    drift = DRIFT_IN_VOXELS * np.abs(slope @ grid.affine[:3, :3]).sum()
+    np.testing.assert_allclose(result[inside], wanted[inside], atol=drift + 1e-3)
 
 
 @pytest.mark.parametrize("degrees", [0.0, 25.0])

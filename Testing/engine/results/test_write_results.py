@@ -8,17 +8,9 @@ import pytest
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.results.nifti import read_label_table
-from multiorganseg.results.write import FORMATS, plan_outputs, without_volume_suffix, write_results
+from multiorganseg.results.write import FORMATS, plan_outputs, write_results
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.write import write_volume
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [("ct.nii.gz", "ct"), ("a.b.NRRD", "a.b"), ("x.seg.nrrd", "x"), ("1.2.840.1", "1.2.840.1"), ("ct", "ct")],
-)
-def test_stem(name, stem):
-    assert without_volume_suffix(name) == stem
 
 
 def test_folder_takes_the_inputs_name(tmp_path):

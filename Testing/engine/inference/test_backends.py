@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from multiorganseg.bundles import Bundle
+from multiorganseg.errors import BundleError, ResourceError
+from multiorganseg.inference import backends
+from multiorganseg.inference.backends import (
+    Backend,
+    cache_dir,
+    choose_device,
+    load_backend,
+    load_network,
+    openvino_backend,
+    torch_backend,
+)
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path / "Zwischenspeicher é"))
+
+
+@pytest.fixture
+def batch(bundle: Bundle) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand((3, 1, *bundle.metadata.patch_shape), generator=generator) * 2 - 1
+
+
+def _hide(monkeypatch: pytest.MonkeyPatch, **here: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: here.get("cuda", False))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: here.get("mps", False))
+
+
+def _plain(bundle: Bundle, batch: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return load_network(bundle)(batch).logits
+
+
+@pytest.mark.parametrize(
+    ("here", "chosen"), [({}, "cpu"), ({"mps": True}, "mps"), ({"cuda": True, "mps": True}, "cuda")]
+)
+def test_auto_takes_the_fastest_device(monkeypatch, here, chosen) -> None:
+    _hide(monkeypatch, **here)
+    assert choose_device("auto").type == chosen
+    assert choose_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "mps", "tpu", ""])
+def test_a_device_that_is_not_there_is_refused(monkeypatch, wanted) -> None:
+    _hide(monkeypatch)
+    with pytest.raises(ResourceError) as caught:
+        choose_device(wanted)
+    assert f"'{wanted}'" in caught.value.problem
+    assert "cpu" in caught.value.cause
+    assert "--device auto" in caught.value.next_step
+
+
+def test_a_network_comes_back_as_it_was_stored(bundle: Bundle, batch: torch.Tensor) -> None:
+    network = load_network(bundle)
+    assert not network.training
+    assert {tensor.dtype for tensor in network.state_dict().values()} == {torch.float32}
+    logits = _plain(bundle, batch)
+    assert logits.shape == (3, 4, *bundle.metadata.patch_shape)
+    assert len(torch.unique(logits.argmax(dim=1))) > 1
+
+
+def test_weights_of_another_shape_are_refused(bundle: Bundle) -> None:
+    other = replace(bundle, metadata=replace(bundle.metadata, arguments={"filters": [8, 16, 8]}))
+    with pytest.raises(BundleError) as caught:
+        load_network(other)
+    assert "tiny-ct" in caught.value.problem
+    assert "size mismatch" in caught.value.cause
+
+
+def test_torch_in_float32_is_exact(bundle, batch, monkeypatch) -> None:
+    monkeypatch.setattr(backends, "has_bf16", lambda: False)
+    backend = torch_backend(load_network(bundle), CPU)
+    assert backend.name == "torch, cpu, fp32"
+    torch.testing.assert_close(backend.predict(batch), _plain(bundle, batch), rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_stays_within_its_tolerance(bundle, batch, monkeypatch) -> None:
+    monkeypatch.setattr(backends, "has_bf16", lambda: True)
+    backend = torch_backend(load_network(bundle), CPU)
+    assert backend.name == "torch, cpu, bf16"
+    reduced, exact = backend.predict(batch).float(), _plain(bundle, batch)
+    assert 0 < (reduced - exact).abs().max() < 0.05 * (exact.max() - exact.min())
+    assert (reduced.argmax(dim=1) == exact.argmax(dim=1)).float().mean() > 0.97
+
+
+def test_openvino_gives_the_same_labels(bundle, batch) -> None:
+    pytest.importorskip("openvino")
+    backend = openvino_backend(bundle)
+    assert backend.device == CPU
+    logits, exact = backend.predict(batch), _plain(bundle, batch)
+    assert logits.shape == exact.shape
+    assert (logits.argmax(dim=1) == exact.argmax(dim=1)).float().mean() >= 0.995
+    np.testing.assert_allclose(logits.numpy(), exact.numpy(), atol=0.02 * float(exact.max() - exact.min()))
+
+
+def test_openvino_converts_once(bundle, batch, monkeypatch) -> None:
+    openvino = pytest.importorskip("openvino")
+    first = openvino_backend(bundle).predict(batch)
+    written = sorted(path.name for path in cache_dir().rglob("*") if path.is_file())
+    assert written == ["model.bin", "model.xml"]
+    monkeypatch.setattr(openvino, "convert_model", pytest.fail)
+    torch.testing.assert_close(openvino_backend(bundle).predict(batch), first)
+
+
+@pytest.mark.parametrize(
+    ("bf16", "installed", "name"),
+    [
+        (True, True, "torch, cpu, bf16"),
+        (False, True, "OpenVINO, cpu, fp32"),
+        (False, False, "torch, cpu, fp32"),
+    ],
+)
+def test_the_fastest_backend_is_taken(bundle, monkeypatch, bf16, installed, name) -> None:
+    monkeypatch.setattr(backends, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda _: object() if installed else None)
+    monkeypatch.setattr(backends, "_openvino_predict", lambda _: lambda batch: batch)
+    backend = load_backend(bundle, CPU)
+    assert isinstance(backend, Backend)
+    assert backend.name == name
+
+
+def test_a_processor_says_whether_it_has_bfloat16(monkeypatch) -> None:
+    assert backends.has_bf16() in (True, False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert backends.has_bf16() is False
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "parts"),
+    [
+        ("linux", "XDG_CACHE_HOME", ("multiorganseg",)),
+        ("darwin", None, ("Library", "Caches", "multiorganseg")),
+        ("win32", "LOCALAPPDATA", ("multiorganseg",)),
+    ],
+)
+def test_the_cache_lies_where_the_platform_wants_it(monkeypatch, tmp_path, platform, variable, parts) -> None:
+    monkeypatch.delenv("MULTIORGANSEG_CACHE")
+    monkeypatch.setattr(backends.sys, "platform", platform)
+    monkeypatch.setattr(backends.Path, "home", classmethod(lambda _: tmp_path))
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path))
+    assert cache_dir() == tmp_path.joinpath(*parts)
