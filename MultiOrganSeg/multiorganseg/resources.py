@@ -1,4 +1,4 @@
-"""Where the catalogue and the bundled networks lie: in a checkout, an installed wheel or the extension package."""
+"""Where the catalogue and the bundled networks lie: in a checkout, a wheel or the extension package."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ class CasePairs:
 def pair_cases(prediction: Path, reference: Path) -> CasePairs:
     """Match two files, or the label maps of two folders by name without suffix.
 
-    When a folder holds one case in several formats, the first of `PREFERENCE` is taken: a segmentation by its name
-    wins over a file that may be the image.
+    When a folder holds one case in several formats, the first of `PREFERENCE` is taken: a segmentation by
+    its name wins over a file that may be the image.
 
     Raises:
         VolumeError: A path does not exist, a file is set against a folder, or no case name is in both.

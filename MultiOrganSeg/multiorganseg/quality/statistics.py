@@ -14,7 +14,7 @@ class OrganStatistics:
         voxels: Number of voxels on the input's grid.
         volume_ml: Volume in millilitres.
         mean_intensity: Mean of the input's voxels inside the organ (HU for CT); NaN when the organ is empty.
-        confidence: Mean of the network's probability for the organ over its voxels, in [0, 1]; NaN when empty.
+        confidence: Mean of the network's probability over the organ's voxels, in [0, 1]; NaN when empty.
         flags: Quality flags, worst first; empty when nothing was noticed.
     """
 
