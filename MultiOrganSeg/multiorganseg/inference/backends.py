@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def load_network(bundle: Bundle) -> nn.Module:
     """
     metadata = bundle.metadata
     network = build_network(
-        metadata.architecture, {"in_channels": 1, "out_channels": metadata.channels, **metadata.arguments}
+        metadata.architecture, {**metadata.arguments, "in_channels": 1, "out_channels": metadata.channels}
     )
     weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle).items()}
     try:
@@ -149,7 +150,8 @@ def _openvino_predict(bundle: Bundle) -> Predict:
     else:
         shape = [1, 1, *bundle.metadata.patch_shape]
         network = _LogitsOnly(load_network(bundle))
-        with torch.inference_mode():
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
             model = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
         with atomic_path(path.parent / path.name) as partial:
             openvino.save_model(model, partial, compress_to_fp16=True)

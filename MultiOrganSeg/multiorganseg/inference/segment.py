@@ -116,7 +116,7 @@ class Segmenter:
             settings = self._plan(metadata, image.shape, volume.voxels.size)
             backend = self._backend(settings.device)
         with timings.stage("network"):
-            settings, streamed = self._run(backend, settings, image, progress)
+            backend, settings, streamed = self._run(backend, settings, image, progress)
         del image
         with timings.stage("clean"):
             progress("cleaning", 0.0)
@@ -161,7 +161,7 @@ class Segmenter:
 
     def _run(
         self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
-    ) -> tuple[Settings, StreamedLabels]:
+    ) -> tuple[Backend, Settings, StreamedLabels]:
         metadata = self.bundle.metadata
         shape = (image.shape[0], image.shape[1], image.shape[2])
         if settings.device.type == "cpu":
@@ -173,7 +173,7 @@ class Segmenter:
                 )
         while True:
             try:
-                return settings, self._stream(backend, settings, image, progress)
+                return backend, settings, self._stream(backend, settings, image, progress)
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 settings = _after_out_of_memory(settings)

@@ -32,7 +32,7 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
         )
     try:
         return _BUILDERS[architecture](**arguments)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         msg = f"The arguments of '{architecture}' do not fit."
         raise BundleError(
             msg,
