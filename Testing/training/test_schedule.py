@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multiorganseg_training.schedule import warmup_cosine
 
 
+@settings(deadline=None)
 @given(st.integers(1, 500), st.floats(0, 0.9))
 def test_the_rate_rises_then_falls(iterations, warmup):
     factors = [warmup_cosine(n, iterations, warmup) for n in range(iterations)]

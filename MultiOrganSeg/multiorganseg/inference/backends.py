@@ -63,7 +63,7 @@ def load_network(bundle: Bundle) -> nn.Module:
     """
     metadata = bundle.metadata
     network = build_network(
-        metadata.architecture, {**metadata.arguments, "in_channels": 1, "out_channels": metadata.channels}
+        metadata.architecture, {"in_channels": 1, "out_channels": metadata.channels, **metadata.arguments}
     )
     weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle).items()}
     try:

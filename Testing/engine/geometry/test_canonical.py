@@ -58,7 +58,7 @@ def test_a_marked_organ_keeps_its_place_in_the_patient(
     assert restored.flags.c_contiguous
     assert set(np.unique(restored)) == {0, 7}
     drift = _centroid(restored, places(grid)) - _centroid(voxels + 1000, places(grid))
-    assert np.linalg.norm(drift) < 0.5 * max(spacing)
+    assert np.linalg.norm(drift) < half_a_voxel
 
 
 @settings(max_examples=40, deadline=None)

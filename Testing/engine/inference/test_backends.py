@@ -80,12 +80,6 @@ def test_weights_of_another_shape_are_refused(bundle: Bundle) -> None:
     assert "size mismatch" in caught.value.cause
 
 
-def test_channels_that_contradict_the_label_table_are_refused(make_bundle) -> None:
-    bundle = make_bundle(arguments={"filters": [8, 8, 8], "out_channels": 9})
-    with pytest.raises(BundleError, match="do not fit"):
-        load_network(bundle)
-
-
 def test_torch_in_float32_is_exact(bundle, batch, monkeypatch) -> None:
     monkeypatch.setattr(backends, "has_bf16", lambda: False)
     backend = torch_backend(load_network(bundle), CPU)
