@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
@@ -38,10 +39,18 @@ class EventStream:
             self.emit("failed", problem=type(error).__name__, cause=str(error), next_step="")
 
 
+@contextmanager
+def event_log(path: Path) -> Iterator[EventStream]:
+    """Append events to a log file; a line that a crash cut off is ended first, so that it spoils no other."""
+    cut_off = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
+    with path.open("a", encoding="utf-8") as sink:
+        if cut_off:
+            sink.write("\n")
+        yield EventStream(sink)
+
+
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the events of a log file; a last line cut off by a crash is left out."""
+    """Read the events of a log file; a line cut off by a crash is left out."""
     for line in path.read_text(encoding="utf-8").splitlines():
-        try:
+        with suppress(json.JSONDecodeError):
             yield json.loads(line)
-        except json.JSONDecodeError:
-            return

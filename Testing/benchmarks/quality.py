@@ -5,6 +5,7 @@ See docs/benchmarks.md.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -83,7 +84,15 @@ def measure_fold(segmenter: Segmenter, fold: list[Case], table: LabelTable) -> d
 
 
 def _plain(means: dict[str, MetricMean]) -> dict[str, dict]:
-    return {name: asdict(mean) for name, mean in means.items()}
+    return {
+        name: {**asdict(mean), "value": None if math.isnan(mean.value) else mean.value}
+        for name, mean in means.items()
+    }
+
+
+def _text(entry: dict, metric: str, digits: int) -> str:
+    value = entry[metric]["value"]
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _report(title: str, results: list[dict]) -> Report:
@@ -93,9 +102,9 @@ def _report(title: str, results: list[dict]) -> Report:
             f"{entry['overlap']:.0%}",
             f"{entry['windows']:.1f}",
             f"{entry['seconds']:.1f}",
-            f"{entry['mean']['dice']['value']:.4f}",
-            f"{entry['mean']['nsd']['value']:.4f}",
-            f"{entry['mean']['hd95_mm']['value']:.2f}",
+            _text(entry["mean"], "dice", 4),
+            _text(entry["mean"], "nsd", 4),
+            _text(entry["mean"], "hd95_mm", 2),
         )
         for entry in results
     ]
@@ -108,8 +117,7 @@ def _report(title: str, results: list[dict]) -> Report:
 
 def _organ_report(results: list[dict]) -> Report:
     rows: list[tuple[str, ...]] = [
-        (key, *(f"{entry['organs'][key]['dice']['value']:.3f}" for entry in results))
-        for key in results[0]["organs"]
+        (key, *(_text(entry["organs"][key], "dice", 3) for entry in results)) for key in results[0]["organs"]
     ]
     return Report("Dice by organ", ("Organ", *(entry["quality"] for entry in results)), rows)
 

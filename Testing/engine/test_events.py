@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from multiorganseg.errors import BundleError
-from multiorganseg.events import EventStream, read_events
+from multiorganseg.events import EventStream, event_log, read_events
 
 
 class Flushed(io.StringIO):
@@ -58,3 +58,14 @@ def test_a_log_is_read_up_to_where_it_was_cut_off(tmp_path: Path) -> None:
     assert [event["step"] for event in read_events(path)] == [0, 1]
     path.write_text("", encoding="utf-8")
     assert list(read_events(path)) == []
+
+
+def test_a_log_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for step in range(2):
+        with event_log(path) as stream:
+            stream.emit("progress", step=step)
+    path.write_text(path.read_text(encoding="utf-8")[:-9], encoding="utf-8")
+    with event_log(path) as stream:
+        stream.emit("progress", step=2)
+    assert [event["step"] for event in read_events(path)] == [0, 2]

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.events import EventStream
+from multiorganseg.events import EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import prepare_cases
@@ -58,8 +58,7 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
         Cancelled: The user asked for it; the checkpoint is kept.
     """
     place.run.mkdir(parents=True, exist_ok=True)
-    with (place.run / EVENTS_FILE).open("a", encoding="utf-8") as sink:
-        events = EventStream(sink)
+    with event_log(place.run / EVENTS_FILE) as events:
         try:
             return _fit(recipe, place, events, progress)
         except Exception as error:
