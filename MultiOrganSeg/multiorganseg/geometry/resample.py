@@ -115,8 +115,7 @@ def restore_labels(
     result = np.zeros(target.shape, labels.dtype)
     for start, stop in _slabs(target.shape):
         cells, fractions, inside = _cells(matrix, offset + 1.0, (start, stop), target.shape, padded.shape)
-        nearest = tuple(c + (f >= 0.5) for c, f in zip(cells, fractions, strict=True))
-        slab = np.where(inside, padded[nearest], 0)
+        slab = np.where(inside, padded[cells], 0)
         where = np.nonzero(mixed[cells] & inside)
         if where[0].size:
             corner = [np.broadcast_to(c, slab.shape)[where] for c in cells]
