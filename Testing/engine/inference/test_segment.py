@@ -17,6 +17,7 @@ from multiorganseg.inference.preflight import OVERLAPS, Settings
 from multiorganseg.inference.segment import Options, Segmenter, select_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.quality.components import CleanedLabels, keep_components
 from multiorganseg.volumes import Volume
 
 CPU = torch.device("cpu")
@@ -172,6 +173,19 @@ def test_a_volume_smaller_than_a_window(bundle) -> None:
     result = Segmenter(bundle, Options(device="cpu", quality="best")).segment(volume)
     assert result.labels.shape == (2, 9, 7)
     assert result.provenance["windows"] == 1
+
+
+def test_specks_are_measured_on_the_grid_of_the_network(bundle, monkeypatch) -> None:
+    seen: list[float] = []
+
+    def keep(*arguments: object, voxel_volume: float) -> CleanedLabels:
+        seen.append(voxel_volume)
+        return keep_components(*arguments, voxel_volume=voxel_volume)
+
+    _no_network(monkeypatch, _by_intensity)
+    monkeypatch.setattr(module, "keep_components", keep)
+    Segmenter(bundle, Options(device="cpu", quality="fast")).segment(_phantom(0.0)[0])
+    assert seen == pytest.approx([math.prod(bundle.metadata.preprocessing.spacing_mm)])
 
 
 def test_cancelling_reaches_the_window_loop(bundle, monkeypatch) -> None:
