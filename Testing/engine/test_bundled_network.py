@@ -19,7 +19,8 @@ from multiorganseg.volumes import read_labels, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LARGEST_BYTES = 16 * 2**20
-EASY = ("liver", "spleen", "kidney_left", "kidney_right")
+FLOORS = {"liver": 0.9, "spleen": 0.88, "kidney_left": 0.85, "kidney_right": 0.85}
+MEAN_FLOOR = 0.65
 BTCV = LabelTable.numbered(
     (
         "spleen",
@@ -52,8 +53,8 @@ def test_it_is_small_and_knows_thirteen_organs(bundle) -> None:
 def test_its_measured_dice_reaches_the_floors(bundle) -> None:
     dice = {key: values["dice"] for key, values in bundle.metadata.metrics.items()}
     assert set(dice) == set(BTCV.keys)
-    assert min(dice[key] for key in EASY) >= 0.88
-    assert statistics.mean(dice.values()) >= 0.65
+    assert {key: dice[key] for key, floor in FLOORS.items() if dice[key] < floor} == {}
+    assert statistics.mean(dice.values()) >= MEAN_FLOOR
     card = bundle.card_path.read_text(encoding="utf-8")
     assert all(f"| {key} | {value:.3f}" in card for key, value in dice.items())
 
@@ -68,8 +69,8 @@ def test_the_claim_holds_on_a_case_of_the_fold(bundle, tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     volume = read_volume(tmp_path / "images" / "btcv_18.nii.gz")
     reference = read_labels(tmp_path / "labels" / "btcv_18.nii.gz")
-    result = Segmenter(bundle, Options(quality="fast", device="cpu")).segment(volume)
+    result = Segmenter(bundle, Options(quality="balanced", device="cpu")).segment(volume)
     scores = evaluate(result.labels, result.table, reference.voxels, BTCV, volume.grid)
     dice = {score.key: score.dice for score in scores}
-    assert min(dice[key] for key in EASY) >= 0.85, dice
-    assert statistics.mean(dice.values()) >= 0.6, dice
+    assert min(dice[key] for key in ("liver", "spleen")) >= 0.9, dice
+    assert statistics.mean(dice.values()) >= MEAN_FLOOR, dice

@@ -20,6 +20,7 @@ from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventStream
+from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
@@ -102,7 +103,7 @@ def segment(
                 _run_case(segmenter, case, output, wanted, preview, _told(progress, stream, prefix))
             )
             _tell(results[-1], stream)
-    _show(results)
+    _show(results, segmenter.catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
         raise typer.Exit(failures[0].exit_code)
@@ -190,7 +191,7 @@ def _tell(result: CaseResult, stream: EventStream) -> None:
         stream.emit("finished", case=str(result.source), files=[str(file) for file in result.files])
 
 
-def _show(results: list[CaseResult]) -> None:
+def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
     for result in results:
         for message in result.messages:
             err.print(f"[yellow]{result.source.name}:[/yellow] {message}")
@@ -199,7 +200,7 @@ def _show(results: list[CaseResult]) -> None:
             show_error(result.error)
     done = [result for result in results if result.segmentation]
     if len(done) == 1:
-        _show_organs(done[0])
+        _show_organs(done[0], catalogue)
     if len(results) > 1:
         table = Table("case", "result", "seconds", "organs found", "to look at")
         for result in results:
@@ -214,11 +215,8 @@ def _show(results: list[CaseResult]) -> None:
         out.print(table)
 
 
-def _show_organs(result: CaseResult) -> None:
-    from multiorganseg.organs.catalogue import load_catalogue
-
+def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
     assert result.segmentation is not None
-    catalogue = load_catalogue()
     table = Table("organ", "volume ml", "mean", "confidence", "to look at", title=f"{result.source.name}")
     for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
         organ = catalogue.get(row.key)
