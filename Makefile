@@ -10,7 +10,7 @@ help:
 	@echo "make demo   segment a real CT and show where picture, segmentation and volumes lie"
 	@echo "make test   run all tests (ARGS='-m \"not slow\"' for the quick ones)"
 	@echo "make lint   ruff and mypy"
-	@echo "make bench  speed and memory against the plain way (minutes)"
+	@echo "make bench  speed and memory against the plain way (about an hour)"
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
