@@ -11,7 +11,7 @@ import pytest
 
 from multiorganseg.bundles import Preprocessing
 from multiorganseg.errors import TrainingError
-from multiorganseg.inference.segment import prepare
+from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics import dice
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
@@ -69,7 +69,7 @@ def test_label_values_outside_the_table_are_background(data):
 def test_the_image_is_what_the_engine_gives_the_network(data):
     spec = replace(SPEC, spacing_mm=(3.0, 2.0, 2.5))
     metadata = SimpleNamespace(preprocessing=Preprocessing(spec.spacing_mm, "window", spec.window))
-    _, image = prepare(read_volume(data / "images" / "case_a.nii.gz"), metadata)
+    _, image = prepare(read_volume(data / "images" / "case_a.nii.gz"), metadata.preprocessing)
     assert np.array_equal(_prepare(data, spec).image, image.astype(np.float16))
 
 

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
-from multiorganseg.geometry.body import air_threshold
-from multiorganseg.geometry.canonical import plan_canonical
 from multiorganseg.geometry.resample import restore_labels
-from multiorganseg.intensity import map_window
+from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
@@ -92,10 +90,7 @@ def _prepare(
             cause=f"{volume.grid.shape} and {reference.grid.shape} voxels, or another place or direction.",
             next_step="Draw the labels on this image, or resample them onto its grid.",
         )
-    canonical = plan_canonical(
-        volume.voxels, volume.grid, preprocessing.spacing_mm, air_threshold(preprocessing.window)
-    )
-    image = map_window(canonical.apply(volume.voxels), preprocessing.window)
+    canonical, image = prepare(volume, preprocessing.for_bundle())
     channels = np.zeros(max(int(reference.voxels.max()), *table.organs) + 1, np.uint8)
     for channel, value in enumerate(table.organs, start=1):
         channels[value] = channel

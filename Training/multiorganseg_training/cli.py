@@ -13,7 +13,7 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.inference.backends import cache_dir, choose_device
+from multiorganseg.user_folders import user_cache_dir
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 
@@ -40,13 +40,14 @@ def fit(
 
     Ctrl-C saves a checkpoint first. A run that was killed goes on from its last checkpoint.
     """
+    from multiorganseg.inference.backends import choose_device
     from multiorganseg_training.fit import Place
     from multiorganseg_training.fit import fit as run_fit
     from multiorganseg_training.recipe import load_recipe
 
     loaded = load_recipe(recipe)
     place = Place(
-        data, run or Path("runs") / loaded.name, cache or cache_dir() / "cases", choose_device(device)
+        data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
     )
     with progress_bar() as progress:
         scores = run_fit(loaded, place, progress)

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from multiorganseg import __version__
-from multiorganseg.bundles import Bundle, Metadata, Preprocessing, load_bundle, write_bundle
+from multiorganseg.bundles import Bundle, Metadata, write_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.scores import OrganScore
 from multiorganseg.metrics.summary import mean_by_organ
-from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.card import model_card
@@ -87,7 +87,7 @@ def measure_fold(
     Returns:
         Scores by case name.
     """
-    segmenter = Segmenter(load_bundle(bundle.folder), Options(quality=quality), load_catalogue())
+    segmenter = Segmenter(bundle, Options(quality=quality))
     scores = {}
     for number, case in enumerate(fold):
         progress(f"measuring {case.name}", number / len(fold))
@@ -111,8 +111,8 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
         architecture=recipe.network.architecture,
         arguments=recipe.network.arguments,
         activation="softmax",
-        labels=type(recipe.data.table).numbered(recipe.data.table.keys),
-        preprocessing=Preprocessing(recipe.preprocessing.spacing_mm, "window", recipe.preprocessing.window),
+        labels=LabelTable.numbered(recipe.data.table.keys),
+        preprocessing=recipe.preprocessing.for_bundle(),
         patch_shape=recipe.network.patch_shape,
         feature_channels=features,
         license=publication.license,

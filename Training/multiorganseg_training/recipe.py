@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
@@ -50,6 +51,10 @@ class PreprocessingSpec:
 
     spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
     window: tuple[float, float] = (-125.0, 275.0)
+
+    def for_bundle(self) -> Preprocessing:
+        """Give it as the engine and a bundle say it."""
+        return Preprocessing(self.spacing_mm, "window", self.window)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from multiorganseg.bundles.bundle import Bundle, load_bundle
 from multiorganseg.bundles.folders import delete_folder, visible_folders
 from multiorganseg.errors import BundleError
 from multiorganseg.resources import resources_dir
+from multiorganseg.user_folders import user_data_dir
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def user_models_dir() -> Path:
     override = os.environ.get("MULTIORGANSEG_MODELS")
     if override:
         return Path(override).absolute()
-    return _user_data_dir() / "multiorganseg" / "models"
+    return user_data_dir() / "models"
 
 
 def list_bundles() -> list[Bundle | BundleProblem]:
@@ -122,14 +122,3 @@ def _unknown(name: str, names: list[str]) -> BundleError:
         cause="There are: " + ", ".join(sorted(set(names))) + "." if names else "No bundle is installed.",
         next_step=f"Did you mean '{close[0]}'?" if close else "See `multiorganseg models list`.",
     )
-
-
-def _user_data_dir() -> Path:
-    if sys.platform == "win32":
-        variable, default = "LOCALAPPDATA", Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support"
-    else:
-        variable, default = "XDG_DATA_HOME", Path.home() / ".local" / "share"
-    stated = Path(os.environ.get(variable, ""))
-    return stated if stated.is_absolute() else default

@@ -16,13 +16,10 @@ from multiorganseg.progress import CancelToken, Progress
 
 
 @contextmanager
-def progress_bar(prefix: str = "") -> Iterator[Progress]:
+def progress_bar() -> Iterator[Progress]:
     """Show one bar on standard error and give the `Progress` that moves it.
 
     The first Ctrl-C cancels at the next check, the second interrupts at once.
-
-    Args:
-        prefix: Put before the stage's name.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -34,7 +31,7 @@ def progress_bar(prefix: str = "") -> Iterator[Progress]:
     )
     token = CancelToken()
     with RichProgress(*columns, console=err, transient=True) as bar, cancel_on_interrupt(token):
-        task = bar.add_task(prefix, total=1.0)
+        task = bar.add_task("", total=1.0)
         current = ""
 
         def report(stage: str, fraction: float) -> None:
@@ -43,7 +40,7 @@ def progress_bar(prefix: str = "") -> Iterator[Progress]:
             if title != current:
                 current = title
                 bar.reset(task, total=1.0)
-            bar.update(task, completed=fraction, description=f"{prefix}{stage}")
+            bar.update(task, completed=fraction, description=stage)
 
         yield Progress(report, token)
 

@@ -48,7 +48,7 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float) -> Crop:
     for axis, (step, spacing, size) in enumerate(zip(steps, grid.spacing, grid.shape, strict=True)):
         occupied = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))
         if not occupied.size:
-            return Crop(grid, (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])))
+            return Crop.whole(grid)
         margin = int(np.ceil(MARGIN_MM / spacing))
         box.append(
             slice(

@@ -65,13 +65,9 @@ def plan_canonical(
     orientation = reorient(grid)
     canonical = orientation.target
     if body_threshold is None:
-        crop = Crop(
-            canonical,
-            (slice(0, canonical.shape[0]), slice(0, canonical.shape[1]), slice(0, canonical.shape[2])),
-        )
+        crop = Crop.whole(canonical)
     else:
         crop = body_crop(orientation.apply(voxels), canonical, body_threshold)
-    directions = canonical.affine[:3, :3] / np.linalg.norm(canonical.affine[:3, :3], axis=0)
-    tilt = np.degrees(np.arccos(np.clip(np.diag(directions), -1, 1))).max()
+    tilt = np.degrees(np.arccos(np.clip(np.diag(canonical.directions), -1, 1))).max()
     make_grid = upright_grid if tilt > LARGEST_TILT_DEGREES else spacing_grid
     return Canonical(orientation, crop, Resample(crop.target, make_grid(crop.target, spacing)))

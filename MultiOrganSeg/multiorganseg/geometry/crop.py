@@ -24,6 +24,12 @@ class Crop:
     source: Grid
     box: Box
 
+    @classmethod
+    def whole(cls, grid: Grid) -> Crop:
+        """Give the crop that keeps everything."""
+        k, j, i = grid.shape
+        return cls(grid, (slice(0, k), slice(0, j), slice(0, i)))
+
     @property
     def target(self) -> Grid:
         """The grid of the box."""

@@ -41,7 +41,7 @@ class Reorient:
 
 def reorient(grid: Grid) -> Reorient:
     """Find the transposition and flips that bring `grid` nearest to the LPS axes."""
-    directions = grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0)
+    directions = grid.directions
     _, source_axis = linear_sum_assignment(-np.abs(directions))
     columns = [grid.affine[:3, s] for s in source_axis]
     origin = grid.affine[:3, 3].copy()

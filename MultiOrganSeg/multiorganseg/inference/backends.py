@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import sys
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +14,7 @@ from multiorganseg.bundles import Bundle, read_weights
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
+from multiorganseg.user_folders import user_cache_dir
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ def choose_device(wanted: str) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return torch.device(next(name for name, here in available.items() if here))
-    if wanted not in DEVICES or not available[wanted]:
+    if not available.get(wanted):
         msg = f"The device '{wanted}' is not available."
         raise ResourceError(
             msg,
@@ -85,7 +81,7 @@ def load_backend(bundle: Bundle, device: torch.device) -> Backend:
     OpenVINO, when installed, is about three times as fast as torch.
     """
     if device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
-        return Backend(_openvino_predict(bundle), device, "OpenVINO, cpu, fp32")
+        return openvino_backend(bundle)
     return torch_backend(load_network(bundle), device)
 
 
@@ -108,20 +104,6 @@ def openvino_backend(bundle: Bundle) -> Backend:
     return Backend(_openvino_predict(bundle), torch.device("cpu"), "OpenVINO, cpu, fp32")
 
 
-def cache_dir() -> Path:
-    """Folder for converted networks: MULTIORGANSEG_CACHE, or the platform's cache folder."""
-    override = os.environ.get("MULTIORGANSEG_CACHE")
-    if override:
-        return Path(override)
-    if sys.platform == "win32":
-        root = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    elif sys.platform == "darwin":
-        root = Path.home() / "Library" / "Caches"
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    return root / "multiorganseg"
-
-
 def has_bf16() -> bool:
     """Whether the CPU computes in bfloat16, so that torch is fast without OpenVINO."""
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
@@ -142,9 +124,8 @@ def _openvino_predict(bundle: Bundle) -> Predict:
     import openvino
 
     core = openvino.Core()
-    path = (
-        cache_dir() / f"{bundle.metadata.name}-{bundle.digest[:16]}-{openvino.__version__[:8]}" / "model.xml"
-    )
+    name = f"{bundle.metadata.name}-{bundle.digest[:16]}-{openvino.__version__[:8]}"
+    path = user_cache_dir() / name / "model.xml"
     if path.is_file():
         model = core.read_model(path)
     else:
@@ -153,7 +134,7 @@ def _openvino_predict(bundle: Bundle) -> Predict:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore", torch.jit.TracerWarning)
             model = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
-        with atomic_path(path.parent / path.name) as partial:
+        with atomic_path(path) as partial:
             openvino.save_model(model, partial, compress_to_fp16=True)
             partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}

@@ -17,13 +17,12 @@ from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, Metadata
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.errors import OptionError
-from multiorganseg.geometry.body import air_threshold
-from multiorganseg.geometry.canonical import Canonical, plan_canonical
 from multiorganseg.inference.backends import Backend, choose_device, load_backend
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
+from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
 from multiorganseg.inference.windows import plan_windows
-from multiorganseg.intensity import AIR, map_window, zscore
+from multiorganseg.intensity import AIR
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
@@ -88,6 +87,7 @@ class Segmenter:
         self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
         self._backends: dict[str, Backend] = {}
+        self._seconds: dict[str, float] = {}
         for key in self.options.organs:
             bundle.metadata.labels.value(key)
         if self.options.quality not in OVERLAPS:
@@ -110,7 +110,7 @@ class Segmenter:
         metadata, timings = self.bundle.metadata, Timings()
         with timings.stage("resample"):
             progress("resampling", 0.0)
-            canonical, image = prepare(volume, metadata)
+            canonical, image = prepare(volume, metadata.preprocessing)
         with timings.stage("load network"):
             progress("loading the network", 0.0)
             settings = self._plan(metadata, image.shape, volume.voxels.size)
@@ -159,6 +159,11 @@ class Segmenter:
             self._backends[device.type] = load_backend(self.bundle, device)
         return self._backends[device.type]
 
+    def _window_seconds(self, backend: Backend) -> float:
+        if backend.name not in self._seconds:
+            self._seconds[backend.name] = _seconds_per_window(backend, self.bundle.metadata.patch_shape)
+        return self._seconds[backend.name]
+
     def _run(
         self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
     ) -> tuple[Backend, Settings, StreamedLabels]:
@@ -167,10 +172,8 @@ class Segmenter:
         if settings.device.type == "cpu":
             windows = {o: plan_windows(shape, metadata.patch_shape, o).count for o in OVERLAPS.values()}
             if windows[settings.overlap] > 1:
-                seconds = _seconds_per_window(backend, metadata.patch_shape)
-                settings = limit_time(
-                    settings, seconds, windows, self.options.time_limit or CPU_TIME_LIMIT_SECONDS
-                )
+                limit = self.options.time_limit or CPU_TIME_LIMIT_SECONDS
+                settings = limit_time(settings, self._window_seconds(backend), windows, limit)
         while True:
             try:
                 return backend, settings, self._stream(backend, settings, image, progress)
@@ -212,20 +215,6 @@ class Segmenter:
             "messages": list(settings.messages),
             "seconds": dict(timings.seconds),
         }
-
-
-def prepare(volume: Volume, metadata: Metadata) -> tuple[Canonical, NDArray[np.float32]]:
-    """Bring a volume onto the network's grid and into its intensities.
-
-    Returns:
-        The geometric steps with their inverse, and the image (k, j, i).
-    """
-    preprocessing = metadata.preprocessing
-    window = preprocessing.window
-    threshold = air_threshold(window) if window else None
-    canonical = plan_canonical(volume.voxels, volume.grid, preprocessing.spacing_mm, threshold)
-    image = canonical.apply(volume.voxels)
-    return canonical, map_window(image, window) if window else zscore(image)
 
 
 def select_organs(

@@ -30,6 +30,11 @@ class Grid:
         return float(k), float(j), float(i)
 
     @property
+    def directions(self) -> NDArray[np.float64]:
+        """Unit vectors of the axes as columns (x, y, z) × (i, j, k)."""
+        return self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
     def voxel_volume(self) -> float:
         """Volume of one voxel in mm³ (the determinant, so that shear counts right)."""
         return float(abs(np.linalg.det(self.affine[:3, :3])))

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from multiorganseg import user_folders
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference import backends
 from multiorganseg.inference.backends import (
     Backend,
-    cache_dir,
     choose_device,
     load_backend,
     load_network,
     openvino_backend,
     torch_backend,
 )
+from multiorganseg.user_folders import user_cache_dir
 
 CPU = torch.device("cpu")
 
@@ -109,7 +110,7 @@ def test_openvino_gives_the_same_labels(bundle, batch) -> None:
 def test_openvino_converts_once(bundle, batch, monkeypatch) -> None:
     openvino = pytest.importorskip("openvino")
     first = openvino_backend(bundle).predict(batch)
-    written = sorted(path.name for path in cache_dir().rglob("*") if path.is_file())
+    written = sorted(path.name for path in user_cache_dir().rglob("*") if path.is_file())
     assert written == ["model.bin", "model.xml"]
     monkeypatch.setattr(openvino, "convert_model", pytest.fail)
     torch.testing.assert_close(openvino_backend(bundle).predict(batch), first)
@@ -148,8 +149,8 @@ def test_a_processor_says_whether_it_has_bfloat16(monkeypatch) -> None:
 )
 def test_the_cache_lies_where_the_platform_wants_it(monkeypatch, tmp_path, platform, variable, parts) -> None:
     monkeypatch.delenv("MULTIORGANSEG_CACHE")
-    monkeypatch.setattr(backends.sys, "platform", platform)
-    monkeypatch.setattr(backends.Path, "home", classmethod(lambda _: tmp_path))
+    monkeypatch.setattr(user_folders.sys, "platform", platform)
+    monkeypatch.setattr(user_folders.Path, "home", classmethod(lambda _: tmp_path))
     if variable:
         monkeypatch.setenv(variable, str(tmp_path))
-    assert cache_dir() == tmp_path.joinpath(*parts)
+    assert user_cache_dir() == tmp_path.joinpath(*parts)

@@ -279,7 +279,7 @@ def test_independent_organs_and_standardised_intensities(make_bundle) -> None:
     )
     voxels = np.random.default_rng(0).gamma(2, 100, (14, 50, 50)).astype(np.float32)
     volume = Volume(voxels, _affine(0.0))
-    canonical, image = module.prepare(volume, mr.metadata)
+    canonical, image = module.prepare(volume, mr.metadata.preprocessing)
     assert canonical.crop.target.shape == voxels.shape
     assert abs(float(image.mean())) < 1e-3
     assert float(image.std()) == pytest.approx(1, abs=1e-3)
