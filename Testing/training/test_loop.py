@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from multiorganseg.bundles import read_weights
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
 from multiorganseg.progress import CancelToken, Progress
@@ -19,6 +20,7 @@ from multiorganseg_training import loop
 from multiorganseg_training.checkpoint import load_checkpoint
 from multiorganseg_training.loop import Trained, recipe_network, train
 from multiorganseg_training.methods import METHODS, Batch, Step
+from multiorganseg_training.publish import Publication, publish
 from multiorganseg_training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -202,6 +204,35 @@ def test_the_last_layer_learns_faster_by_its_factor(phantom_recipe, runner):
     rest = max(value for name, value in moved.items() if not name.startswith("head."))
     assert rest == pytest.approx(recipe.optimisation.learning_rate, rel=1e-2), "AdamW's first step"
     assert head == pytest.approx(5 * rest, rel=1e-2)
+
+
+def test_training_starts_from_a_bundle(phantom_recipe, runner, phantom_run, tmp_path):
+    told = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    first = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", told, Progress())
+    recipe = phantom_recipe(
+        network={"initial": str(first.folder)}, optimisation={"iterations": 1, "learning_rate": 1e-9}
+    )
+    learned = {name: torch.from_numpy(array).float() for name, array in read_weights(first).items()}
+    started = recipe_network(recipe).state_dict()
+    _assert_equal_states(started, learned)
+    after = runner(recipe).last.state_dict()
+    for name, tensor in learned.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"network": {"arguments": {"filters": [8, 16, 24]}}},
+        {"data": {"labels": {"1": "spleen", "6": "pancreas"}}},
+    ],
+)
+def test_a_bundle_of_another_network_or_organs_is_refused(phantom_recipe, phantom_run, tmp_path, changes):
+    told = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    first = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", told, Progress())
+    changes["network"] = {**changes.get("network", {}), "initial": str(first.folder)}
+    with pytest.raises(TrainingError, match="cannot start from"):
+        recipe_network(phantom_recipe(**changes))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
+from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.augment import random_patch
@@ -42,11 +44,31 @@ class Trained:
 
 
 def recipe_network(recipe: Recipe) -> nn.Module:
-    """Build the recipe's network with random weights: one channel in; background and one an organ out."""
-    channels = len(recipe.data.labels) + 1
-    return build_network(
-        recipe.network.architecture, {"in_channels": 1, "out_channels": channels, **recipe.network.arguments}
-    )
+    """Build the recipe's network: one channel in; background and one an organ out.
+
+    Raises:
+        TrainingError: The bundle that the recipe starts from has another network or other organs.
+        BundleError: That bundle is missing or damaged, or the architecture is unknown.
+    """
+    spec, channels = recipe.network, len(recipe.data.labels) + 1
+    if not spec.initial:
+        return build_network(
+            spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments}
+        )
+    bundle = find_bundle(spec.initial)
+    theirs = bundle.metadata
+    if (theirs.architecture, theirs.arguments, theirs.labels.keys) != (
+        spec.architecture,
+        spec.arguments,
+        recipe.data.table.keys,
+    ):
+        msg = f"The training cannot start from the bundle '{spec.initial}'."
+        raise TrainingError(
+            msg,
+            cause="Its architecture, arguments or organs are not those of the recipe.",
+            next_step="Copy them from its configs/metadata.json, or leave network.initial away.",
+        )
+    return load_network(bundle)
 
 
 def train(

@@ -65,11 +65,13 @@ class NetworkSpec:
         architecture: Name on the engine's whitelist.
         arguments: Keyword arguments of its constructor, without the channel counts.
         patch_shape: Voxels (k, j, i) of a training patch and of the inference window.
+        initial: Folder or name of a bundle whose weights the training starts from; random weights if empty.
     """
 
     architecture: str = "strided_dynunet"
     arguments: dict[str, Any] = field(default_factory=dict)
     patch_shape: tuple[int, int, int] = (48, 160, 192)
+    initial: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from monai.networks.layers.factories import Norm
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class NetworkOutput(NamedTuple):
@@ -20,6 +22,25 @@ class NetworkOutput(NamedTuple):
 
     logits: Tensor
     features: Tensor
+
+
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance normalisation that leaves a single training sample in channels-last memory.
+
+    torch copies a channels-last tensor twice to normalise each instance, a sixth of a training iteration and a
+    third of inference on a CPU. The statistics of a batch of one are those of its instance: no copy is needed.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise a tensor (batch, channels, k, j, i)."""
+        if len(image) == 1:
+            return functional.batch_norm(
+                image, None, None, self.weight, self.bias, training=True, eps=self.eps
+            )
+        return super().forward(image)
+
+
+Norm.add_factory_callable("single_instance", lambda dim: InstanceNorm)
 
 
 class StridedDynUNet(nn.Module):
@@ -53,7 +74,7 @@ class StridedDynUNet(nn.Module):
             strides=[list(stem_stride), *[2] * (stages - 1)],
             upsample_kernel_size=[2] * (stages - 1),
             filters=list(filters),
-            norm_name=("instance", {"affine": True}),
+            norm_name=("single_instance", {"affine": True}),
         )
         self.trunk = unet.skip_layers
         stride = (stem_stride[0], stem_stride[1], stem_stride[2])

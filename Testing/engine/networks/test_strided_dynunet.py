@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multiorganseg.networks.strided_dynunet import StridedDynUNet
+from multiorganseg.networks.strided_dynunet import InstanceNorm, StridedDynUNet
 
 
 def _network(**changes: object) -> StridedDynUNet:
@@ -47,3 +47,26 @@ def test_it_sees_far() -> None:
     network(image).logits[0, 0, 8, 16, 16].backward()
     assert image.grad is not None
     assert image.grad[0, 0, 8, 16, 2].abs() > 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("training", [True, False])
+def test_normalisation_is_that_of_each_instance(batch: int, training: bool) -> None:
+    torch.manual_seed(1)
+    ours, theirs = InstanceNorm(6, affine=True), torch.nn.InstanceNorm3d(6, affine=True)
+    for norm in (ours, theirs):
+        norm.train(training)
+        torch.nn.init.constant_(norm.weight, 1.5)
+        torch.nn.init.constant_(norm.bias, -0.5)
+    image = torch.randn(batch, 6, 4, 6, 8).add_(3).to(memory_format=torch.channels_last_3d).requires_grad_()
+    copy = image.detach().clone().requires_grad_()
+    (ours(image) ** 3).sum().backward()
+    (theirs(copy) ** 3).sum().backward()
+    torch.testing.assert_close(ours(image), theirs(copy))
+    torch.testing.assert_close(image.grad, copy.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-3)
+
+
+def test_normalising_one_instance_keeps_its_memory_layout() -> None:
+    image = torch.randn(1, 6, 4, 6, 8).to(memory_format=torch.channels_last_3d)
+    assert InstanceNorm(6, affine=True)(image).is_contiguous(memory_format=torch.channels_last_3d)
