@@ -71,7 +71,7 @@ def stream_labels(
     source = torch.from_numpy(padded)
     weights = torch.from_numpy(centre_weights(plan.window)).to(device)
     depth = plan.window[0]
-    scores = torch.zeros((organs + 1, depth, *plan.shape[1:]), device=device)
+    scores = torch.zeros((depth, *plan.shape[1:], organs + 1), device=device)
     totals = torch.zeros((depth, *plan.shape[1:]), device=device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
     confidence = np.zeros(plan.shape, np.uint8)
@@ -87,47 +87,57 @@ def stream_labels(
             predicted = iter(())
             if any(busy):
                 chosen = torch.stack([crop for crop, is_busy in zip(crops, busy, strict=True) if is_busy])
-                predicted = iter(_probabilities(predict(chosen[:, None].to(network_device)), activation))
+                predicted = iter(predict(chosen[:, None].to(network_device)))
                 asked += len(chosen)
             for (j, i), is_busy in zip(spots, busy, strict=True):
                 where = (slice(None), slice(j, j + plan.window[1]), slice(i, i + plan.window[2]))
                 if is_busy:
-                    scores[(slice(None), *where)].addcmul_(next(predicted).to(device), weights)
+                    _add(scores[where], next(predicted), weights, activation)
                 else:
-                    scores[0][where].add_(weights, alpha=background)
+                    scores[where][..., 0].add_(weights, alpha=background)
                 totals[where].add_(weights)
             done += len(spots)
             progress("segmenting", done / plan.count)
         end = plan.starts[0][number + 1] if number + 1 < len(plan.starts[0]) else plan.shape[0]
         finished = end - k
-        best, winner = _winner(scores[:, :finished], totals[:finished], activation)
+        best, winner = _winner(scores[:finished], totals[:finished], activation)
         labels[k:end] = winner.cpu().numpy()
         confidence[k:end] = best.mul_(255).round_().to(torch.uint8).cpu().numpy()
-        _shift(scores, 1, finished)
-        _shift(totals, 0, finished)
+        _shift(scores, finished)
+        _shift(totals, finished)
     inside = tuple(slice(0, size) for size in image.shape)
     return StreamedLabels(labels[inside], confidence[inside], asked)
 
 
+def _add(scores: Tensor, logits: Tensor, weights: Tensor, activation: str) -> None:
+    """Add a window's weighted probabilities to the scores (k, j, i, channels).
+
+    Plane by plane and with the channels innermost, where a network in channels-last memory leaves them, the
+    numbers stay in the cache: with 105 channels five times as fast as whole windows with channels outermost.
+    """
+    for plane, total, weight in zip(logits.movedim(0, -1), scores, weights, strict=True):
+        total.addcmul_(_probabilities(plane.contiguous(), activation).to(total.device), weight[..., None])
+
+
 def _probabilities(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
-        return torch.softmax(logits.float(), dim=1)
+        return torch.softmax(logits, dim=-1, dtype=torch.float32)
     organs = torch.sigmoid(logits.float())
-    background = torch.full_like(organs[:, :1], SIGMOID_THRESHOLD)
-    return torch.cat([background, organs], dim=1)
+    background = torch.full_like(organs[..., :1], SIGMOID_THRESHOLD)
+    return torch.cat([background, organs], dim=-1)
 
 
 def _winner(scores: Tensor, totals: Tensor, activation: str) -> tuple[Tensor, Tensor]:
-    best, winner = scores.max(dim=0)
+    best, winner = scores.max(dim=-1)
     best = best / totals
     if activation == "sigmoid":
-        best = torch.where(winner == 0, 1 - scores[1:].amax(dim=0) / totals, best)
+        best = torch.where(winner == 0, 1 - scores[..., 1:].amax(dim=-1) / totals, best)
     return best.clamp_(0, 1), winner
 
 
-def _shift(summed: Tensor, axis: int, planes: int) -> None:
-    kept = summed.shape[axis] - planes
+def _shift(summed: Tensor, planes: int) -> None:
+    kept = len(summed) - planes
     for start in range(0, kept, planes):
         size = min(planes, kept - start)
-        summed.narrow(axis, start, size).copy_(summed.narrow(axis, start + planes, size))
-    summed.narrow(axis, kept, planes).zero_()
+        summed[start : start + size] = summed[start + planes : start + planes + size]
+    summed[kept:] = 0

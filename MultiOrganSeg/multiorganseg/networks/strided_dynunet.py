@@ -27,8 +27,9 @@ class NetworkOutput(NamedTuple):
 class InstanceNorm(nn.InstanceNorm3d):
     """Instance normalisation that leaves a single training sample in channels-last memory.
 
-    torch copies a channels-last tensor twice to normalise each instance, a sixth of a training iteration and a
-    third of inference on a CPU. The statistics of a batch of one are those of its instance: no copy is needed.
+    torch copies a channels-last tensor twice to normalise each instance: on a CPU a sixth of an iteration of
+    training, a third of inference. The statistics of a batch of one are those of its instance, and batch
+    normalisation needs no copy.
     """
 
     def forward(self, image: Tensor) -> Tensor:
