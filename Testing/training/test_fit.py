@@ -190,3 +190,13 @@ def test_a_killed_run_goes_on(phantom_recipe, save_recipe, place, tmp_path):
     assert [event["event"] for event in told].count("started") == 2
     assert told[-1]["event"] == "finished"
     assert (place.run / RESULT_FILE).is_file()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"method": "magic"}, {"network": {"patch_shape": [16, 30, 32]}}, {"method_arguments": {"a": 1}}],
+)
+def test_a_bad_recipe_is_refused_before_a_case_is_prepared(phantom_recipe, place, tmp_path, changes):
+    with pytest.raises(TrainingError):
+        fit(phantom_recipe(**changes), replace(place, cache=tmp_path / "cache"), Progress())
+    assert not (tmp_path / "cache").exists()

@@ -220,6 +220,12 @@ def test_training_starts_from_a_bundle(phantom_recipe, runner, phantom_run, tmp_
         torch.testing.assert_close(after[name], tensor, rtol=1e-4, atol=1e-6)
 
 
+def test_a_patch_that_the_network_cannot_halve_is_refused(phantom_recipe):
+    with pytest.raises(TrainingError, match="16 × 30 × 32") as caught:
+        recipe_network(phantom_recipe(network={"patch_shape": [16, 30, 32]}))
+    assert "4 × 8 × 8" in caught.value.cause
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -17,7 +17,8 @@ from multiorganseg.progress import Progress
 from multiorganseg_training.cache import prepare_cases
 from multiorganseg_training.cases import find_cases, split_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
-from multiorganseg_training.loop import train
+from multiorganseg_training.loop import recipe_network, train
+from multiorganseg_training.methods import build_method
 from multiorganseg_training.recipe import Recipe, recipe_to_dict
 from multiorganseg_training.validate import validation_dice
 
@@ -69,6 +70,8 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
 def _fit(
     recipe: Recipe, place: Place, events: EventStream, progress: Progress
 ) -> dict[str, dict[str, float]]:
+    recipe_network(recipe)
+    build_method(recipe.method, recipe.method_arguments)
     training, fold = split_cases(find_cases(place.data), recipe.data.validation)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")

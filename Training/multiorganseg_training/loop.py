@@ -47,14 +47,30 @@ def recipe_network(recipe: Recipe) -> nn.Module:
     """Build the recipe's network: one channel in; background and one an organ out.
 
     Raises:
-        TrainingError: The bundle that the recipe starts from has another network or other organs.
+        TrainingError: The patch does not suit the network, or the bundle that the recipe starts from has
+            another network or other organs.
         BundleError: That bundle is missing or damaged, or the architecture is unknown.
     """
-    spec, channels = recipe.network, len(recipe.data.labels) + 1
-    if not spec.initial:
-        return build_network(
-            spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments}
+    spec = recipe.network
+    network = _bundle_network(recipe) if spec.initial else _new_network(recipe)
+    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+    if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
+        msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
+        raise TrainingError(
+            msg,
+            cause=f"Its stages halve the patch down to cells of {' × '.join(map(str, divisor))} voxels.",
+            next_step="Set network.patch_shape to multiples of these.",
         )
+    return network
+
+
+def _new_network(recipe: Recipe) -> nn.Module:
+    spec, channels = recipe.network, len(recipe.data.labels) + 1
+    return build_network(spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments})
+
+
+def _bundle_network(recipe: Recipe) -> nn.Module:
+    spec = recipe.network
     bundle = find_bundle(spec.initial)
     theirs = bundle.metadata
     if (theirs.architecture, theirs.arguments, theirs.labels.keys) != (

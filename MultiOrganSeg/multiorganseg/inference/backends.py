@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -126,17 +128,7 @@ def _openvino_predict(bundle: Bundle) -> Predict:
     core = openvino.Core()
     name = f"{bundle.metadata.name}-{bundle.digest[:16]}-{openvino.__version__[:8]}"
     path = user_cache_dir() / name / "model.xml"
-    if path.is_file():
-        model = core.read_model(path)
-    else:
-        shape = [1, 1, *bundle.metadata.patch_shape]
-        network = _LogitsOnly(load_network(bundle))
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)
-            model = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
-        with atomic_path(path) as partial:
-            openvino.save_model(model, partial, compress_to_fp16=True)
-            partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    model = _read_converted(core, path) or _convert(bundle, path)
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
@@ -145,3 +137,25 @@ def _openvino_predict(bundle: Bundle) -> Predict:
         return torch.cat(outputs)
 
     return predict
+
+
+def _read_converted(core: Any, path: Path) -> Any:
+    """Give the model converted before; None if there is none or a file of it is damaged."""
+    try:
+        return core.read_model(path) if path.is_file() else None
+    except RuntimeError:
+        return None
+
+
+def _convert(bundle: Bundle, path: Path) -> Any:
+    import openvino
+
+    shape = [1, 1, *bundle.metadata.patch_shape]
+    network = _LogitsOnly(load_network(bundle))
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        model = openvino.convert_model(network, example_input=torch.zeros(shape), input=shape)
+    with atomic_path(path) as partial:
+        openvino.save_model(model, partial, compress_to_fp16=True)
+        partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    return model

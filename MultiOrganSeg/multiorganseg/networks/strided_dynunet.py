@@ -56,6 +56,9 @@ class StridedDynUNet(nn.Module):
         out_channels: Channels of the logits.
         filters: Width of each stage, from fine to coarse.
         stem_stride: Coarsening along (k, j, i) by the first convolution.
+
+    Attributes:
+        divisor: What the sizes (k, j, i) of an image must be divisible by.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class StridedDynUNet(nn.Module):
             norm_name=("single_instance", {"affine": True}),
         )
         self.trunk = unet.skip_layers
+        self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
         stride = (stem_stride[0], stem_stride[1], stem_stride[2])
         self.head = nn.ConvTranspose3d(filters[0], out_channels, kernel_size=stride, stride=stride)
 
@@ -85,7 +89,7 @@ class StridedDynUNet(nn.Module):
         """Run the network.
 
         Args:
-            image: Tensor (batch, in_channels, k, j, i); each size divisible by stride × 2^(stages − 1).
+            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
         """
         features = self.trunk(image.contiguous(memory_format=torch.channels_last_3d))
         return NetworkOutput(self.head(features), features)

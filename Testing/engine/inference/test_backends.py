@@ -107,6 +107,17 @@ def test_openvino_gives_the_same_labels(bundle, batch) -> None:
     np.testing.assert_allclose(logits.numpy(), exact.numpy(), atol=0.02 * float(exact.max() - exact.min()))
 
 
+@pytest.mark.parametrize("damaged", ["model.xml", "model.bin"])
+def test_openvino_converts_again_what_was_damaged(bundle, batch, tmp_path, monkeypatch, damaged) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path))
+    first = openvino_backend(bundle).predict(batch)
+    (file,) = tmp_path.rglob(damaged)
+    file.write_bytes(file.read_bytes()[:40])
+    torch.testing.assert_close(openvino_backend(bundle).predict(batch), first)
+    assert file.stat().st_size > 40
+
+
 def test_openvino_converts_once(bundle, batch, monkeypatch) -> None:
     openvino = pytest.importorskip("openvino")
     first = openvino_backend(bundle).predict(batch)
