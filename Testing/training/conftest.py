@@ -143,7 +143,8 @@ def write_phantom(folder: Path, name: str, seed: int, affine: NDArray[np.float64
 def prepared_case(name: str, seed: int) -> PreparedCase:
     image, labels = phantom_arrays(seed)
     channels = np.select([labels == SPLEEN, labels == LIVER], [1, 2], 0).astype(np.uint8)
-    return PreparedCase(name, np.clip((image + 125) / 200 - 1, -1, 1).astype(np.float16), channels)
+    normalised = np.clip((image + 125) / 200 - 1, -1, 1).astype(np.float16)
+    return PreparedCase(name, normalised, channels, frozenset({1, 2}))
 
 
 def write_recipe(path: Path, recipe: Recipe) -> Path:

@@ -13,7 +13,6 @@ from multiorganseg.bundles import Preprocessing
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics import dice
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
@@ -24,7 +23,7 @@ from multiorganseg_training.cases import find_cases
 from multiorganseg_training.recipe import PreprocessingSpec
 
 SPEC = PreprocessingSpec((2.0, 1.5, 1.5), (-125.0, 275.0))
-TABLE = LabelTable({1: "spleen", 6: "liver"})
+CHANNELS = {1: 1, 6: 2}
 AFFINE = np.diag([1.5, 1.5, 2.0, 1.0])
 BRIGHT = 0.5
 
@@ -35,8 +34,10 @@ def data(tmp_path, add_case) -> Path:
     return tmp_path / "data"
 
 
-def _prepare(data: Path, spec: PreprocessingSpec = SPEC, table: LabelTable = TABLE) -> PreparedCase:
-    (case,) = prepare_cases(find_cases(data), data.parent / "cache", spec, table, Progress())
+def _prepare(
+    data: Path, spec: PreprocessingSpec = SPEC, channels: dict[int, int] = CHANNELS
+) -> PreparedCase:
+    (case,) = prepare_cases(find_cases(data), data.parent / "cache", spec, channels, Progress())
     return case
 
 
@@ -60,8 +61,8 @@ def test_shapes_types_and_channels(data):
     assert dice(case.image > BRIGHT, case.labels == 1) > 0.99
 
 
-def test_label_values_outside_the_table_are_background(data):
-    case = _prepare(data, table=LabelTable({6: "liver"}))
+def test_label_values_without_a_channel_are_background(data):
+    case = _prepare(data, channels={6: 1})
     assert np.array_equal(np.unique(case.labels), [0, 1])
     assert np.array_equal(case.labels == 1, _prepare(data).labels == 2)
 
@@ -95,9 +96,9 @@ def test_a_changed_file_is_prepared_anew(data, kind, monkeypatch):
     [
         {"spec": replace(SPEC, spacing_mm=(4.0, 3.0, 3.0))},
         {"spec": replace(SPEC, window=(-100.0, 275.0))},
-        {"table": LabelTable({1: "liver", 6: "spleen"})},
+        {"channels": {1: 2, 6: 1}},
     ],
-    ids=["spacing", "window", "table"],
+    ids=["spacing", "window", "channels"],
 )
 def test_another_recipe_gets_a_cache_file_of_its_own(data, changed):
     _prepare(data)
@@ -148,5 +149,23 @@ def test_labels_on_another_grid_are_refused(data, moved):
 
 def test_progress_is_told(data):
     told = []
-    prepare_cases(find_cases(data), data.parent, SPEC, TABLE, Progress(lambda *report: told.append(report)))
+    prepare_cases(
+        find_cases(data), data.parent, SPEC, CHANNELS, Progress(lambda *report: told.append(report))
+    )
     assert told == [("preparing cases", 0.0), ("preparing cases", 1.0)]
+
+
+def test_values_of_one_organ_share_its_channel(data):
+    apart, together = _prepare(data), _prepare(data, channels={1: 1, 6: 1})
+    np.testing.assert_array_equal(together.labels > 0, apart.labels > 0)
+    assert set(np.unique(together.labels)) == {0, 1}
+    assert together.known == {1}
+
+
+def test_hidden_organs_leave_no_voxel_and_are_not_known(data):
+    case = _prepare(data)
+    hidden = case.hide_all_but(frozenset({2}))
+    assert hidden.known == {2}
+    np.testing.assert_array_equal(hidden.labels, np.where(case.labels == 2, 2, 0))
+    assert hidden.labels.dtype == case.labels.dtype
+    assert hidden.hide_all_but(frozenset({1, 2})).known == {2}, "what is hidden stays hidden"

@@ -32,6 +32,7 @@ def checkpoint(phantom_recipe) -> Checkpoint:
         network.state_dict(),
         network.state_dict(),
         7,
+        {"prototypes": torch.ones(2, 3)},
         optimiser.state_dict(),
         dict(np.random.default_rng(5).bit_generator.state),
     )

@@ -8,6 +8,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
 from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training import loop
+from multiorganseg_training.build import recipe_network
 from multiorganseg_training.checkpoint import load_checkpoint
-from multiorganseg_training.loop import Trained, recipe_network, train
-from multiorganseg_training.methods import METHODS, Batch, Step
+from multiorganseg_training.loop import Trained, train
+from multiorganseg_training.methods import METHODS, Batch, Method, Setting, Step
 from multiorganseg_training.publish import Publication, publish
 from multiorganseg_training.recipe import Recipe
 
@@ -68,8 +70,11 @@ def runner(prepared, tmp_path) -> Runner:
 
 
 def _stub(monkeypatch: pytest.MonkeyPatch, loss: Callable[[Tensor], Tensor]) -> None:
-    class Stub:
-        def __call__(self, network: nn.Module, batch: Batch) -> Step:
+    class Stub(Method):
+        def __init__(self, setting: Setting) -> None:
+            super().__init__()
+
+        def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
             return Step(loss(network(batch.image).logits))
 
     monkeypatch.setitem(METHODS, "stub", Stub)
@@ -241,6 +246,66 @@ def test_a_bundle_of_another_network_or_organs_is_refused(phantom_recipe, phanto
         recipe_network(phantom_recipe(**changes))
 
 
+def test_training_starts_from_another_run(phantom_recipe, phantom_run):
+    recipe = phantom_recipe(network={"initial": str(phantom_run.place.run)})
+    checkpoint = load_checkpoint(phantom_run.place.run)
+    assert checkpoint is not None
+    _assert_equal_states(recipe_network(recipe).state_dict(), checkpoint.network)
+
+
+class Counting(Method):
+    """Learns a weight of its own and counts its steps, as a method with a teacher does."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.register_buffer("steps", torch.zeros(1))
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        noise = float(generator.standard_normal())
+        return Step(self.weight.square().sum() * (1 + noise**2) + network(batch.image).logits.square().mean())
+
+    def after_step(self, network: nn.Module) -> None:
+        self.steps += 1
+
+
+def test_a_methods_own_state_is_trained_and_survives_a_stop(phantom_recipe, runner, monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS, "counting", Counting)
+    recipe = phantom_recipe(method="counting", optimisation=SHORT, reporting=SILENT)
+    runner(recipe)
+    whole = load_checkpoint(runner.run)
+    runner.run, runner.cancel_at = tmp_path / "stopped", lambda stage, fraction: fraction == 0.5
+    with pytest.raises(Cancelled):
+        runner(recipe)
+    runner.token, runner.cancel_at = CancelToken(), lambda stage, fraction: False
+    runner(recipe)
+    resumed = load_checkpoint(runner.run)
+    assert whole is not None
+    assert resumed is not None
+    assert float(resumed.method["steps"]) == SHORT["iterations"]
+    assert float(resumed.method["weight"]) < 1
+    _assert_equal_states(whole.method, resumed.method)
+    _assert_equal_states(whole.network, resumed.network)
+
+
+def test_supervised_learning_needs_every_organ(phantom_recipe, runner):
+    runner.cases = [case.hide_all_but(frozenset({1})) for case in runner.cases]
+    with pytest.raises(TrainingError, match="every organ annotated"):
+        runner(phantom_recipe(optimisation=SHORT))
+
+
+def test_stochastic_gradient_descent(phantom_recipe, runner):
+    sgd = {"optimiser": "sgd", "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
+    recipe = phantom_recipe(optimisation={**SHORT, **sgd, "iterations": 1, "gradient_clip": 1e-3})
+    before = recipe_network(recipe)
+    torch.manual_seed(recipe.seed)
+    before = recipe_network(recipe).state_dict()
+    after = runner(recipe).last.state_dict()
+    trunk = [name for name in before if not name.startswith("head.")]
+    moved = sum(float((after[name] - before[name]).square().sum()) for name in trunk) ** 0.5
+    assert 0 < moved <= 1.01e-3 * recipe.optimisation.learning_rate, "the clipped gradient times the rate"
+
+
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_is_that_of_the_recipe_and_weights_stay_in_float32(
     phantom_recipe, runner, monkeypatch, precision, dtype
@@ -277,7 +342,7 @@ def test_the_loop_names_no_method():
         if isinstance(node, ast.ImportFrom) and "methods" in (node.module or "")
         for alias in node.names
     }
-    assert imported == {"Batch", "Step", "build_method"}
+    assert imported == {"Batch", "Method", "Step"}
     said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

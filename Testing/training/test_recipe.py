@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from multiorganseg.errors import OrganError, TrainingError
+from multiorganseg.errors import TrainingError
 from multiorganseg_training.recipe import (
     OptimisationSpec,
     PreprocessingSpec,
@@ -35,7 +35,7 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_project_loads(path):
     recipe = load_recipe(path)
-    assert recipe.name == path.stem
+    assert path.stem.startswith(recipe.name)
     assert recipe.data.table.organs
     assert recipe.description
 
@@ -107,6 +107,11 @@ def test_unknown_missing_and_mistyped_fields_are_named(change, named):
         ("augmentation", "organ_centred", -0.1),
         ("reporting", "log_every", -1),
         ("data", "modality", "PET"),
+        ("data", "known", {"case_a": ["pancreas"]}),
+        ("network", "activation", "tanh"),
+        ("optimisation", "optimiser", "lion"),
+        ("optimisation", "momentum", 1.0),
+        ("optimisation", "schedule", "steps"),
     ],
 )
 def test_values_out_of_range_are_named(phantom_recipe, section, name, value):
@@ -122,10 +127,23 @@ def test_a_name_that_no_bundle_may_have_is_refused_before_the_training(name):
         recipe_from_dict({**SMALLEST, "name": name})
 
 
-@pytest.mark.parametrize("labels", [{"zero": "liver"}, {"0": "liver"}, {"1": "liver", "2": "liver"}])
-def test_labels_that_are_no_table_are_refused(labels):
-    with pytest.raises(OrganError):
+@pytest.mark.parametrize("labels", [{"zero": "liver"}, {"0": "liver"}, {"70000": "liver"}])
+def test_labels_that_are_no_label_values_are_refused(labels):
+    with pytest.raises(TrainingError, match=r"data\.labels"):
         recipe_from_dict({**SMALLEST, "data": {"labels": labels}})
+
+
+def test_label_values_of_one_organ_are_one_channel():
+    labels = {"10": "liver", "2": "kidneys", "3": "kidneys"}
+    data = recipe_from_dict({**SMALLEST, "data": {"labels": labels}}).data
+    assert data.table.organs == {1: "kidneys", 2: "liver"}
+    assert data.channels == {2: 1, 3: 1, 10: 2}
+
+
+def test_what_is_annotated_in_a_case():
+    spec = {"labels": {"1": "spleen", "6": "liver"}, "known": {"case_a": ["liver"], "case_b": []}}
+    data = recipe_from_dict({**SMALLEST, "data": spec}).data
+    assert [data.known_channels(f"case_{name}") for name in "abc"] == [{2}, set(), {1, 2}]
 
 
 def test_no_organ_is_refused():

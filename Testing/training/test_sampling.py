@@ -39,8 +39,12 @@ def test_the_seed_decides(prepared):
 
 
 def test_a_case_without_organs_and_one_without_background():
-    empty = PreparedCase("empty", np.zeros((4, 5, 6), np.float16), np.zeros((4, 5, 6), np.uint8))
-    full = PreparedCase("full", np.zeros((4, 5, 6), np.float16), np.full((4, 5, 6), 2, np.uint8))
+    empty = PreparedCase(
+        "empty", np.zeros((4, 5, 6), np.float16), np.zeros((4, 5, 6), np.uint8), frozenset({2})
+    )
+    full = PreparedCase(
+        "full", np.zeros((4, 5, 6), np.float16), np.full((4, 5, 6), 2, np.uint8), frozenset({2})
+    )
     for case, centre in _draw([empty, full], 1.0, 0, 50):
         assert (centre >= 0).all()
         assert (centre < case.labels.shape).all()

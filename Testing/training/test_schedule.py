@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multiorganseg_training.schedule import warmup_cosine
+from multiorganseg_training.schedule import SCHEDULES, poly, rate_factor, warmup_cosine
 
 
 @settings(deadline=None)
@@ -28,3 +28,13 @@ def test_the_shape_of_a_usual_run():
 
 def test_without_warm_up_it_starts_at_the_peak():
     assert warmup_cosine(0, 10, 0.0) == 1
+
+
+def test_the_polynomial_falls_to_nearly_nothing():
+    assert poly(0, 100) == 1
+    assert poly(50, 100) == pytest.approx(0.5**0.9)
+    assert poly(99, 100) == pytest.approx(0.01**0.9)
+
+
+def test_schedules_by_name():
+    assert [rate_factor(name, 50, 100, 0.0) for name in SCHEDULES] == pytest.approx([0.5, 0.5**0.9, 1.0])

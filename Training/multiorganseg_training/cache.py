@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,12 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.resample import restore_labels
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics.compare import SAME_GRID_MM
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.cases import Case
 from multiorganseg_training.recipe import PreprocessingSpec
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,19 +31,26 @@ class PreparedCase:
     Attributes:
         name: Of the case.
         image: float16 (k, j, i), normalised to [−1, 1].
-        labels: uint8 (k, j, i), network channels.
+        labels: uint8 (k, j, i), network channels; 0 is background or not annotated.
+        known: Channels that are annotated over the whole case.
     """
 
     name: str
     image: NDArray[np.float16]
     labels: NDArray[np.uint8]
+    known: frozenset[int]
+
+    def hide_all_but(self, known: frozenset[int]) -> PreparedCase:
+        """Give the case as if only these channels were annotated."""
+        kept = np.where(np.isin(self.labels, list(known)), self.labels, 0)
+        return replace(self, labels=kept.astype(np.uint8), known=known & self.known)
 
 
 def prepare_cases(
     cases: list[Case],
     folder: Path,
     preprocessing: PreprocessingSpec,
-    file_table: LabelTable,
+    channels: Mapping[int, int],
     progress: Progress,
 ) -> list[PreparedCase]:
     """Load cases from the cache in `folder`, preparing those that are not there yet.
@@ -52,7 +59,7 @@ def prepare_cases(
         cases: What to prepare.
         folder: Of the cache; several recipes may share it.
         preprocessing: Spacing and window.
-        file_table: Label table of the files; channels are numbered in its order.
+        channels: Network channel by label value of the files.
         progress: Told once a case.
 
     Raises:
@@ -62,25 +69,36 @@ def prepare_cases(
     prepared = []
     for number, case in enumerate(cases):
         progress("preparing cases", number / len(cases))
-        path = folder / f"{case.name}-{_fingerprint(case, preprocessing, file_table)}.npz"
+        path = folder / f"{case.name}-{_fingerprint(case, preprocessing, channels)}.npz"
         if not path.is_file():
-            image, labels = _prepare(case, preprocessing, file_table)
+            image, labels = _prepare(case, preprocessing, channels)
             with atomic_path(path) as partial:
                 np.savez(partial, image=image, labels=labels)
         with np.load(path, allow_pickle=False) as arrays:
-            prepared.append(PreparedCase(case.name, arrays["image"], arrays["labels"]))
+            known = frozenset(channels.values())
+            prepared.append(PreparedCase(case.name, arrays["image"], arrays["labels"], known))
     progress("preparing cases", 1.0)
     return prepared
 
 
-def _fingerprint(case: Case, preprocessing: PreprocessingSpec, table: LabelTable) -> str:
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (case.image, case.labels)]
-    text = json.dumps([FORMAT, stamps, preprocessing.spacing_mm, preprocessing.window, table.to_json()])
+def to_channels(labels: NDArray[np.integer], channels: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Give the network's channels (k, j, i) of a file's label values; values not in `channels` give 0."""
+    lookup = np.zeros(max(int(labels.max(initial=0)), *channels) + 1, np.uint8)
+    lookup[list(channels)] = list(channels.values())
+    return lookup[labels]
+
+
+def _fingerprint(case: Case, preprocessing: PreprocessingSpec, channels: Mapping[int, int]) -> str:
+    files = (case.image, case.labels)
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    text = json.dumps(
+        [FORMAT, stamps, preprocessing.spacing_mm, preprocessing.window, sorted(channels.items())]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _prepare(
-    case: Case, preprocessing: PreprocessingSpec, table: LabelTable
+    case: Case, preprocessing: PreprocessingSpec, channels: Mapping[int, int]
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
     volume, reference = read_volume(case.image), read_labels(case.labels)
     if not volume.grid.same_as(reference.grid, SAME_GRID_MM):
@@ -91,9 +109,6 @@ def _prepare(
             next_step="Draw the labels on this image, or resample them onto its grid.",
         )
     canonical, image = prepare(volume, preprocessing.for_bundle())
-    channels = np.zeros(max(int(reference.voxels.max()), *table.organs) + 1, np.uint8)
-    for channel, value in enumerate(table.organs, start=1):
-        channels[value] = channel
-    on_source = canonical.crop.apply(canonical.orientation.apply(channels[reference.voxels]))
+    on_source = canonical.crop.apply(canonical.orientation.apply(to_channels(reference.voxels, channels)))
     labels = restore_labels(on_source, canonical.crop.target, canonical.grid)
     return image.astype(np.float16), labels

@@ -25,6 +25,7 @@ class Checkpoint:
         network: State of the trained network.
         average: State of the averaged network.
         average_updates: See `WeightAverage.updates`.
+        method: State of the method.
         optimiser: State of the optimiser.
         generator: State of the random generator.
     """
@@ -34,6 +35,7 @@ class Checkpoint:
     network: dict[str, Any]
     average: dict[str, Any]
     average_updates: int
+    method: dict[str, Any]
     optimiser: dict[str, Any]
     generator: dict[str, Any]
 

@@ -11,14 +11,15 @@ import torch
 from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.errors import TrainingError
 from multiorganseg.events import EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
+from multiorganseg_training.build import recipe_method, recipe_network
 from multiorganseg_training.cache import prepare_cases
 from multiorganseg_training.cases import find_cases, split_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
-from multiorganseg_training.loop import recipe_network, train
-from multiorganseg_training.methods import build_method
+from multiorganseg_training.loop import train
 from multiorganseg_training.recipe import Recipe, recipe_to_dict
 from multiorganseg_training.validate import validation_dice
 
@@ -70,15 +71,19 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
 def _fit(
     recipe: Recipe, place: Place, events: EventStream, progress: Progress
 ) -> dict[str, dict[str, float]]:
-    recipe_network(recipe)
-    build_method(recipe.method, recipe.method_arguments)
+    recipe_method(recipe, recipe_network(recipe))
     training, fold = split_cases(find_cases(place.data), recipe.data.validation)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
+    unknown_cases = sorted(set(recipe.data.known) - {case.name for case in training})
+    if unknown_cases:
+        msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
+        raise TrainingError(msg, next_step="Correct the names, or the data folder.")
     cached = [
-        prepare_cases(cases, place.cache, recipe.preprocessing, recipe.data.table, progress)
+        prepare_cases(cases, place.cache, recipe.preprocessing, recipe.data.channels, progress)
         for cases in (training, fold)
     ]
+    cached[0] = [case.hide_all_but(recipe.data.known_channels(case.name)) for case in cached[0]]
     events.emit(
         "started", recipe=recipe.name, training=len(training), validation=len(fold), device=str(place.device)
     )

@@ -12,20 +12,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
-from multiorganseg.inference.backends import load_network
-from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.augment import random_patch
 from multiorganseg_training.average import WeightAverage
+from multiorganseg_training.build import build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from multiorganseg_training.methods import Batch, Step, build_method
-from multiorganseg_training.recipe import OptimisationSpec, Recipe, recipe_to_dict
+from multiorganseg_training.methods import Batch, Method, Step
+from multiorganseg_training.partial.known import known_matrix
+from multiorganseg_training.recipe import Recipe, recipe_to_dict
 from multiorganseg_training.sampling import PatchSampler
-from multiorganseg_training.schedule import warmup_cosine
+from multiorganseg_training.schedule import rate_factor
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -41,50 +40,6 @@ class Trained:
 
     last: nn.Module
     average: nn.Module
-
-
-def recipe_network(recipe: Recipe) -> nn.Module:
-    """Build the recipe's network: one channel in; background and one an organ out.
-
-    Raises:
-        TrainingError: The patch does not suit the network, or the bundle that the recipe starts from has
-            another network or other organs.
-        BundleError: That bundle is missing or damaged, or the architecture is unknown.
-    """
-    spec = recipe.network
-    network = _bundle_network(recipe) if spec.initial else _new_network(recipe)
-    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
-    if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
-        msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
-        raise TrainingError(
-            msg,
-            cause=f"Its stages halve the patch down to cells of {' × '.join(map(str, divisor))} voxels.",
-            next_step="Set network.patch_shape to multiples of these.",
-        )
-    return network
-
-
-def _new_network(recipe: Recipe) -> nn.Module:
-    spec, channels = recipe.network, len(recipe.data.labels) + 1
-    return build_network(spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments})
-
-
-def _bundle_network(recipe: Recipe) -> nn.Module:
-    spec = recipe.network
-    bundle = find_bundle(spec.initial)
-    theirs = bundle.metadata
-    if (theirs.architecture, theirs.arguments, theirs.labels.keys) != (
-        spec.architecture,
-        spec.arguments,
-        recipe.data.table.keys,
-    ):
-        msg = f"The training cannot start from the bundle '{spec.initial}'."
-        raise TrainingError(
-            msg,
-            cause="Its architecture, arguments or organs are not those of the recipe.",
-            next_step="Copy them from its configs/metadata.json, or leave network.initial away.",
-        )
-    return load_network(bundle)
 
 
 def train(
@@ -116,10 +71,10 @@ def train(
     optimisation, reporting = recipe.optimisation, recipe.reporting
     network = recipe_network(recipe).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     average = WeightAverage(network, optimisation.ema_decay)
-    optimiser = _build_optimiser(network, optimisation)
+    method = recipe_method(recipe, network).to(device)
+    optimiser = build_optimiser(network, method, optimisation)
     sampler = PatchSampler(cases, recipe.augmentation.organ_centred, generator)
-    first = _resume(run, recipe, network, average, optimiser, generator)
-    method = build_method(recipe.method, recipe.method_arguments)
+    first = _resume(run, recipe, network, average, method, optimiser, generator)
     seconds = 0.0
 
     def save(iteration: int) -> None:
@@ -130,6 +85,7 @@ def train(
                 network.state_dict(),
                 average.network.state_dict(),
                 average.updates,
+                method.state_dict(),
                 optimiser.state_dict(),
                 dict(generator.bit_generator.state),
             ),
@@ -137,21 +93,23 @@ def train(
         )
 
     network.train()
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for iteration in range(first, optimisation.iterations):
         started = time.perf_counter()
-        factor = warmup_cosine(iteration, optimisation.iterations, optimisation.warmup)
+        factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         batch = _draw_batch(recipe, sampler, generator, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
-            step = method(network, batch)
+            step: Step = method(network, batch, generator)
         loss = float(step.loss.detach())
         _require_finite("loss", loss, iteration)
         optimiser.zero_grad()
         step.loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), optimisation.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
         _require_finite("norm of the gradient", float(norm), iteration)
         optimiser.step()
+        method.after_step(network)
         average.update(network)
         seconds = (
             0.95 * seconds + 0.05 * (time.perf_counter() - started)
@@ -181,21 +139,12 @@ def train(
     return Trained(network.eval(), average.network)
 
 
-def _build_optimiser(network: nn.Module, spec: OptimisationSpec) -> torch.optim.Optimizer:
-    head = list(network.get_submodule("head").parameters())
-    known = {id(parameter) for parameter in head}
-    groups = [
-        {"params": [p for p in network.parameters() if id(p) not in known], "peak": spec.learning_rate},
-        {"params": head, "peak": spec.learning_rate * spec.head_factor},
-    ]
-    return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
-
-
 def _resume(
     run: Path,
     recipe: Recipe,
     network: nn.Module,
     average: WeightAverage,
+    method: Method,
     optimiser: torch.optim.Optimizer,
     generator: np.random.Generator,
 ) -> int:
@@ -211,6 +160,7 @@ def _resume(
     network.load_state_dict(checkpoint.network)
     average.network.load_state_dict(checkpoint.average)
     average.updates = checkpoint.average_updates
+    method.load_state_dict(checkpoint.method)
     optimiser.load_state_dict(checkpoint.optimiser)
     generator.bit_generator.state = checkpoint.generator
     return checkpoint.iteration
@@ -219,7 +169,7 @@ def _resume(
 def _draw_batch(
     recipe: Recipe, sampler: PatchSampler, generator: np.random.Generator, device: torch.device
 ) -> Batch:
-    images, labels = [], []
+    images, labels, known = [], [], []
     for _ in range(recipe.optimisation.batch_size):
         case, centre = sampler.draw()
         image, label = random_patch(
@@ -234,7 +184,9 @@ def _draw_batch(
         )
         images.append(image)
         labels.append(label)
-    return Batch(torch.stack(images), torch.stack(labels))
+        known.append(case.known)
+    organs = len(recipe.data.table.keys)
+    return Batch(torch.stack(images), torch.stack(labels), known_matrix(known, organs, device))
 
 
 def _due(done: int, every: int) -> bool:

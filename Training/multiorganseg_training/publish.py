@@ -18,9 +18,10 @@ from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.scores import OrganScore
 from multiorganseg.metrics.summary import mean_by_organ
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg_training.build import new_network
+from multiorganseg_training.cache import to_channels
 from multiorganseg_training.card import model_card
 from multiorganseg_training.cases import Case, find_cases, split_cases
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint
@@ -94,14 +95,18 @@ def measure_fold(
         volume, reference = read_volume(case.image), read_labels(case.labels)
         result = segmenter.segment(volume, Progress(token=progress.token))
         scores[case.name] = evaluate(
-            result.labels, result.table, reference.voxels, recipe.data.table, volume.grid
+            result.labels,
+            result.table,
+            to_channels(reference.voxels, recipe.data.channels),
+            recipe.data.table,
+            volume.grid,
         )
     progress("measuring", 1.0)
     return scores
 
 
 def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) -> Metadata:
-    features = recipe.network.arguments["filters"][0]
+    features: int = new_network(recipe).feature_channels  # type: ignore[assignment]
     return Metadata(
         schema_version=1,
         name=recipe.name,
@@ -110,8 +115,8 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
         modality=recipe.data.modality,
         architecture=recipe.network.architecture,
         arguments=recipe.network.arguments,
-        activation="softmax",
-        labels=LabelTable.numbered(recipe.data.table.keys),
+        activation=recipe.network.activation,
+        labels=recipe.data.table,
         preprocessing=recipe.preprocessing.for_bundle(),
         patch_shape=recipe.network.patch_shape,
         feature_channels=features,

@@ -13,6 +13,7 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg_training.schedule import SCHEDULES
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,19 +26,33 @@ class DataSpec:
     """Which cases, and what their labels mean.
 
     Attributes:
-        labels: Label value (as text) to organ key, in the files of the cases.
+        labels: Label value (as text) to organ key, in the files of the cases. Values of the same key are
+            one organ to the network; values that are left out are background.
+        known: Organ keys that are annotated, by case name; the labels of the others are hidden from the
+            training. Cases that are left out have every organ annotated.
         validation: Case names of the validation fold; all others train.
         modality: "CT" or "MR".
     """
 
     labels: dict[str, str]
+    known: dict[str, list[str]] = field(default_factory=dict)
     validation: tuple[str, ...] = ()
     modality: str = "CT"
 
     @property
     def table(self) -> LabelTable:
-        """The label table of the files."""
-        return LabelTable.from_json(self.labels)
+        """The network's channels: organs numbered from 1 in the order of their first label value."""
+        in_order = sorted(self.labels.items(), key=lambda entry: int(entry[0]))
+        return LabelTable.numbered(dict.fromkeys(key for _, key in in_order))
+
+    @property
+    def channels(self) -> dict[int, int]:
+        """Channel by label value of the files."""
+        return {int(value): self.table.value(key) for value, key in self.labels.items()}
+
+    def known_channels(self, case: str) -> frozenset[int]:
+        """Channels that are annotated in a case."""
+        return frozenset(self.table.value(key) for key in self.known.get(case, self.table.keys))
 
 
 @dataclass(frozen=True)
@@ -64,12 +79,14 @@ class NetworkSpec:
     Attributes:
         architecture: Name on the engine's whitelist.
         arguments: Keyword arguments of its constructor, without the channel counts.
+        activation: "softmax" (channel 0 is background) or "sigmoid" (one channel an organ) over its logits.
         patch_shape: Voxels (k, j, i) of a training patch and of the inference window.
         initial: Folder or name of a bundle whose weights the training starts from; random weights if empty.
     """
 
     architecture: str = "strided_dynunet"
     arguments: dict[str, Any] = field(default_factory=dict)
+    activation: str = "softmax"
     patch_shape: tuple[int, int, int] = (48, 160, 192)
     initial: str = ""
 
@@ -101,15 +118,18 @@ class AugmentationSpec:
 
 @dataclass(frozen=True)
 class OptimisationSpec:
-    """How the weights move: AdamW, linear warm-up, cosine decay to zero, averaged weights.
+    """How the weights move; by default AdamW, linear warm-up, cosine decay to zero, averaged weights.
 
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
         learning_rate: Peak of the schedule.
         head_factor: Factor of the learning rate for the last layer, whose logits must grow from near zero.
-        weight_decay: Decoupled weight decay.
-        warmup: Share of the iterations with rising learning rate.
+        optimiser: "adamw", or "sgd" with Nesterov momentum.
+        momentum: Of "sgd".
+        weight_decay: Decoupled for "adamw".
+        schedule: "cosine", "poly" (power 0.9) or "constant".
+        warmup: Share of the iterations with rising learning rate, for "cosine".
         gradient_clip: Largest norm of the gradient.
         ema_decay: Decay of the exponential moving average of the weights that is validated and published.
         precision: "bf16" (autocast) or "fp32".
@@ -119,7 +139,10 @@ class OptimisationSpec:
     batch_size: int = 1
     learning_rate: float = 1e-3
     head_factor: float = 1.0
+    optimiser: str = "adamw"
+    momentum: float = 0.9
     weight_decay: float = 1e-2
+    schedule: str = "cosine"
     warmup: float = 0.05
     gradient_clip: float = 1.0
     ema_decay: float = 0.995
@@ -163,12 +186,20 @@ class Recipe:
 
         Raises:
             TrainingError: A value is out of range.
-            OrganError: The labels are no label table.
         """
         optimisation, reporting, augmentation = self.optimisation, self.reporting, self.augmentation
         checks = {
             "name must be that of a bundle: a-z, 0-9, '.', '_' and '-'": NAME_PATTERN.fullmatch(self.name),
-            "data.labels must name an organ": self.data.table.organs,
+            "data.labels must map label values to organ keys": self._labels_hold(),
+            "data.known must name organs of data.labels": {
+                key for keys in self.data.known.values() for key in keys
+            }
+            <= set(self.data.labels.values()),
+            "network.activation must be softmax or sigmoid": self.network.activation
+            in ("softmax", "sigmoid"),
+            "optimisation.optimiser must be adamw or sgd": optimisation.optimiser in ("adamw", "sgd"),
+            "optimisation.momentum must lie in [0, 1)": 0 <= optimisation.momentum < 1,
+            "optimisation.schedule must be cosine, poly or constant": optimisation.schedule in SCHEDULES,
             "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
             "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
             "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
@@ -195,6 +226,10 @@ class Recipe:
         if broken:
             msg = f"The recipe '{self.name}' is not valid."
             raise TrainingError(msg, cause="; ".join(broken), next_step="Correct the file.")
+
+    def _labels_hold(self) -> bool:
+        labels = self.data.labels
+        return bool(labels) and all(value.isdecimal() and 0 < int(value) < 65536 for value in labels)
 
 
 def load_recipe(path: Path) -> Recipe:

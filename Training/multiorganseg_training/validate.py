@@ -45,7 +45,7 @@ def validation_dice(
                 (image.shape[0], image.shape[1], image.shape[2]), recipe.network.patch_shape, OVERLAP
             ),
             len(organs),
-            activation="softmax",
+            activation=recipe.network.activation,
             air=AIR,
             batch_size=1,
             network_device=device,

@@ -59,6 +59,7 @@ class StridedDynUNet(nn.Module):
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
+        feature_channels: Channels of the features.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class StridedDynUNet(nn.Module):
             norm_name=("single_instance", {"affine": True}),
         )
         self.trunk = unet.skip_layers
+        self.feature_channels = filters[0]
         self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
         stride = (stem_stride[0], stem_stride[1], stem_stride[2])
         self.head = nn.ConvTranspose3d(filters[0], out_channels, kernel_size=stride, stride=stride)

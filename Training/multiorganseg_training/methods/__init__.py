@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.methods.method import Batch, Method, Step
+from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.methods.supervised import Supervised
 
 METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
 
-__all__ = ["METHODS", "Batch", "Method", "Step", "Supervised", "build_method"]
+__all__ = ["METHODS", "Batch", "Method", "Setting", "Step", "Supervised", "build_method"]
 
 
-def build_method(name: str, arguments: Mapping[str, Any]) -> Method:
+def build_method(name: str, arguments: Mapping[str, Any], setting: Setting) -> Method:
     """Build a method from a recipe.
 
     Raises:
@@ -24,7 +24,7 @@ def build_method(name: str, arguments: Mapping[str, Any]) -> Method:
         msg = f"No method '{name}'."
         raise TrainingError(msg, next_step=f"Known are: {', '.join(METHODS)}.")
     try:
-        return METHODS[name](**arguments)
+        return METHODS[name](setting, **arguments)
     except TypeError as error:
         msg = f"The arguments of the method '{name}' do not fit."
         raise TrainingError(

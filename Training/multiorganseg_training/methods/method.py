@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
+import numpy as np
 from torch import Tensor, nn
 
 
@@ -15,11 +15,14 @@ class Batch:
 
     Attributes:
         image: (batch, 1, k, j, i), normalised to [−1, 1].
-        labels: (batch, k, j, i), int64 network channels.
+        labels: (batch, k, j, i), int64 network channels: 0 is background or not annotated, organs count
+            from 1 whatever the activation.
+        known: (batch, organs), bool: whether the organ is annotated over the whole case.
     """
 
     image: Tensor
     labels: Tensor
+    known: Tensor
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,34 @@ class Step:
     logs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-class Method(Protocol):
-    """Takes a batch and the network, gives back a loss and what to log."""
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What a method is built for.
 
-    def __call__(self, network: nn.Module, batch: Batch) -> Step:
-        """Compute the loss of one batch."""
-        ...
+    Attributes:
+        network: The network before its first step.
+        activation: "softmax" or "sigmoid", of its logits.
+        organs: How many organs it segments.
+        feature_channels: Of its features.
+        within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
+    """
+
+    network: nn.Module
+    activation: str
+    organs: int
+    feature_channels: int
+    within: Tensor
+
+
+class Method(nn.Module):
+    """Takes a batch and the network, gives back a loss and what to log.
+
+    Its parameters are trained with the network's, its whole state lies in the checkpoint.
+    """
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch; `generator` is the source of all randomness."""
+        raise NotImplementedError
+
+    def after_step(self, network: nn.Module) -> None:
+        """Follow the network after each step of the optimiser."""

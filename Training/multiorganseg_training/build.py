@@ -1,0 +1,121 @@
+"""The network, the method and the optimiser that a recipe asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from multiorganseg.bundles.registry import find_bundle
+from multiorganseg.errors import TrainingError
+from multiorganseg.inference.backends import load_network
+from multiorganseg.networks.build import build_network
+from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.methods import Method, Setting, build_method
+from multiorganseg_training.partial.known import within_matrix
+from multiorganseg_training.recipe import OptimisationSpec, Recipe, recipe_from_dict
+
+
+def recipe_network(recipe: Recipe) -> nn.Module:
+    """Build the recipe's network: one channel in; one an organ out, and background under a softmax.
+
+    Raises:
+        TrainingError: The patch does not suit the network, or what the recipe starts from has another
+            network or other organs.
+        BundleError: The bundle that it starts from is missing or damaged, or the architecture is unknown.
+    """
+    spec = recipe.network
+    network = _started_network(recipe) if spec.initial else new_network(recipe)
+    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+    if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
+        msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
+        raise TrainingError(
+            msg,
+            cause=f"Its stages halve the patch down to cells of {' × '.join(map(str, divisor))} voxels.",
+            next_step="Set network.patch_shape to multiples of these.",
+        )
+    return network
+
+
+def recipe_method(recipe: Recipe, network: nn.Module) -> Method:
+    """Build the recipe's method for a network.
+
+    Raises:
+        TrainingError: The method is unknown, or its arguments or the activation do not fit.
+    """
+    table, catalogue = recipe.data.table, load_catalogue()
+    parents = {
+        channel: table.value(organ.within)
+        for channel, key in table.organs.items()
+        if (organ := catalogue.organs.get(key)) and organ.within in table.keys
+    }
+    features: int = network.feature_channels  # type: ignore[assignment]
+    setting = Setting(
+        network, recipe.network.activation, len(table.keys), features, within_matrix(parents, len(table.keys))
+    )
+    return build_method(recipe.method, recipe.method_arguments, setting)
+
+
+def build_optimiser(network: nn.Module, method: Method, spec: OptimisationSpec) -> torch.optim.Optimizer:
+    """Build the optimiser of the network's and the method's parameters.
+
+    Each group of parameters has its own "peak": the learning rate at the top of the schedule.
+    """
+    head = list(network.get_submodule("head").parameters())
+    known = {id(parameter) for parameter in head}
+    trunk = [parameter for parameter in network.parameters() if id(parameter) not in known]
+    own = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": trunk + own, "peak": spec.learning_rate},
+        {"params": head, "peak": spec.learning_rate * spec.head_factor},
+    ]
+    if spec.optimiser == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=spec.learning_rate,
+            momentum=spec.momentum,
+            nesterov=spec.momentum > 0,
+            weight_decay=spec.weight_decay,
+        )
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+
+def new_network(recipe: Recipe) -> nn.Module:
+    """Build the recipe's network with random weights."""
+    spec = recipe.network
+    channels = len(recipe.data.table.keys) + (spec.activation == "softmax")
+    return build_network(spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments})
+
+
+def _started_network(recipe: Recipe) -> nn.Module:
+    spec = recipe.network
+    checkpoint = load_checkpoint(Path(spec.initial))
+    if checkpoint is not None:
+        theirs = recipe_from_dict(checkpoint.recipe)
+        network, table = theirs.network, theirs.data.table
+        _require_same(recipe, network.architecture, network.arguments, network.activation, table.keys)
+        started = new_network(recipe)
+        started.load_state_dict(checkpoint.network)
+        return started
+    bundle = find_bundle(spec.initial)
+    said = bundle.metadata
+    _require_same(recipe, said.architecture, said.arguments, said.activation, said.labels.keys)
+    return load_network(bundle)
+
+
+def _require_same(
+    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], activation: str, organs: tuple[str, ...]
+) -> None:
+    spec = recipe.network
+    ours = (spec.architecture, spec.arguments, spec.activation, recipe.data.table.keys)
+    if ours != (architecture, dict(arguments), activation, organs):
+        msg = f"The training cannot start from '{spec.initial}'."
+        raise TrainingError(
+            msg,
+            cause="Its architecture, arguments, activation or organs are not those of the recipe.",
+            next_step="Copy them from its metadata or recipe, or leave network.initial away.",
+        )

@@ -1,0 +1,1 @@
+"""Losses, probabilities and pseudo-labels for cases in which only some organs are annotated."""
