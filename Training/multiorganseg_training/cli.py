@@ -14,8 +14,10 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.user_folders import user_cache_dir
+from multiorganseg_training.project_cli import project_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
+app.add_typer(project_app, name="project")
 
 Data = Annotated[Path, typer.Option(help="Folder with images/ and labels/ of equal file names.")]
 

@@ -1,0 +1,130 @@
+"""Files of cases: which formats, where they lie, and whether image and labels share a grid."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from multiorganseg.atomic import atomic_path
+from multiorganseg.bundles.safe_names import name_problem
+from multiorganseg.errors import TrainingError, VolumeError
+from multiorganseg.metrics.compare import SAME_GRID_MM
+from multiorganseg.volumes.check import Header
+from multiorganseg.volumes.headers import read_image_header
+from multiorganseg.volumes.names import volume_suffix
+from multiorganseg.volumes.nifti import read_nifti_header
+from multiorganseg.volumes.read import read_labels
+from multiorganseg.volumes.volume import Grid, Volume
+from multiorganseg.volumes.write import write_volume
+from multiorganseg_training.project.project import ProjectCase
+from multiorganseg_training.project.relabel import relabel
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Formats of a project's images and labels: one file a volume."""
+
+
+def project_case(name: str, image: Path, *, labelled: bool, source: str = "") -> ProjectCase:
+    """Say where the files of a case will lie in a project.
+
+    Args:
+        name: Of the case.
+        image: File that its image comes from; its format is kept.
+        labelled: Whether there is a label file.
+        source: See `ProjectCase.source`.
+
+    Raises:
+        TrainingError: The name is not safe as that of a file, or the format is not supported.
+    """
+    suffix = volume_suffix(image.name)
+    problem = "holds a '/'" if "/" in name else name_problem(name)
+    if problem:
+        msg = f"'{name}' cannot be the name of a case."
+        raise TrainingError(msg, cause=f"It {problem}.", next_step="Rename the file.")
+    if suffix.lower() not in SUFFIXES:
+        msg = f"{image.name} is of a kind that projects do not hold."
+        raise TrainingError(msg, next_step=f"Convert it to one of {', '.join(SUFFIXES)}.")
+    file = f"{name}{suffix.lower()}"
+    return ProjectCase(name, f"images/{file}", f"labels/{file}" if labelled else None, source)
+
+
+def file_grid(path: Path) -> Grid:
+    """Read the grid of an image or label file from its header.
+
+    Raises:
+        VolumeError: The file is missing, damaged or not three-dimensional.
+    """
+    if not path.is_file():
+        msg = f"{path} does not exist."
+        raise VolumeError(msg, next_step="Check that the dataset is complete.")
+    header: Header = (
+        read_nifti_header(path)
+        if path.name.lower().endswith((".nii", ".nii.gz"))
+        else read_image_header(path)[0]
+    )
+    if len(header.shape) != 3 or header.components != 1:
+        msg = f"{path} is not one volume."
+        raise VolumeError(
+            msg,
+            cause=f"It has {len(header.shape)} axes and {header.components} values a voxel.",
+            next_step="Split it, and keep one channel or one point in time.",
+        )
+    k, j, i = header.shape
+    return Grid((k, j, i), header.affine)
+
+
+def check_grids(pairs: Mapping[str, tuple[Path, Path | None]]) -> None:
+    """Check by their headers that the image and labels of each case lie on one grid.
+
+    Args:
+        pairs: Image and label file by case name; an image alone is only checked for itself.
+
+    Raises:
+        TrainingError: They do not; the error names all such cases.
+        VolumeError: A file is missing, damaged or not three-dimensional.
+    """
+    differing = []
+    for name, (image, labels) in pairs.items():
+        grid = file_grid(image)
+        if labels is not None and not grid.same_as(file_grid(labels), SAME_GRID_MM):
+            differing.append(name)
+    if differing:
+        msg = "Images and labels lie on different grids."
+        raise TrainingError(
+            msg,
+            cause=f"Cases: {', '.join(differing)}.",
+            next_step="Draw the labels on these images, or resample them onto their grids.",
+        )
+
+
+def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
+    """Copy an image, or link it where asked and possible; its bytes stay the same.
+
+    Raises:
+        ResourceError: It cannot be written or the disk is full.
+    """
+    with atomic_path(target) as partial:
+        if hardlink:
+            try:
+                partial.hardlink_to(source.resolve())
+            except OSError:
+                shutil.copyfile(source, partial)
+        else:
+            shutil.copyfile(source, partial)
+
+
+def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> None:
+    """Rewrite a label file with other values, at once or not at all.
+
+    Args:
+        source: The file.
+        target: Where to write, in the format that its suffix says.
+        values: See `relabel`.
+
+    Raises:
+        TrainingError: A value occurs that `values` does not name.
+        VolumeError: The file cannot be read.
+        ResourceError: The target cannot be written.
+    """
+    volume = read_labels(source)
+    write_volume(Volume(relabel(volume.voxels, values, source), volume.affine), target)
