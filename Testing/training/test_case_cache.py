@@ -34,9 +34,7 @@ def data(tmp_path, add_case) -> Path:
     return tmp_path / "data"
 
 
-def _prepare(
-    data: Path, spec: PreprocessingSpec = SPEC, channels: dict[int, int] = CHANNELS
-) -> PreparedCase:
+def _prepare(data: Path, spec: PreprocessingSpec = SPEC, channels: dict[int, int] = CHANNELS) -> PreparedCase:
     (case,) = prepare_cases(find_cases(data), data.parent / "cache", spec, channels, Progress())
     return case
 

@@ -6,12 +6,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.ltuda import LTUDA
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.methods.partial import Partial
 from multiorganseg_training.methods.supervised import Supervised
 
-METHODS: Mapping[str, type[Method]] = {"supervised": Supervised}
+METHODS: Mapping[str, type[Method]] = {"supervised": Supervised, "partial": Partial, "ltuda": LTUDA}
 
-__all__ = ["METHODS", "Batch", "Method", "Setting", "Step", "Supervised", "build_method"]
+__all__ = [
+    "LTUDA",
+    "METHODS",
+    "Batch",
+    "Method",
+    "Partial",
+    "Setting",
+    "Step",
+    "Supervised",
+    "build_method",
+]
 
 
 def build_method(name: str, arguments: Mapping[str, Any], setting: Setting) -> Method:

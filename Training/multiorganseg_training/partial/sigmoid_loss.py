@@ -10,6 +10,7 @@ from multiorganseg.errors import TrainingError
 MEAN = "mean"
 PAPER = "paper"
 SUM_BATCH = "sum_batch"
+REDUCTIONS = (MEAN, PAPER, SUM_BATCH)
 
 
 def masked_bce(
@@ -51,5 +52,5 @@ def masked_bce(
         per_class = per_sample.sum(dim=0)
     else:
         msg = f"No reduction '{reduction}'."
-        raise TrainingError(msg, next_step=f"Known are {MEAN}, {PAPER} and {SUM_BATCH}.")
+        raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
     return per_class.where(has_target, 0.0).sum() / has_target.sum().clamp(min=1)

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
+from multiorganseg_training.partial.sigmoid_loss import masked_bce
+from multiorganseg_training.partial.targets import full_targets, tri_state
+from multiorganseg_training.prototypes.losses import align
+
+ORGANS, WIDTH = 2, 16
+
+
+class Small(nn.Module):
+    """Two layers, as a network of the project answers; remembers what it was shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.trunk = nn.Conv3d(1, WIDTH, 3, padding=1)
+        self.head = nn.Conv3d(WIDTH, ORGANS, 1)
+        self.shown: list[Tensor] = []
+
+    def forward(self, image: Tensor) -> SimpleNamespace:
+        if torch.is_grad_enabled():
+            self.shown.append(image.detach())
+        features = torch.relu(self.trunk(image))
+        return SimpleNamespace(logits=self.head(features), features=features)
+
+
+def _method(**arguments: Any) -> tuple[LTUDA, Small]:
+    network = Small()
+    within = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
+    setting = Setting(network, "sigmoid", ORGANS, WIDTH, within)
+    method = build_method("ltuda", {"width": WIDTH, **arguments}, setting)
+    assert isinstance(method, LTUDA)
+    return method, network
+
+
+@pytest.fixture(params=[(6, 8, 10), (1, 12, 14)], ids=["3D", "2D"])
+def batch(request) -> Batch:
+    """Four patches of two hospitals: the first two know organ 1, the others organ 2."""
+    generator = torch.Generator().manual_seed(3)
+    known = torch.tensor([[True, False]] * 2 + [[False, True]] * 2)
+    organ = torch.tensor([1, 1, 2, 2]).reshape(4, 1, 1, 1)
+    inside = torch.rand((4, *request.param), generator=generator) > 0.6
+    image = torch.randn((4, 1, *request.param), generator=generator)
+    return Batch(image, torch.where(inside, organ, 0), known)
+
+
+def _step(method: LTUDA, network: Small, batch: Batch, seed: int = 0) -> Step:
+    return method(network, batch, np.random.default_rng(seed))
+
+
+def test_without_mixing_the_first_stage_is_the_sum_of_its_terms(batch):
+    method, network = _method(mixing="none", reduction="mean", views=2)
+    step = _step(method, network, batch)
+    with torch.no_grad():
+        logits = network(batch.image).logits
+        probability, claim = logits.sigmoid().max(dim=1)
+        claim = torch.where(probability >= 0.5, claim + 1, 0)
+        denied = batch.known.gather(1, (claim - 1).clamp(min=0).flatten(1)).reshape(claim.shape)
+        fused = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, claim))
+        annotated = masked_bce(logits, tri_state(batch.labels, batch.known, exclusive=False))
+        pseudo = masked_bce(logits, full_targets(fused, ORGANS))
+    torch.testing.assert_close(step.loss.detach(), 3 * annotated + 2 * pseudo)
+    assert set(step.logs) == {"annotated", "fused", "mixed_annotated"}
+    assert float(step.loss.detach()) == pytest.approx(
+        sum(float(value) for value in step.logs.values()), rel=1e-5
+    )
+
+
+def test_strong_views_hold_parts_of_the_other_hospitals_patches(batch):
+    method, network = _method()
+    _step(method, network, batch)
+    (shown,) = network.shown
+    weak, *strong = shown.split(4)
+    torch.testing.assert_close(weak, batch.image)
+    assert len(strong) == 2
+    for view in strong:
+        for number, patch in enumerate(view):
+            changed = patch != batch.image[number]
+            assert changed.any()
+            others = batch.image[2:] if number < 2 else batch.image[:2]
+            assert any(torch.equal(patch[changed], other[changed]) for other in others)
+    assert not torch.equal(strong[0], strong[1])
+
+
+def test_it_is_repeatable(batch):
+    first, second, other = (_step(*_method(prototypes=True), batch, seed).loss for seed in (0, 0, 1))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+def test_the_second_stage_aligns_both_banks(batch):
+    method, network = _method(mixing="none", views=1, prototypes=True, reduction="mean")
+    before = method.classifier.unlabelled.prototypes.clone()
+    step = _step(method, network, batch)
+    assert set(step.logs) == {"annotated", "fused", "labelled_bank", "unlabelled_bank"}
+    assert not torch.equal(before, method.classifier.unlabelled.prototypes)
+    step.loss.backward()
+    learning = [*method.classifier.projection.parameters(), network.trunk.weight, network.head.weight]
+    assert all(
+        float(p.grad.abs().sum()) > 0 for p in [*projection, network.trunk.weight, network.head.weight]
+    )
+
+
+def test_the_banks_losses_are_those_of_the_alignment(batch):
+    method, network = _method(mixing="none", views=1, prototypes=True)
+    fused = method._fuse(batch)
+    untouched = _method(mixing="none", views=1, prototypes=True)[0]
+    untouched.load_state_dict(method.state_dict())
+    logs = _step(method, network, batch).logs
+    with torch.no_grad():
+        pixels = untouched.classifier.embed(network(batch.image).features)
+        expected = align(untouched.classifier, pixels, fused.labels, fused.labelled, fused.unlabelled)
+    assert float(logs["labelled_bank"]) == pytest.approx(float(expected[0].total), rel=1e-4)
+    assert float(logs["unlabelled_bank"]) == pytest.approx(float(expected[1].total), rel=1e-4)
+
+
+def test_the_teacher_follows_and_is_not_trained(batch):
+    method, network = _method(teacher_decay=0.9)
+    assert not [name for name, p in method.named_parameters() if p.requires_grad]
+    first = network.head.bias.detach().clone()
+    method.after_step(network)
+    with torch.no_grad():
+        network.head.bias += 1
+    method.after_step(network)
+    torch.testing.assert_close(method.teacher.module.head.bias, first + 0.1)
+
+
+def test_its_state_holds_teacher_and_prototypes():
+    names = set(_method(prototypes=True)[0].state_dict())
+    assert {"teacher.module.head.bias", "classifier.labelled.prototypes", "teacher.n_averaged"} <= names
+
+
+def test_the_batch_is_left_as_it_was(batch):
+    copy = replace(batch, image=batch.image.clone(), labels=batch.labels.clone())
+    _step(*_method(mixing="carvemix", prototypes=True), batch)
+    assert torch.equal(copy.image, batch.image)
+    assert torch.equal(copy.labels, batch.labels)
+
+
+def test_it_learns_both_organs_from_one_label_each():
+    generator = torch.Generator().manual_seed(0)
+    bright = torch.randint(0, 3, (4, 1, 16, 16), generator=generator)
+    known = torch.tensor([[True, False], [False, True]] * 2)
+    mine = torch.tensor([1, 2, 1, 2]).reshape(4, 1, 1, 1)
+    noise = 0.1 * torch.randn((4, 1, 1, 16, 16), generator=generator)
+    batch = Batch(bright[:, None] - 1 + noise, torch.where(bright == mine, mine, 0), known)
+    method, network = _method(teacher_decay=0.9, reduction="mean")
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.03)
+    numbers = np.random.default_rng(0)
+    for _ in range(150):
+        optimiser.zero_grad()
+        method(network, batch, numbers).loss.backward()
+        optimiser.step()
+        method.after_step(network)
+    with torch.no_grad():
+        found = network(batch.image).logits > 0
+    for organ in (1, 2):
+        hits = (found[:, organ - 1] == (bright == organ)).float().mean(dim=(1, 2, 3))
+        assert (hits > 0.9).all(), f"organ {organ}, in cases that know it and in those that do not"
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"mixing": "mixup"}, {"partner": "none"}, {"teacher_mode": "off"}, {"position": "left"}]
+)
+def test_unknown_choices_are_refused(arguments):
+    with pytest.raises(TrainingError):
+        _method(**arguments)
+
+
+def test_it_needs_sigmoids():
+    setting = Setting(Small(), "softmax", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    with pytest.raises(TrainingError, match="activation"):
+        build_method("ltuda", {}, setting)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses import cross_entropy_and_dice
+from multiorganseg_training.methods import Batch, Setting, build_method
+
+ORGANS = 3
+GENERATOR = np.random.default_rng(0)
+
+
+class Linear(nn.Module):
+    """One convolution, as a network of the project answers."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.head = nn.Conv3d(1, channels, 1)
+
+    def forward(self, image: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.head(image), features=image.expand(-1, 8, -1, -1, -1))
+
+
+def _setting(activation: str) -> Setting:
+    within = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
+    return Setting(Linear(ORGANS + (activation == "softmax")), activation, ORGANS, 8, within)
+
+
+def _batch(known: list[list[bool]]) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.randint(0, ORGANS + 1, (len(known), 4, 6, 6), generator=generator)
+    matrix = torch.tensor(known)
+    labels = labels.where(
+        torch.cat([torch.ones(len(known), 1, dtype=torch.bool), matrix], 1)
+        .gather(1, labels.flatten(1))
+        .reshape(labels.shape),
+        0,
+    )
+    return Batch(torch.randn(len(known), 1, 4, 6, 6, generator=generator), labels, matrix)
+
+
+def test_with_every_organ_annotated_it_is_plain_supervised_learning():
+    setting, batch = _setting("softmax"), _batch([[True] * ORGANS] * 2)
+    step = build_method("partial", {}, setting)(setting.network, batch, GENERATOR)
+    cross_entropy, dice = cross_entropy_and_dice(setting.network(batch.image).logits, batch.labels)
+    torch.testing.assert_close(step.loss, cross_entropy + dice)
+    plain = build_method("supervised", {}, setting)(setting.network, batch, GENERATOR)
+    torch.testing.assert_close(step.loss, plain.loss)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_a_case_without_annotations_teaches_nothing(activation, exclusive):
+    setting, batch = _setting(activation), _batch([[False] * ORGANS] * 2)
+    step = build_method("partial", {"exclusive": exclusive}, setting)(setting.network, batch, GENERATOR)
+    step.loss.backward()
+    assert float(step.loss) == 0
+    assert all(float(p.grad.abs().max()) == 0 for p in setting.network.parameters())
+
+
+def test_without_exclusion_organs_that_are_not_annotated_get_no_gradient():
+    setting, batch = _setting("sigmoid"), _batch([[True, False, False]] * 2)
+    method = build_method("partial", {"exclusive": False, "dice_weight": 0.0}, setting)
+    method(setting.network, batch, GENERATOR).loss.backward()
+    gradient = setting.network.head.weight.grad.flatten()
+    assert gradient[0] != 0
+    assert gradient[1:].tolist() == [0, 0]
+
+
+def test_with_exclusion_annotated_organs_push_the_others_down():
+    setting, batch = _setting("sigmoid"), _batch([[True, False, False]] * 2)
+    method = build_method("partial", {"dice_weight": 0.0}, setting)
+    method(setting.network, batch, GENERATOR).loss.backward()
+    assert (setting.network.head.bias.grad[1:] > 0).all()
+
+
+def test_parts_of_the_loss_are_logged():
+    setting, batch = _setting("softmax"), _batch([[True, False, False]] * 2)
+    step = build_method("partial", {"exclusion_weight": 0.5}, setting)(setting.network, batch, GENERATOR)
+    logs = {name: float(value) for name, value in step.logs.items()}
+    assert float(step.loss) == pytest.approx(
+        logs["marginal_cross_entropy"] + logs["dice_loss"] + 0.5 * logs["exclusion"]
+    )
+
+
+def test_an_unknown_reduction_is_refused():
+    with pytest.raises(TrainingError, match="No reduction"):
+        build_method("partial", {"reduction": "median"}, _setting("sigmoid"))

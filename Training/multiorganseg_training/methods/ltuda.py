@@ -1,0 +1,214 @@
+"""LTUDA: labelled-to-unlabelled distribution alignment (Jiang et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.mixing.carvemix import carve_mask
+from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
+from multiorganseg_training.mixing.mix import mix
+from multiorganseg_training.mixing.partner import cross_set_partner, next_partner
+from multiorganseg_training.partial.fusion import Fused, fuse
+from multiorganseg_training.partial.probabilities import SIGMOID
+from multiorganseg_training.partial.sigmoid_loss import SUM_BATCH, masked_bce
+from multiorganseg_training.partial.targets import full_targets, tri_state
+from multiorganseg_training.partial.threshold import linear_threshold
+from multiorganseg_training.prototypes.assignment import ARGMAX
+from multiorganseg_training.prototypes.classifier import PrototypeClassifier
+from multiorganseg_training.prototypes.losses import AlignmentSpec, align
+
+CUTMIX, CARVEMIX, NO_MIXING = "cutmix", "carvemix", "none"
+CROSS_SET, NEXT = "cross_set", "next"
+TRAIN, EVAL = "train", "eval"
+
+
+@dataclass(frozen=True)
+class View:
+    """One strong view of a batch.
+
+    Attributes:
+        image: (batch, 1, *space).
+        labels: (batch, *space), int64: mixed fused labels.
+        targets: (batch, organs, *space), int8: mixed annotations in {0, 1, −1}.
+        labelled: (batch, *space), int64: mixed `Fused.labelled`.
+        unlabelled: (batch, *space), int64: mixed `Fused.unlabelled`.
+    """
+
+    image: Tensor
+    labels: Tensor
+    targets: Tensor
+    labelled: Tensor
+    unlabelled: Tensor
+
+
+class LTUDA(Method):
+    """Cross-set augmentation, and with `prototypes` also prototype alignment.
+
+    A teacher that follows the network labels each patch; its claims and the annotations are fused. The
+    network learns from the annotations of the patch as it is, and from strong views in which a part of the
+    patch is replaced by that of a case with other annotations. Without prototypes (the first stage) a strong
+    view gives the binary cross-entropy of the fused labels and of the mixed annotations; with them (the
+    second stage) that of the fused labels and the losses of both prototype classifiers.
+
+    The defaults are the settings of the paper and its published code, but for the partner, which is of
+    another set in every pair, as the text says, and for the assignment of pixels to prototypes, which is the
+    argmax.
+
+    Args:
+        setting: Its network ends in sigmoids.
+        prototypes: Whether prototypes are aligned.
+        views: Strong views a step.
+        mixing: "cutmix", "carvemix" or "none".
+        partner: "cross_set" enforces a partner of another known set, "next" takes the next of the batch.
+        position: "same" or "random": where a cut box is pasted.
+        reduction: Of the binary cross-entropy; see `masked_bce`.
+        exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
+        threshold: Of the linear classifier (Eq. 2).
+        teacher_decay: Of the teacher's exponential moving average.
+        teacher_mode: "train" normalises the teacher's batches by their own statistics, "eval" by its running
+            ones; of no effect on instance normalisation.
+        per_class: Prototypes a class.
+        width: Of the projected features.
+        prototype_momentum: Of the banks.
+        copy_background: Whether the labelled bank's background is a copy of the unlabelled one's.
+        contrast: Weight of the pixel-prototype contrast.
+        distance: Weight of the pixel-prototype distance.
+        update: "argmax", or "gumbel" as in the published code.
+        pixels_per_class: Most pixels a class that are aligned; None for all.
+
+    Raises:
+        TrainingError: The network ends in a softmax, or a choice is unknown.
+    """
+
+    within: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        prototypes: bool = False,
+        views: int = 2,
+        mixing: str = CUTMIX,
+        partner: str = CROSS_SET,
+        position: str = SAME,
+        reduction: str = SUM_BATCH,
+        exclusive: bool = False,
+        threshold: float = 0.5,
+        teacher_decay: float = 0.999,
+        teacher_mode: str = TRAIN,
+        per_class: int = 5,
+        width: int = 64,
+        prototype_momentum: float = 0.999,
+        copy_background: bool = True,
+        contrast: float = 0.01,
+        distance: float = 0.001,
+        update: str = ARGMAX,
+        pixels_per_class: int | None = None,
+    ) -> None:
+        super().__init__()
+        _require("network.activation", setting.activation, (SIGMOID,))
+        _require("mixing", mixing, (CUTMIX, CARVEMIX, NO_MIXING))
+        _require("partner", partner, (CROSS_SET, NEXT))
+        _require("teacher_mode", teacher_mode, (TRAIN, EVAL))
+        self.views = views
+        self.mixing = mixing
+        self.choose_partner = cross_set_partner if partner == CROSS_SET else next_partner
+        self.boxes = BoxSpec(position=position)
+        self.reduction = reduction
+        self.exclusive = exclusive
+        self.threshold = threshold
+        self.teacher_mode = teacher_mode
+        self.teacher = AveragedModel(setting.network, multi_avg_fn=get_ema_multi_avg_fn(teacher_decay))
+        self.teacher.requires_grad_(False)
+        self.alignment = AlignmentSpec(
+            contrast=contrast, distance=distance, update=update, pixels_per_class=pixels_per_class
+        )
+        self.classifier = (
+            PrototypeClassifier(
+                setting.feature_channels,
+                setting.organs,
+                per_class,
+                width,
+                prototype_momentum,
+                copy_background,
+            )
+            if prototypes
+            else None
+        )
+        self.register_buffer("within", setting.within, persistent=False)
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch."""
+        fused = self._fuse(batch)
+        targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
+        views = [self._view(batch, fused, targets, generator) for _ in range(self.views)]
+        output = network(torch.cat([batch.image, *(view.image for view in views)]))
+        weak, *strong = output.logits.split(len(batch.image))
+        annotated = masked_bce(weak, targets, self.reduction)
+        logs = {"annotated": annotated.detach()}
+        loss = annotated
+        features = output.features.split(len(batch.image))[1:]
+        for view, logits, feature in zip(views, strong, features, strict=True):
+            for name, part in self._losses(view, logits, feature, generator).items():
+                loss = loss + part
+                logs[name] = logs.get(name, torch.zeros_like(part)) + part.detach()
+        return Step(loss, logs)
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module) -> None:
+        """Let the teacher follow the network."""
+        self.teacher.update_parameters(network)
+
+    @torch.no_grad()
+    def _fuse(self, batch: Batch) -> Fused:
+        self.teacher.train(self.teacher_mode == TRAIN)
+        claims = linear_threshold(self.teacher(batch.image).logits, self.threshold)
+        return fuse(batch.labels, batch.known, teacher_labels=claims)
+
+    @torch.no_grad()
+    def _view(self, batch: Batch, fused: Fused, targets: Tensor, generator: np.random.Generator) -> View:
+        maps = (batch.image, fused.labels, targets, fused.labelled, fused.unlabelled)
+        if self.mixing == NO_MIXING:
+            return View(*maps)
+        partners = self.choose_partner(batch.known).index
+        space = batch.labels.shape[1:]
+        if self.mixing == CARVEMIX:
+            return View(*mix(carve_mask(fused.labels, partners, generator), partners, *maps))
+        boxes = draw_boxes(len(batch.labels), space, generator, self.boxes)
+        mask = box_mask(boxes, space, batch.labels.device)
+        return View(*mix(mask, partners, *maps, shift=boxes.shift))
+
+    def _losses(
+        self, view: View, logits: Tensor, features: Tensor, generator: np.random.Generator
+    ) -> dict[str, Tensor]:
+        pseudo = full_targets(view.labels, logits.shape[1], self.within)
+        losses = {"fused": masked_bce(logits, pseudo, self.reduction)}
+        if self.classifier is None:
+            losses["mixed_annotated"] = masked_bce(logits, view.targets, self.reduction)
+            return losses
+        device = features.device
+        draws = torch.Generator(device).manual_seed(int(generator.integers(2**62)))
+        pixels = self.classifier.embed(features)
+        labelled, unlabelled = align(
+            self.classifier,
+            pixels,
+            view.labels,
+            view.labelled,
+            view.unlabelled,
+            self.alignment,
+            draws,
+            update=torch.is_grad_enabled(),
+        )
+        return {**losses, "labelled_bank": labelled.total, "unlabelled_bank": unlabelled.total}
+
+
+def _require(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        msg = f"The method 'ltuda' has no {name} '{value}'."
+        raise TrainingError(msg, next_step=f"Known are {', '.join(known)}.")

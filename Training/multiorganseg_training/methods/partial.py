@@ -1,0 +1,79 @@
+"""Learning from annotations of some organs: what is not annotated teaches nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.marginal_loss import exclusion, marginal_cross_entropy
+from multiorganseg_training.partial.probabilities import SOFTMAX, organ_probs
+from multiorganseg_training.partial.sigmoid_loss import MEAN, REDUCTIONS, masked_bce
+from multiorganseg_training.partial.targets import tri_state
+
+
+class Partial(Method):
+    """Losses over the annotated organs of each case.
+
+    Sigmoids: binary cross-entropy over targets that are yes, no or not to be judged; without `exclusive`,
+    with the reduction "sum_batch" and no Dice term this is the labelled-only baseline of LTUDA (Jiang et
+    al. 2024). Softmax: marginal cross-entropy, in which background and organs that are not annotated are
+    one class. With every organ annotated both are the plain losses.
+
+    Args:
+        setting: What it is built for.
+        dice_weight: Weight of the Dice term over the annotated organs.
+        exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
+        exclusion_weight: Weight of the overlap of other organs with annotated ones; softmax only.
+        reduction: Of the binary cross-entropy: "mean", "paper" or "sum_batch"; sigmoids only.
+
+    Raises:
+        TrainingError: The reduction is unknown.
+    """
+
+    within: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        dice_weight: float = 1.0,
+        exclusive: bool = True,
+        exclusion_weight: float = 1.0,
+        reduction: str = MEAN,
+    ) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            msg = f"No reduction '{reduction}'."
+            raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
+        self.activation = setting.activation
+        self.dice_weight = dice_weight
+        self.exclusive = exclusive
+        self.exclusion_weight = exclusion_weight
+        self.reduction = reduction
+        self.register_buffer("within", setting.within, persistent=False)
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch."""
+        logits: Tensor = network(batch.image).logits
+        targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
+        logs = {}
+        if self.activation == SOFTMAX:
+            loss = marginal_cross_entropy(logits, batch.labels, batch.known)
+            logs["marginal_cross_entropy"] = loss.detach()
+        else:
+            loss = masked_bce(logits, targets, self.reduction)
+            logs["cross_entropy"] = loss.detach()
+        with torch.autocast(logits.device.type, enabled=False):
+            organs = organ_probs(logits, self.activation)
+            if self.dice_weight:
+                dice = masked_dice(organs, targets, batch.known)
+                loss = loss + self.dice_weight * dice
+                logs["dice_loss"] = dice.detach()
+            if self.activation == SOFTMAX and self.exclusive and self.exclusion_weight:
+                overlap = exclusion(organs, targets, batch.known)
+                loss = loss + self.exclusion_weight * overlap
+                logs["exclusion"] = overlap.detach()
+        return Step(loss, logs)

@@ -1,0 +1,1 @@
+"""Strong views: pasting a part of one sample into another."""
