@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from multiorganseg.errors import ResourceError
+
+_under_way: set[str] = set()
 
 
 @contextmanager
@@ -26,12 +29,21 @@ def atomic_path(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise _not_writable(target, error) from error
     with folder as name:
+        _under_way.add(name)
         partial = Path(name) / target.name
         try:
             yield partial
             partial.replace(target)
         except OSError as error:
             raise _not_writable(target, error) from error
+        finally:
+            _under_way.discard(name)
+
+
+def discard_partial_files() -> None:
+    """Delete what open `atomic_path` blocks wrote so far, for a process that is about to end without them."""
+    for name in tuple(_under_way):
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def write_text_atomically(target: Path, text: str) -> None:

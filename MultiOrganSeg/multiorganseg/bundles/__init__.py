@@ -1,7 +1,7 @@
 """Bundles: trained networks as verified folders in MONAI Bundle layout."""
 
 from multiorganseg.bundles.bundle import Bundle, load_bundle, read_weights, verify_bundle
-from multiorganseg.bundles.install import install_bundle
+from multiorganseg.bundles.install import AlreadyInstalledError, install_bundle
 from multiorganseg.bundles.metadata import CustomOrgan, Metadata, Preprocessing
 from multiorganseg.bundles.pack import pack_bundle
 from multiorganseg.bundles.registry import (
@@ -14,6 +14,7 @@ from multiorganseg.bundles.registry import (
 from multiorganseg.bundles.write import write_bundle
 
 __all__ = [
+    "AlreadyInstalledError",
     "Bundle",
     "BundleProblem",
     "CustomOrgan",

@@ -21,6 +21,10 @@ _CHUNK = 1024 * 1024
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
+class AlreadyInstalledError(BundleError):
+    """A bundle of that name lies there already, as new or damaged; it can be replaced on request."""
+
+
 def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, replace: bool = False) -> Bundle:
     """Install a bundle from a zip file; it appears only when all of it was unpacked and verified.
 
@@ -33,7 +37,8 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
         replace: Whether the same version, a newer one or a damaged bundle of that name is replaced.
 
     Raises:
-        BundleError: The zip file is unsafe or holds no valid bundle, or the bundle is there already.
+        BundleError: The zip file is unsafe or holds no valid bundle.
+        AlreadyInstalledError: The bundle is there already, and `replace` is false.
         ResourceError: The folder cannot be written or the disk is full.
     """
     zip_path = Path(zip_path)
@@ -127,14 +132,14 @@ def _check_newer(bundle: Bundle, target: Path) -> None:
         present = load_bundle(target).metadata
     except BundleError as error:
         message = f"A damaged bundle {name} lies at {target}."
-        raise BundleError(
+        raise AlreadyInstalledError(
             message,
             cause=error.cause,
             next_step="Replace it with --replace, or remove it with `multiorganseg models remove`.",
         ) from error
     if bundle.metadata.version_numbers <= present.version_numbers:
         message = f"The bundle {name} {present.version} is installed already."
-        raise BundleError(
+        raise AlreadyInstalledError(
             message,
             cause=f"The zip file holds version {version}, which is not newer.",
             next_step="Use --replace to install it all the same.",

@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,7 @@ from rich.table import Table
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import expand_inputs
+from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventStream
@@ -79,6 +80,13 @@ def segment(
     events: Annotated[
         Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
     ] = None,
+    with_parent: Annotated[
+        bool,
+        typer.Option(
+            "--stop-with-parent",
+            help="End at once when standard input, to which at least one byte was written, is closed.",
+        ),
+    ] = False,
 ) -> None:
     """Segment the organs of CT volumes.
 
@@ -86,14 +94,16 @@ def segment(
     segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 130 cancelled; of several
     failures, the first one's.
     """
-    from multiorganseg.bundles import find_bundle
-    from multiorganseg.inference.segment import Options, Segmenter
-
-    cases = expand_inputs(inputs)
-    wanted = frozenset(_split(formats))
-    _check_outputs(cases, output, wanted, preview)
-    options = Options(tuple(_split(organs)), quality, device)
+    if with_parent:
+        stop_with_parent()
     with _event_stream(events) as stream, progress_bar() as progress:
+        cases = expand_inputs(inputs)
+        wanted = frozenset(_split(formats))
+        _check_outputs(cases, output, wanted, preview)
+        from multiorganseg.bundles import find_bundle
+        from multiorganseg.inference.segment import Options, Segmenter
+
+        options = Options(tuple(_split(organs)), quality, device)
         segmenter = Segmenter(find_bundle(model), options)
         stream.emit("started", cases=[str(case) for case in cases], model=model)
         results: list[CaseResult] = []
@@ -165,13 +175,17 @@ def _check_outputs(cases: list[Path], output: Path, formats: frozenset[str], pre
 
 @contextmanager
 def _event_stream(path: Path | None) -> Iterator[EventStream]:
-    if path is None:
-        yield EventStream()
-    elif str(path) == "-":
-        yield EventStream(sys.stdout)
-    else:
-        with path.open("w", encoding="utf-8") as sink:
-            yield EventStream(sink)
+    """Open the stream; an error that leaves the block is its last event."""
+    with ExitStack() as files:
+        if path is None or str(path) == "-":
+            stream = EventStream(sys.stdout if path else None)
+        else:
+            stream = EventStream(files.enter_context(path.open("w", encoding="utf-8")))
+        try:
+            yield stream
+        except Exception as error:
+            stream.fail(error)
+            raise
 
 
 def _told(progress: Progress, stream: EventStream, prefix: str) -> Progress:

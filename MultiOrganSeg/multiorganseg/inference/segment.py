@@ -208,6 +208,7 @@ class Segmenter:
             "software": f"MultiOrganSeg {__version__}",
             "bundle": {"name": metadata.name, "version": metadata.version, "sha256": self.bundle.digest},
             "input": volume.source,
+            "modality": metadata.modality,
             "quality": self.options.quality,
             "overlap": settings.overlap,
             "backend": backend.name,

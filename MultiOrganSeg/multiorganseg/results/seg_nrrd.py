@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +15,15 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.results.nrrd_file import write_nrrd
+from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.results.segments import Segment, segments_of
+from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
+from multiorganseg.volumes.nrrd_file import write_nrrd
 from multiorganseg.volumes.volume import Affine
 
 PROVENANCE_KEY = "MultiOrganSeg_Provenance"
+TAG_PREFIX = "MultiOrganSeg."
 TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 
@@ -27,8 +31,10 @@ ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> None:
     """Write one segment for each organ of the table, empty ones too, on one shared layer.
 
-    The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the confidence and the
-    quality flags; the provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
+    The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the measurements
+    (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Flags`) and where they came from
+    (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a value is left out. The
+    whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
     Keys and tags: 3D Slicer, Libs/MRML/Core/vtkMRMLSegmentationStorageNode.cxx, and the page
     "Segmentations" of its developer guide.
 
@@ -37,9 +43,10 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
         ResourceError: The file cannot be written.
     """
     extent = _filled_extent(segmentation.labels)
+    origin = _origin_tags(segmentation.provenance)
     pairs: dict[str, str] = {}
     for index, segment in enumerate(segments_of(segmentation, catalogue)):
-        pairs |= _segment_pairs(index, segment, extent)
+        pairs |= _segment_pairs(index, segment, extent, origin)
     pairs |= {
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ConversionParameters": _conversion_parameters(
@@ -101,17 +108,15 @@ def _code(code: Code | None) -> str:
     return f"{code.scheme}^{code.value}^{code.meaning}" if code else "^^"
 
 
-def _segment_pairs(index: int, segment: Segment, extent: str) -> dict[str, str]:
+def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[str, str]) -> dict[str, str]:
     tags = {
         "TerminologyEntry": terminology_entry(segment),
         "Segmentation.Status": "completed" if _found(segment) else "notstarted",
         "DICOM.SegmentAlgorithmType": "AUTOMATIC",
         "DICOM.SegmentAlgorithmName": "MultiOrganSeg",
+        **(_measured_tags(segment.statistics) if segment.statistics else {}),
+        **origin,
     }
-    if segment.statistics and math.isfinite(segment.statistics.confidence):
-        tags["MultiOrganSeg.Confidence"] = f"{segment.statistics.confidence:.4f}"
-    if segment.statistics and segment.statistics.flags:
-        tags["MultiOrganSeg.Flags"] = ", ".join(flag.replace("|", "/") for flag in segment.statistics.flags)
     prefix = f"Segment{index}_"
     return {
         f"{prefix}ID": segment.organ.key,
@@ -122,8 +127,38 @@ def _segment_pairs(index: int, segment: Segment, extent: str) -> dict[str, str]:
         f"{prefix}LabelValue": str(segment.value),
         f"{prefix}Layer": "0",
         f"{prefix}Extent": extent,
-        f"{prefix}Tags": "".join(f"{key}:{value}|" for key, value in tags.items()),
+        f"{prefix}Tags": "".join(f"{key}:{value.replace('|', '/')}|" for key, value in tags.items()),
     }
+
+
+def _measured_tags(statistics: OrganStatistics) -> dict[str, str]:
+    numbers = {
+        "VolumeMl": (statistics.volume_ml, 3),
+        "MeanIntensity": (statistics.mean_intensity, 1),
+        "Confidence": (statistics.confidence, 4),
+    }
+    texts = {
+        "Voxels": str(statistics.voxels),
+        **{
+            name: f"{number:.{digits}f}"
+            for name, (number, digits) in numbers.items()
+            if math.isfinite(number)
+        },
+        "Flags": ", ".join(statistics.flags),
+    }
+    return {f"{TAG_PREFIX}{name}": text for name, text in texts.items() if text}
+
+
+def _origin_tags(provenance: Mapping[str, Any]) -> dict[str, str]:
+    bundle = provenance.get("bundle", {})
+    texts = {
+        "Model": model_title(provenance),
+        "ModelSha256": bundle.get("sha256", "") if isinstance(bundle, Mapping) else "",
+        "Modality": provenance.get("modality", ""),
+        "Software": provenance.get("software", ""),
+        "Quality": provenance.get("quality", ""),
+    }
+    return {f"{TAG_PREFIX}{name}": str(text) for name, text in texts.items() if text}
 
 
 def _found(segment: Segment) -> bool:

@@ -77,6 +77,26 @@ def test_a_bad_case_does_not_stop_the_others(ct_file: Path, tiny_bundle: Bundle)
     assert failed["next_step"]
 
 
+def test_an_error_before_the_first_case_is_an_event_too(ct_file: Path, tiny_bundle: Bundle) -> None:
+    events = ct_file.parent / "events.jsonl"
+    result = run(
+        ct_file,
+        "-o",
+        ct_file.parent / "o",
+        "--model",
+        tiny_bundle.folder,
+        "--organs",
+        "x",
+        "--events",
+        events,
+    )
+    assert result.exit_code == 5
+    (told,) = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    assert told["event"] == "failed"
+    assert told["problem"] == "No organ 'x' here."
+    assert "Choose among" in told["next_step"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [

@@ -82,6 +82,37 @@ def test_simpleitk_reads_the_provenance_unharmed(tmp_path, phantom):
     assert json.loads(image.GetMetaData(PROVENANCE_KEY)) == phantom.PROVENANCE
 
 
+def test_tags_say_what_was_measured_and_where_it_came_from(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    provenance = {
+        **phantom.PROVENANCE,
+        "software": "MultiOrganSeg 0.1 | two",
+        "quality": "best",
+        "modality": "CT",
+    }
+    write_seg_nrrd(
+        Segmentation(
+            segmentation.labels, segmentation.affine, phantom.TABLE, segmentation.statistics, provenance
+        ),
+        path,
+        CATALOGUE,
+    )
+    segments = {segment["id"]: segment for segment in slicerio.read_segmentation(str(path))["segments"]}
+    for statistics in segmentation.statistics:
+        tags = segments[statistics.key]["tags"]
+        assert tags["MultiOrganSeg.Voxels"] == str(statistics.voxels)
+        assert float(tags["MultiOrganSeg.VolumeMl"]) == pytest.approx(statistics.volume_ml, abs=5e-4)
+        assert ("MultiOrganSeg.MeanIntensity" in tags) == bool(statistics.voxels)
+        assert ("MultiOrganSeg.Confidence" in tags) == bool(statistics.voxels)
+        assert ("MultiOrganSeg.Flags" in tags) == bool(statistics.flags)
+        assert tags["MultiOrganSeg.Model"] == "abdomen-ct 1.0.0"
+        assert tags["MultiOrganSeg.ModelSha256"] == "0123abcd"
+        assert tags["MultiOrganSeg.Software"] == "MultiOrganSeg 0.1 / two"
+        assert tags["MultiOrganSeg.Quality"] == "best"
+        assert tags["MultiOrganSeg.Modality"] == "CT"
+
+
 def test_organ_without_code_is_tissue(tmp_path, phantom):
     uncoded = next(organ for organ in CATALOGUE.organs.values() if organ.key == "spleen")
     uncoded = type(uncoded)(**{**vars(uncoded), "category": None, "type": None, "modifier": None})

@@ -32,6 +32,19 @@ def test_round_trip_keeps_voxels_and_affine(
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+@pytest.mark.parametrize("dtype", ["i1", "u1", "<i2", ">i2", "u2", "i4", "f4", "f8"])
+@pytest.mark.parametrize("suffix", ["nrrd", "mha"])
+def test_uncompressed_files_are_as_large_as_their_voxels(
+    suffix: str, dtype: str, ct: Volume, tmp_path: Path
+) -> None:
+    voxels = (ct.voxels % 100).astype(dtype)
+    path = tmp_path / f"ct.{suffix}"
+    write_volume(Volume(voxels[::-1], ct.affine), path, compress=False)
+    assert voxels.nbytes < path.stat().st_size < voxels.nbytes + 2000
+    assert np.array_equal(read_volume(path).voxels, voxels[::-1])
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), voxels[::-1])
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     angles=st.tuples(*[st.floats(-180, 180)] * 3),

@@ -1,0 +1,46 @@
+"""The command and the environment of the child process that runs the engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import slicer
+
+INPUT = "input.nrrd"
+RESULT = "result.seg.nrrd"
+MODULE_FOLDER = Path(__file__).resolve().parents[1]
+
+
+def segment_command(model: str, organs: Sequence[str], quality: str, device: str) -> list[str]:
+    """The engine's command for `INPUT` in the working folder; paths are relative and so always ASCII."""
+    command = [python_executable(), "-m", "multiorganseg", "segment", INPUT, "-o", RESULT]
+    command += ["--formats", "seg.nrrd", "--no-preview", "--events", "-", "--stop-with-parent"]
+    command += ["--model", model, "--quality", quality, "--device", device]
+    return command + (["--organs", ",".join(organs)] if organs else [])
+
+
+def python_executable() -> str:
+    """Slicer's own Python where there is one, else that of this process."""
+    return shutil.which("PythonSlicer") or sys.executable
+
+
+def child_environment() -> dict[str, str]:
+    """Environment in which the child finds the engine and speaks UTF-8.
+
+    Slicer's own Python gets the environment that Slicer was started in, and the settings of this package.
+    """
+    if shutil.which("PythonSlicer"):
+        environment = dict(slicer.util.startupEnvironment())
+        environment |= {
+            name: value for name, value in os.environ.items() if name.startswith("MULTIORGANSEG_")
+        }
+    else:
+        environment = dict(os.environ)
+    former = environment.get("PYTHONPATH")
+    environment["PYTHONPATH"] = os.pathsep.join([str(MODULE_FOLDER), *([former] if former else [])])
+    environment["PYTHONUTF8"] = "1"
+    return environment

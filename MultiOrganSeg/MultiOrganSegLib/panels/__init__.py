@@ -1,0 +1,1 @@
+"""The sections of the module's panel: small classes over the widgets of the .ui file."""

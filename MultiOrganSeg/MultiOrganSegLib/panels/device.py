@@ -1,0 +1,67 @@
+"""Finding out what the automatic choice of the device comes to, without importing PyTorch into Slicer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+import slicer
+from MultiOrganSegLib.child import child_environment, python_executable
+from MultiOrganSegLib.folder import make_private_folder
+from MultiOrganSegLib.job import Job
+
+_CODE = """
+import json
+import torch
+from multiorganseg.inference.backends import choose_device
+device = choose_device("auto").type
+name = torch.cuda.get_device_name() if device == "cuda" else ""
+print(json.dumps({"event": "device", "device": device, "name": name}))
+"""
+
+
+class DeviceProbe:
+    """A child process that asks PyTorch; it takes some seconds, which nobody waits for."""
+
+    def __init__(self) -> None:
+        self._job: Job | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether an answer is still to come."""
+        return self._job is not None
+
+    def start(self) -> None:
+        """Start asking.
+
+        Raises:
+            ResourceError: The child cannot be started.
+        """
+        if self._job is None:
+            folder = make_private_folder(Path(slicer.app.temporaryPath))
+            job = Job([python_executable(), "-c", _CODE], folder, child_environment())
+            job.start()
+            self._job = job
+
+    def poll(self) -> str:
+        """Give the name of the device once it is known; empty before, and when PyTorch gave no answer."""
+        if self._job is None:
+            return ""
+        running = self._job.running
+        found = [event for event in self._job.poll() if event["event"] == "device"]
+        if found or not running:
+            self.cancel()
+        return _device_text(found[0]["device"], found[0]["name"]) if found else ""
+
+    def cancel(self) -> None:
+        """Stop asking."""
+        if self._job is not None:
+            self._job.cancel()
+            self._job = None
+
+
+def _device_text(device: str, name: str) -> str:
+    if device == "cuda":
+        return name or _("NVIDIA graphics card")
+    return {"cpu": _("CPU"), "mps": _("Apple graphics")}.get(device, device)

@@ -1,0 +1,221 @@
+"""The section in which the user chooses a CT and organs, and starts the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from slicer.i18n import tr as _
+
+from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
+from multiorganseg.bundles.custom_organs import with_custom_organs
+from multiorganseg.organs.catalogue import load_catalogue
+from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.model_facts import mean_dice
+from MultiOrganSegLib.panels.organs import OrganList
+from MultiOrganSegLib.panels.volume_facts import volume_facts
+from MultiOrganSegLib.panels.words import eta_text, stage_text
+from MultiOrganSegLib.parameters import Parameters
+
+
+class SegmentPanel:
+    """Shows the parameters and a run; what its buttons do is decided by the widget.
+
+    Args:
+        ui: The widgets of the .ui file.
+
+    Attributes:
+        message: Where errors and warnings are shown.
+    """
+
+    def __init__(self, ui: Any) -> None:
+        self.message = MessageArea(ui.segmentMessageFrame, ui.segmentMessageLabel)
+        self._ui = ui
+        self._parameters: Parameters | None = None
+        self._bundles: dict[str, Bundle] = {}
+        self._organs = OrganList(ui, lambda text: self._write("organs", text))
+        self._choices = {
+            "model": ChoiceBox(ui.modelSelector, self._choose_model),
+            "existing": ChoiceBox(ui.existingSelector, lambda value: self._write("existing", value)),
+            "quality": ChoiceBox(ui.qualitySelector, lambda value: self._write("quality", value)),
+            "device": ChoiceBox(ui.deviceSelector, lambda value: self._write("device", value)),
+        }
+        self._choices["existing"].fill(_existing_choices())
+        self._choices["quality"].fill(_quality_choices())
+        self._choices["device"].fill(_device_choices())
+        ui.copyLogButton.connect("clicked(bool)", self._copy_log)
+
+    def attach(self, parameters: Parameters | None) -> None:
+        """Show these parameters and write what the user chooses into them; None for none."""
+        self._parameters = parameters
+        self.update()
+
+    def update(self) -> None:
+        """Show the parameters as they are now."""
+        parameters = self._parameters
+        if parameters is None:
+            return
+        for name in ("existing", "quality", "device"):
+            self._choices[name].set_value(getattr(parameters, name))
+        if self._choices["model"].value != parameters.model:
+            self._show_model(parameters.model)
+        self._organs.set_text(parameters.organs)
+        self._ui.volumeInfoLabel.text = volume_facts(parameters.volume)
+
+    @property
+    def organs(self) -> str:
+        """Text for `Parameters.organs` that stands for what is ticked."""
+        return self._organs.text
+
+    def reload_models(self) -> None:
+        """Read the bundles of this computer anew; each is verified."""
+        entries = list_bundles()
+        self._bundles = {}
+        choices: list[Choice] = []
+        for entry in entries:
+            if entry.folder.name in {choice.value for choice in choices}:
+                continue
+            choices.append(_model_choice(entry))
+            if isinstance(entry, Bundle):
+                self._bundles[entry.folder.name] = entry
+        self._choices["model"].fill(choices)
+        self._show_model(self._parameters.model if self._parameters else self._choices["model"].value)
+
+    def show_device(self, text: str) -> None:
+        """Tell what the automatic choice of the device comes to."""
+        self._choices["device"].set_text("auto", _("Automatic: {device}").format(device=text))
+
+    def show_missing(self, packages: list[str]) -> None:
+        """Offer to install packages; nothing is offered when the list is empty."""
+        self._ui.dependencyLabel.text = _("Needed once: {packages}").format(packages=", ".join(packages))
+        self._ui.dependencyFrame.visible = bool(packages)
+
+    def ask_existing(self, name: str) -> None:
+        """Ask what happens to the segments of the output; the answer comes by its three buttons."""
+        self._ui.questionLabel.text = _("“{name}” holds segments already. What shall happen to them?").format(
+            name=name
+        )
+        self._ui.questionFrame.visible = True
+        self._ui.replaceButton.setFocus()
+
+    def drop_question(self) -> None:
+        """Take the question away."""
+        self._ui.questionFrame.visible = False
+
+    def show_running(self, running: bool) -> None:
+        """Turn Apply into Cancel and back; while it runs the choices cannot be changed."""
+        ui = self._ui
+        ui.applyButton.text = _("&Cancel") if running else _("A&pply")
+        ui.applyButton.toolTip = (
+            _("Stop the run; the scene stays as it was.")
+            if running
+            else _("Segment the organs. Slicer stays usable meanwhile; pressing again cancels.")
+        )
+        ui.progressPane.visible = running
+        for control in (
+            *(ui.volumeSelector, ui.sampleButton, ui.phantomButton, ui.modelSelector, ui.organsBox),
+            *(ui.segmentationSelector, ui.existingSelector, ui.qualitySelector, ui.deviceSelector),
+        ):
+            control.enabled = not running
+        if running:
+            ui.progressBar.value = 0
+            ui.progressLabel.text = stage_text("")
+            ui.logText.clear()
+
+    def show_progress(self, run: Any) -> None:
+        """Show how far a `SegmentRun` is, and what it said."""
+        self._ui.progressBar.value = round(100 * run.fraction)
+        parts = [stage_text(run.stage), eta_text(run.eta_seconds)]
+        self._ui.progressLabel.text = " · ".join(part for part in parts if part)
+        self.show_log(run.log)
+
+    def show_log(self, log: str) -> None:
+        """Show a run's log, scrolled to its end."""
+        if log != self._ui.logText.plainText:
+            self._ui.logText.setPlainText(log)
+            bar = self._ui.logText.verticalScrollBar()
+            bar.value = bar.maximum
+
+    def on(self, button: str, action: Callable[[], None]) -> None:
+        """Call an action when one of the section's buttons is clicked."""
+        getattr(self._ui, button).connect("clicked(bool)", lambda: action())
+
+    def _write(self, name: str, value: str) -> None:
+        if self._parameters is not None:
+            setattr(self._parameters, name, value)
+
+    def _choose_model(self, name: str) -> None:
+        self._show_organs(name)
+        self._write("model", name)
+        self._write("organs", self._organs.text)
+
+    def _show_model(self, name: str) -> None:
+        box = self._choices["model"]
+        if not box.set_value(name) and name:
+            tip = _("This model is not installed here. Install it in the section Models.")
+            self._ui.modelSelector.addItem(_("{name} (not installed)").format(name=name), name)
+            box.set_value(name)
+            self._ui.modelSelector.toolTip = tip
+        self._show_organs(name)
+
+    def _show_organs(self, model: str) -> None:
+        bundle = self._bundles.get(model)
+        catalogue = load_catalogue()
+        if bundle is None:
+            self._organs.fill([], catalogue)
+            return
+        metadata = bundle.metadata
+        self._organs.fill(metadata.labels.keys, with_custom_organs(catalogue, metadata.custom_organs))
+        if self._parameters is not None:
+            self._organs.set_text(self._parameters.organs)
+
+    def _copy_log(self) -> None:
+        self._ui.logText.selectAll()
+        self._ui.logText.copy()
+
+
+def _model_choice(entry: Bundle | BundleProblem) -> Choice:
+    name = entry.folder.name
+    if isinstance(entry, BundleProblem):
+        return Choice(name, _("{name} (damaged)").format(name=name), entry.error.cause)
+    metadata = entry.metadata
+    text = _("{name} {version}: {count} organs in {modality}").format(
+        name=name,
+        version=metadata.version,
+        count=len(metadata.labels.organs),
+        modality=metadata.modality,
+    )
+    tip = _("{description}. Mean Dice {dice}, licence {licence}.").format(
+        description=metadata.description, dice=mean_dice(metadata), licence=metadata.license
+    )
+    return Choice(name, text, tip)
+
+
+def _existing_choices() -> list[Choice]:
+    return [
+        Choice("ask", _("Ask"), _("Ask each time when the output holds segments already.")),
+        Choice("replace", _("Replace"), _("Replace what the output holds; Undo gives it back.")),
+        Choice("new", _("Make a new segmentation"), _("Leave the output as it is and make another one.")),
+    ]
+
+
+def _quality_choices() -> list[Choice]:
+    return [
+        Choice("fast", _("Fast"), _("Windows overlap by a tenth: the quickest, for a first look.")),
+        Choice("balanced", _("Balanced"), _("Windows overlap by two fifths: right for most cases.")),
+        Choice(
+            "best",
+            _("Best"),
+            _("Windows overlap by three fifths: the smoothest, three times slower."),
+        ),
+    ]
+
+
+def _device_choices() -> list[Choice]:
+    return [
+        Choice("auto", _("Automatic"), _("A graphics card when PyTorch finds one, else the processor.")),
+        Choice("cpu", _("Processor (CPU)"), _("Works on every computer.")),
+        Choice("cuda", _("NVIDIA graphics card (CUDA)"), _("Needs PyTorch built for CUDA.")),
+        Choice("mps", _("Apple graphics (MPS)"), _("For Macs with Apple silicon.")),
+    ]

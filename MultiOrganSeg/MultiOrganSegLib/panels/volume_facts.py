@@ -1,0 +1,28 @@
+"""One line about a volume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slicer.i18n import tr as _
+
+
+def volume_facts(node: Any) -> str:
+    """Say a volume's size in voxels, its spacing in mm and its transform; a hint when there is no volume."""
+    if node is None:
+        return _("No CT at hand? Try one of these:")
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        return _("This volume is empty.")
+    size = " × ".join(str(length) for length in image.GetDimensions())
+    spacing = " × ".join(f"{length:.3g}" for length in node.GetSpacing())
+    facts = _("{size} voxels of {spacing} mm").format(size=size, spacing=spacing)
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return facts
+    told = (
+        _("under the transform “{name}”, which is minded")
+        if transform.IsTransformToWorldLinear()
+        else _("under the non-linear transform “{name}”: harden it first")
+    )
+    return f"{facts}, {told.format(name=transform.GetName())}"

@@ -1,0 +1,57 @@
+"""What the engine's short names are called for people, in the language of the application."""
+
+from __future__ import annotations
+
+from slicer.i18n import tr as _
+
+
+def stage_text(stage: str) -> str:
+    """Name a stage of the engine; one that is not known is given as it is."""
+    return {
+        "": _("Starting"),
+        "starting": _("Starting"),
+        "reading": _("Reading the volume"),
+        "resampling": _("Resampling"),
+        "loading the network": _("Loading the network"),
+        "segmenting": _("Segmenting"),
+        "cleaning": _("Cleaning up"),
+        "restoring the grid": _("Restoring the volume's grid"),
+        "measuring": _("Measuring"),
+        "writing": _("Writing the result"),
+        "importing": _("Bringing the result into the scene"),
+    }.get(stage, stage[:1].upper() + stage[1:])
+
+
+def eta_text(seconds: float | None) -> str:
+    """Say how long is left; empty when that is not known."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return _("about {seconds} s left").format(seconds=max(1, round(seconds)))
+    return _("about {minutes} min left").format(minutes=max(1, round(seconds / 60)))
+
+
+def flag_title(flag: str) -> str:
+    """Name a quality flag in a few words."""
+    return {
+        "not_found": _("not found"),
+        "left_right_inconsistent": _("sides swapped?"),
+        "low_confidence": _("unsure"),
+        "fragmented": _("in pieces"),
+        "volume_implausible": _("unusual volume"),
+        "cut_by_field_of_view": _("cut off"),
+    }.get(flag, flag.replace("_", " "))
+
+
+def flag_text(flag: str) -> str:
+    """Explain a quality flag in a sentence."""
+    return {
+        "not_found": _("Not found in this image."),
+        "left_right_inconsistent": _(
+            "The left one does not lie to the left of the right one: sides may be swapped."
+        ),
+        "low_confidence": _("The network was unsure; check the borders."),
+        "fragmented": _("Fell into pieces; smaller pieces were removed."),
+        "volume_implausible": _("The volume is outside the plausible range."),
+        "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
+    }.get(flag, flag_title(flag))

@@ -1,0 +1,296 @@
+"""The module's panel: its sections on the parameter node, and the run under way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import qt
+import vtk
+from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
+
+import slicer
+from multiorganseg.bundles import find_bundle
+from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
+from MultiOrganSegLib import dependencies, sample_data
+from MultiOrganSegLib.panels.device import DeviceProbe
+from MultiOrganSegLib.panels.models import ModelsPanel
+from MultiOrganSegLib.panels.results import ResultsPanel
+from MultiOrganSegLib.panels.segment import SegmentPanel
+from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
+
+_POLL_MILLISECONDS = 150
+
+
+class Widget(VTKObservationMixin):
+    """Wires the sections with the logic; all of a run happens in small steps of a timer.
+
+    Args:
+        layout: Layout of the module's panel, to which the widgets are added.
+        ui_path: The .ui file.
+        logic: The module's logic: `Logic`, with `getParameterNode`.
+
+    Attributes:
+        ui: The widgets of the .ui file by name.
+        run: The `SegmentRun` under way, or None.
+        parameters: The `Parameters` on show, or None while there are none.
+    """
+
+    def __init__(self, layout: Any, ui_path: Path, logic: Any) -> None:
+        super().__init__()
+        self.logic = logic
+        self.run: Any = None
+        self.parameters: Any = None
+        self.root = slicer.util.loadUI(str(ui_path))
+        layout.addWidget(self.root)
+        self.ui = slicer.util.childWidgetVariables(self.root)
+        self.root.setMRMLScene(slicer.mrmlScene)
+        self.segment = SegmentPanel(self.ui)
+        self.results = ResultsPanel(self.ui)
+        self.models = ModelsPanel(self.ui, self.segment.reload_models)
+        self._gui_tag: Any = None
+        self._entered = False
+        self._shown_result: Any = None
+        self._device_known = False
+        self._probe = DeviceProbe()
+        self._timer = qt.QTimer(self.root)
+        self._timer.setInterval(_POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._tick)
+        self._wire()
+        self.segment.show_running(False)
+        self.segment.reload_models()
+        for event, callback in (
+            (slicer.mrmlScene.StartCloseEvent, self._scene_closes),
+            (slicer.mrmlScene.EndCloseEvent, self._scene_closed),
+            (slicer.mrmlScene.EndImportEvent, self._scene_closed),
+        ):
+            self.addObserver(slicer.mrmlScene, event, callback)
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self._entered = True
+        self._attach()
+        self.segment.show_missing(dependencies.missing_packages())
+
+    def exit(self) -> None:
+        """Another module is shown; a run goes on."""
+        self._entered = False
+        self._detach()
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
+        self.cancel()
+        self._probe.cancel()
+        self._timer.stop()
+        self._detach()
+        self.removeObservers()
+        self.logic.close()
+
+    def apply(self, existing: str = "") -> None:
+        """Start a run, or cancel the one under way; what hinders it is told in the panel.
+
+        Args:
+            existing: "replace" or "new" when the user has answered what happens to the output's segments.
+        """
+        self.segment.drop_question()
+        if self.run is not None:
+            self.cancel()
+            return
+        self.segment.message.clear()
+        try:
+            self._start(existing)
+        except BundleError as error:
+            self.segment.message.show_error(
+                error, _("Choose another model, or install this one in the section Models.")
+            )
+        except MultiOrganSegError as error:
+            self.segment.message.show_error(error)
+
+    def cancel(self) -> None:
+        """End the run under way; the scene stays as it was before it."""
+        if self.run is not None:
+            self.run.cancel()
+            self._finish()
+
+    def undo(self) -> None:
+        """Give back what the output held before the last run."""
+        node = self.parameters.segmentation if self.parameters else None
+        self.segment.message.clear()
+        try:
+            self.logic.undo(node)
+        except MultiOrganSegError as error:
+            self.segment.message.show_error(error)
+            return
+        self._shown_result = None
+        self._update()
+        self.segment.message.show_note(_("The last run is undone."))
+
+    def _wire(self) -> None:
+        self.segment.on("applyButton", self.apply)
+        self.segment.on("undoButton", self.undo)
+        self.segment.on("replaceButton", lambda: self.apply("replace"))
+        self.segment.on("newButton", lambda: self.apply("new"))
+        self.segment.on("dropButton", self.segment.drop_question)
+        self.segment.on("installButton", self._install)
+        self.segment.on("sampleButton", lambda: self._load(sample_data.load_sample_ct))
+        self.segment.on("phantomButton", lambda: self._load(sample_data.load_phantom))
+
+    def _start(self, existing: str) -> None:
+        parameters = self.parameters
+        if parameters.volume is None:
+            raise VolumeError(
+                _("No volume is chosen."), next_step=_("Choose a CT above, or load the sample CT.")
+            )
+        if self.segment.organs == NO_ORGAN:
+            raise OrganError(_("No organ is ticked."), next_step=_("Tick the organs that you want."))
+        find_bundle(parameters.model)
+        target = parameters.segmentation
+        if target is not None and target.GetSegmentation().GetNumberOfSegments():
+            choice = existing or parameters.existing
+            if choice == "ask":
+                self.segment.ask_existing(target.GetName())
+                return
+            target = target if choice == "replace" else None
+        if dependencies.missing_packages():
+            self._ensure_dependencies()
+        self.run = self.logic.start(
+            parameters.volume,
+            target,
+            model=parameters.model,
+            organs=organ_keys(self.segment.organs),
+            quality=parameters.quality,
+            device=parameters.device,
+        )
+        self.segment.show_running(True)
+        self._update_undo()
+        self._timer.start()
+
+    def _tick(self) -> None:
+        if self._probe.running:
+            self._show_device(self._probe.poll())
+        if self.run is not None:
+            try:
+                self.run.poll()
+                self.segment.show_progress(self.run)
+                ended = self.run.state != "running"
+            except BaseException:
+                self.cancel()
+                raise
+            if ended:
+                self._finish()
+        if self.run is None and not self._probe.running:
+            self._timer.stop()
+
+    def _finish(self) -> None:
+        run, self.run = self.run, None
+        self.segment.show_log(run.log)
+        self.segment.show_running(False)
+        if run.state == "finished":
+            self._show_finished(run)
+        elif run.error is not None:
+            self.segment.message.show_error(run.error)
+        else:
+            self.segment.message.show_note(_("Cancelled; the scene is as it was."), run.messages)
+        self._update_undo()
+
+    def _show_finished(self, run: Any) -> None:
+        parameters = self.parameters or self.logic.getParameterNode()
+        parameters.segmentation = run.segmentation_node
+        self._show_result(run.segmentation_node)
+        self.ui.resultsSection.collapsed = False
+        name = run.segmentation_node.GetName()
+        done = _("“{name}” is ready: see Results below.").format(name=name)
+        self.segment.message.show_note(done, run.messages)
+
+    def _attach(self) -> None:
+        """Take the scene's parameter node, made anew where there is none."""
+        self._detach()
+        self.parameters = self.logic.getParameterNode()
+        if self.parameters.volume is None:
+            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
+            if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
+                self.parameters.volume = first
+        self._gui_tag = self.parameters.connectGui(self.ui)
+        node = self.parameters.parameterNode
+        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        self.segment.attach(self.parameters)
+        self._update()
+
+    def _detach(self) -> None:
+        if self.parameters is not None:
+            self.parameters.disconnectGui(self._gui_tag)
+            self.removeObservers(self._parameters_changed)
+            self.segment.attach(None)
+            self.parameters = None
+
+    def _parameters_changed(self, _caller: Any, _event: str) -> None:
+        self._update()
+
+    def _update(self) -> None:
+        if self.parameters is None:
+            return
+        self.segment.update()
+        if self.parameters.segmentation is not self._shown_result:
+            self._show_result(self.parameters.segmentation)
+        self._update_undo()
+        if self.parameters.volume is not None:
+            self._ask_device()
+
+    def _show_result(self, node: Any) -> None:
+        self._shown_result = node
+        self.results.show(node)
+
+    def _update_undo(self) -> None:
+        node = self.parameters.segmentation if self.parameters else None
+        self.ui.undoButton.enabled = self.run is None and node is not None and self.logic.canUndo(node)
+
+    def _scene_closes(self, _caller: Any, _event: str) -> None:
+        self.cancel()
+        self.segment.drop_question()
+        self._detach()
+        self._show_result(None)
+
+    def _scene_closed(self, _caller: Any, _event: str) -> None:
+        if self._entered:
+            self._attach()
+
+    def _load(self, load: Any) -> None:
+        self.segment.message.clear()
+        try:
+            with slicer.util.WaitCursor():
+                node = load()
+        except MultiOrganSegError as error:
+            self.segment.message.show_error(error)
+            return
+        if self.parameters is not None:
+            self.parameters.volume = node
+        slicer.util.setSliceViewerLayers(background=node, fit=True)
+
+    def _install(self) -> None:
+        self.segment.message.clear()
+        try:
+            self._ensure_dependencies()
+        except MultiOrganSegError as error:
+            self.segment.message.show_error(error)
+
+    def _ensure_dependencies(self) -> None:
+        dependencies.ensure_dependencies()
+        self.segment.show_missing(dependencies.missing_packages())
+        self._ask_device()
+
+    def _ask_device(self) -> None:
+        """Ask once in the background, as soon as there is something to segment and PyTorch to ask."""
+        if self._device_known or "torch" in dependencies.missing_packages():
+            return
+        self._device_known = True
+        try:
+            self._probe.start()
+        except ResourceError as error:
+            self.segment.message.show_error(error)
+            return
+        self._timer.start()
+
+    def _show_device(self, text: str) -> None:
+        if text:
+            self.segment.show_device(text)
