@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench clean help
+.PHONY: demo test lint bench package-list clean help
 
 help:
 	@echo "make demo   segment a real CT and show where picture, segmentation and volumes lie"
 	@echo "make test   run all tests (ARGS='-m \"not slow\"' for the quick ones)"
 	@echo "make lint   ruff and mypy"
+	@echo "make package-list   write the list of the extension's files anew, after adding or removing one"
 	@echo "make bench  speed and memory against the plain way (about an hour)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -29,6 +30,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package-list: $(STAMP)
+	$(BIN)/python Testing/packaging/list_files.py
 
 bench: $(STAMP)
 	$(BIN)/python Testing/benchmarks/inference.py --output build/benchmarks
