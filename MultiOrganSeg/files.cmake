@@ -24,6 +24,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/swatch.py
+  MultiOrganSegLib/panels/table_layout.py
   MultiOrganSegLib/panels/volume_facts.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
