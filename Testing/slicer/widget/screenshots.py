@@ -1,6 +1,6 @@
-"""Pictures of the module's panel for the documentation: real logic and network, stand-in Qt.
+"""Pictures of the module for the documentation: real logic, network and views, stand-in Qt.
 
-    python Testing/slicer/widget/screenshots.py FOLDER [--volume CT.nrrd] [--quality fast]
+    python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
 Without a volume the phantom is segmented. The user's own models are left out of the pictures.
 """
@@ -21,7 +21,7 @@ RUN_SECONDS = 1800
 
 
 def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
-    """Walk through the panel as the tutorial does and save a picture of each step.
+    """Walk through the panel as the tutorial does and save a picture of each step and of the views.
 
     Args:
         folder: Where the PNG files go.
@@ -39,11 +39,11 @@ def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
     camera = _Camera(host, module.widgetRepresentation(), panel, folder)
     module.widgetRepresentation().self().enter()
     panel.ui.applyButton.click()
-    camera.save("no-volume", "segmentSection")
+    camera.save("start", "segmentSection")
     panel.segment.message.clear()
     _load(panel, volume)
     host.process_events(lambda: not panel._probe.running, timeout=RUN_SECONDS)
-    camera.save("ready", "segmentSection")
+    camera.save("segment", "segmentSection")
     panel.ui.organSearch.text = "kidney"
     camera.save("search", "segmentSection")
     panel.ui.organSearch.text = ""
@@ -57,11 +57,44 @@ def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
     panel.ui.resultsTable.setCurrentCell(0, 0)
     camera.save("results", "resultsSection")
     panel.ui.applyButton.click()
-    camera.save("replace-or-new", "segmentSection")
+    camera.save("question", "segmentSection")
     panel.ui.dropButton.click()
     camera.save("models", "modelsSection")
+    views = _draw_views(panel.parameters.volume, panel.parameters.segmentation, folder)
+    together = folder / "slicer-module.png"
+    _compose(folder / "panel-results.png", views, together)
     host.reset()
-    return camera.files
+    return [*camera.files, *views, together]
+
+
+def _draw_views(volume: Any, segmentation: Any, folder: Path) -> list[Path]:
+    """Draw the slices through the middle of the largest organ, and the surfaces."""
+    import rendering
+    from MultiOrganSegLib.result import organ_rows
+
+    largest = max(organ_rows(segmentation), key=lambda row: row.volume_ml)
+    right, anterior, superior = segmentation.GetSegmentCenterRAS(largest.segment_id)
+    segmentation.CreateClosedSurfaceRepresentation()
+    return [
+        rendering.slice_view(volume, segmentation, folder / "slicer-axial.png", "Axial", superior),
+        rendering.slice_view(volume, segmentation, folder / "slicer-coronal.png", "Coronal", anterior),
+        rendering.slice_view(volume, segmentation, folder / "slicer-sagittal.png", "Sagittal", right),
+        rendering.three_d_view(segmentation, folder / "slicer-3d.png"),
+    ]
+
+
+def _compose(panel: Path, views: list[Path], path: Path) -> None:
+    """Put the panel beside the views, as the application lays them out."""
+    from PIL import Image
+
+    beside, *tiles = map(Image.open, (panel, *views))
+    width, height = tiles[0].size
+    canvas = Image.new("RGB", (beside.width + 2 * width, max(beside.height, 2 * height)), (239, 239, 239))
+    canvas.paste(beside, (0, 0))
+    axial, coronal, sagittal, surfaces = tiles
+    for place, tile in enumerate((axial, surfaces, coronal, sagittal)):
+        canvas.paste(tile, (beside.width + place % 2 * width, place // 2 * height))
+    canvas.save(path, optimize=True)
 
 
 class _Camera:
@@ -81,7 +114,7 @@ class _Camera:
         for _pass in range(3):
             self._window.resize(WIDTH, self._window.sizeHint.height())
             self._host.process_events()
-        path = self._folder / f"panel-{len(self.files) + 1}-{name}.png"
+        path = self._folder / f"panel-{name}.png"
         self._window.grab().save(str(path))
         self.files.append(path)
 
