@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import DependencyError
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"

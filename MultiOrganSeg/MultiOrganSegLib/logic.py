@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import OptionError, ResourceError
 from MultiOrganSegLib.child import INPUT, child_environment, segment_command
 from MultiOrganSegLib.dependencies import missing_packages

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import slicer
 import vtk
 from numpy.typing import NDArray
 from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
-import slicer
 from multiorganseg.errors import OrganError, VolumeError
 
 if TYPE_CHECKING:

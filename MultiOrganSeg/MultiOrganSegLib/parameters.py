@@ -2,9 +2,8 @@
 
 from typing import Annotated
 
-from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
-
 from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 QUALITIES = ("fast", "balanced", "best")
 DEVICES = ("auto", "cpu", "cuda", "mps")

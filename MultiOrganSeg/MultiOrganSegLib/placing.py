@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import slicer
 import vtk
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from MultiOrganSegLib.former import Former, capture, remove_with_displays, restore
 

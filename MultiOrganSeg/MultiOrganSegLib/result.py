@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import ResourceError, VolumeError
 from MultiOrganSegLib.mrml import check_volume_node, segmentation_from_node
 from MultiOrganSegLib.tags import (

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import Cancelled, MultiOrganSegError
 from MultiOrganSegLib.child import INPUT, RESULT
 from MultiOrganSegLib.failure import told_failure, untold_failure

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError
 

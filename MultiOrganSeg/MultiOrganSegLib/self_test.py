@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
+import slicer
 import vtk
 
-import slicer
 from multiorganseg.errors import Cancelled, MultiOrganSegError, VolumeError
 from MultiOrganSegLib.logic import Logic
 from MultiOrganSegLib.result import organ_rows

@@ -7,10 +7,10 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import slicer
 import vtk
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import OrganError
 
 if TYPE_CHECKING:

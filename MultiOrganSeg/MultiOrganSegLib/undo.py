@@ -5,9 +5,9 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import OptionError
 from MultiOrganSegLib.former import Former, remove_with_displays, restore
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
-import slicer
 from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
 from MultiOrganSegLib import dependencies, sample_data

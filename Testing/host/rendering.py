@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import slicer
 import slicer_host
 import vtk
-
-import slicer
 
 SOFT_TISSUE = (-160.0, 240.0)
 _SLICE_MANAGERS = ("vtkMRMLSegmentationsDisplayableManager2D",)

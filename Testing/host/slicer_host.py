@@ -32,13 +32,12 @@ class Host:
     """
 
     def __init__(self, terminologies: Path | None) -> None:
+        import slicer
         from standin.answers import Answers
         from standin.application import Application
         from standin.dicom_database import DicomDatabase
         from standin.modules import Module, ScriptedModule
         from standin.scene import alias_application_modules, build_scene
-
-        import slicer
 
         self._temporary = Path(tempfile.mkdtemp(prefix="slicer-host-"))
         atexit.register(shutil.rmtree, self._temporary, ignore_errors=True)
@@ -139,9 +138,8 @@ class Host:
 
     def reset(self) -> None:
         """Give back the state after the start: empty scene, no widgets, settings, answers or records."""
-        import slicer.packaging
-
         import slicer
+        import slicer.packaging
 
         for module in self.app.moduleManager().scripted():
             module.forget_widget()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.bundles import (
     AlreadyInstalledError,
     Bundle,

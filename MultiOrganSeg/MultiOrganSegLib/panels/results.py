@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import qt
+import slicer
 from slicer.i18n import tr as _
 
-import slicer
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib import dependencies, result
 from MultiOrganSegLib.panels.files import ask_save

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from monai.networks.layers.factories import Norm
@@ -11,17 +10,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class NetworkOutput(NamedTuple):
-    """What every network of the project gives back.
-
-    Attributes:
-        logits: Tensor (batch, channels, k, j, i) on the input's grid.
-        features: Tensor (batch, features, k', j', i') before the last layer, on the stem's grid.
-    """
-
-    logits: Tensor
-    features: Tensor
+from multiorganseg.networks.output import NetworkOutput
 
 
 class InstanceNorm(nn.InstanceNorm3d):

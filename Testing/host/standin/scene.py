@@ -106,9 +106,8 @@ def _keep_subject_hierarchy(scene: Any) -> None:
 
 
 def _add_views(scene: Any, application_logic: Any) -> dict[str, Any]:
-    import vtk
-
     import slicer
+    import vtk
 
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
     logics = {}

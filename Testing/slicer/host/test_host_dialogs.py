@@ -10,7 +10,6 @@ import pytest
 
 def test_question_gets_the_queued_answer(widget_host: Any) -> None:
     import qt
-
     import slicer
 
     widget_host.answers.add(qt.QMessageBox.No, qt.QMessageBox.Ok)
@@ -22,9 +21,8 @@ def test_question_gets_the_queued_answer(widget_host: Any) -> None:
 
 
 def test_unanswered_question_is_an_error(widget_host: Any) -> None:
-    from standin.answers import UnansweredDialogError
-
     import slicer
+    from standin.answers import UnansweredDialogError
 
     with pytest.raises(UnansweredDialogError, match="Replace"):
         slicer.util.confirmYesNoDisplay("Replace?")
@@ -69,9 +67,8 @@ def test_no_dialog_opens_under_testing(widget_host: Any) -> None:
 
 def test_packages_are_asked_for_once_and_never_installed(widget_host: Any, tmp_path: Path) -> None:
     import qt
-    import slicer.packaging
-
     import slicer
+    import slicer.packaging
 
     (tmp_path / "requirements.txt").write_text("# needed\nnumpy>=1.20\nsafetensors\n", encoding="utf-8")
     requirements = slicer.packaging.load_requirements(tmp_path / "requirements.txt")

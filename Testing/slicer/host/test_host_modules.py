@@ -59,9 +59,8 @@ def test_parameters_and_widgets_follow_each_other(probe: Any) -> None:
 
 
 def test_widget_is_entered_left_and_cleaned_up(widget_host: Any, probe: Any) -> None:
-    from shiboken6 import isValid
-
     import slicer
+    from shiboken6 import isValid
 
     slicer.util.selectModule("Probe")
     widget = slicer.modules.ProbeWidget
@@ -109,7 +108,6 @@ def test_wrong_names_in_the_ui_file_are_refused(
 
 def test_parameter_bound_to_unfit_widget_is_refused(probe: Any) -> None:
     import qt
-
     import slicer
 
     parameters = probe.python.ProbeLogic().getParameterNode()

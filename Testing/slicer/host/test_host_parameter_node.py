@@ -23,9 +23,8 @@ def node(host: Any) -> Any:
 
 @pytest.fixture
 def wrapper(host: Any) -> Any:
-    from slicer.parameterNodeWrapper import Choice, Default, Minimum, WithinRange, parameterNodeWrapper
-
     import slicer
+    from slicer.parameterNodeWrapper import Choice, Default, Minimum, WithinRange, parameterNodeWrapper
 
     namespace: dict[str, Any] = {
         "__annotations__": {

@@ -22,7 +22,6 @@ def test_properties_are_attributes(widget_host: Any) -> None:
 def test_unknown_attributes_signals_and_classes_are_refused(widget_host: Any) -> None:
     import ctk
     import qt
-
     import slicer
 
     button = qt.QPushButton()
@@ -127,7 +126,6 @@ def test_node_selector_lists_and_follows_the_scene(widget_host: Any) -> None:
 
 def test_settings_are_kept_and_forgotten_at_reset(widget_host: Any) -> None:
     import qt
-
     import slicer
 
     qt.QSettings().setValue("Probe/folder", "a")

@@ -12,9 +12,8 @@ import pytest
 
 
 def test_second_start_gives_the_same_host(host: Any) -> None:
-    import slicer_host
-
     import slicer
+    import slicer_host
 
     assert slicer_host.start() is host
     assert slicer.app.mrmlScene() is slicer.mrmlScene is host.scene
@@ -129,9 +128,8 @@ def test_slices_jump_to_a_point(host: Any, make_scene: Callable[..., Any]) -> No
 
 
 def test_exception_in_observer_is_kept(host: Any) -> None:
-    import vtk
-
     import slicer
+    import vtk
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTextNode")
 
@@ -146,9 +144,8 @@ def test_exception_in_observer_is_kept(host: Any) -> None:
 
 def test_dicom_files_are_found_by_instance(host: Any, tmp_path: Path) -> None:
     pydicom = pytest.importorskip("pydicom")
-    from pydicom.dataset import FileDataset, FileMetaDataset
-
     import slicer
+    from pydicom.dataset import FileDataset, FileMetaDataset
 
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian

@@ -124,9 +124,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def snapshot() -> Any:
     """All nodes, hidden ones too, in order, and all items of the subject hierarchy."""
-    import vtk
-
     import slicer
+    import vtk
 
     scene = slicer.mrmlScene
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)

@@ -142,6 +142,7 @@ def test_something_else_than_the_expected_file_is_refused(sample_data, internet,
 
 def test_the_phantom_lies_in_the_scene_as_the_engine_made_it(sample_data) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import volume_from_node
 
     node = sample_data.load_phantom()

@@ -32,6 +32,7 @@ def test_labels_are_the_engines_voxel_by_voxel_under_a_transform_too(
     logic: Any, make_volume: Make, tools: SimpleNamespace, small_bundle: Bundle
 ) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import volume_from_node
 
     volume = make_volume()
@@ -57,9 +58,8 @@ def test_labels_are_the_engines_voxel_by_voxel_under_a_transform_too(
 
 
 def _matrix(node: Any) -> np.ndarray:
-    import vtk
-
     import slicer
+    import vtk
 
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
@@ -117,6 +117,7 @@ def test_the_logic_side_knows_no_widgets_and_nothing_heavy() -> None:
 @pytest.mark.slow
 def test_the_bundled_network_on_a_real_ct(logic: Any, tools: SimpleNamespace) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import volume_from_node
     from MultiOrganSegLib.result import organ_rows
 

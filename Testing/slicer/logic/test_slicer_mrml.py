@@ -47,6 +47,7 @@ def test_voxels_lie_where_the_scene_shows_them(
     make_volume: Make, angles: Any, spacing: Any, shear: float, flip: bool, move: Any
 ) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import volume_from_node
 
     matrix = turned(angles)
@@ -70,6 +71,7 @@ def test_voxels_lie_where_the_scene_shows_them(
 
 def test_a_transformed_volume_is_the_hardened_one(make_volume: Make) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import volume_from_node
 
     moved, hardened = make_volume(), make_volume()
@@ -106,9 +108,8 @@ def _with_voxels(kind: str, shape: tuple[int, ...]) -> Callable[[], Any]:
 
 
 def _under_grid_transform() -> Any:
-    import vtk
-
     import slicer
+    import vtk
 
     node = _with_voxels("vtkMRMLScalarVolumeNode", (4, 5, 6))()
     transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "Bend")
@@ -164,6 +165,7 @@ def test_segments_come_back_as_labels_on_the_volumes_grid(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, move: str
 ) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import segmentation_from_node
 
     volume = make_volume()
@@ -196,6 +198,7 @@ def test_segments_that_overlap_and_others_segments_are_taken_too(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
 ) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import segmentation_from_node
     from MultiOrganSegLib.tags import catalogue_from_node
 
@@ -219,6 +222,7 @@ def test_segments_that_overlap_and_others_segments_are_taken_too(
 
 def test_an_empty_segmentation_is_refused_and_empty_segments_are_not(make_volume: Make) -> None:
     import slicer
+
     from MultiOrganSegLib.mrml import segmentation_from_node
 
     volume = make_volume()

@@ -39,6 +39,7 @@ def case(logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace) -
 def described(node: Any) -> dict[str, Any]:
     """Name, colour, terminology and tags of each segment."""
     import slicer
+
     from MultiOrganSegLib.tags import tag
 
     found = {}
@@ -103,6 +104,7 @@ def test_csv_has_the_engines_columns(case: SimpleNamespace, tmp_path: Path) -> N
 
 def test_csv_of_a_foreign_segmentation_is_refused(make_volume: Make, tmp_path: Path) -> None:
     import slicer
+
     from MultiOrganSegLib.result import export_csv
 
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "Foreign")
@@ -114,9 +116,9 @@ def test_csv_of_a_foreign_segmentation_is_refused(make_volume: Make, tmp_path: P
 def test_seg_nrrd_is_read_by_slicerio_and_by_slicer(
     case: SimpleNamespace, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
+    import slicer
     import slicerio
 
-    import slicer
     from MultiOrganSegLib.result import export_seg_nrrd
 
     path = tmp_path / "Bäuche 1.seg.nrrd"
@@ -158,6 +160,7 @@ def test_a_saved_scene_brings_everything_back(
     case: SimpleNamespace, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
     import slicer
+
     from MultiOrganSegLib.result import organ_rows
 
     expected, rows = described(case.node), organ_rows(case.node)
@@ -176,10 +179,10 @@ def test_a_saved_scene_brings_everything_back(
 def write_series(node: Any, folder: Path) -> list[Path]:
     """Write a volume node as CT slices and tell node and database of them."""
     import pydicom
+    import slicer
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
-    import slicer
     from MultiOrganSegLib.mrml import volume_from_node
 
     volume = volume_from_node(node)

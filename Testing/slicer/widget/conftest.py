@@ -55,6 +55,7 @@ class FakeLogic:
 
     def getParameterNode(self) -> Any:
         import slicer
+
         from MultiOrganSegLib.parameters import Parameters
 
         node = slicer.mrmlScene.GetSingletonNode("MultiOrganSeg", "vtkMRMLScriptedModuleNode")
@@ -106,8 +107,8 @@ def logic() -> FakeLogic:
 def panel(qt_host: Any, logic: FakeLogic) -> Any:
     """The panel, shown, with a fake logic."""
     import qt
-
     import slicer
+
     from MultiOrganSegLib.widget import Widget
 
     parent = slicer.qMRMLWidget()
@@ -141,6 +142,7 @@ def result_node(ct: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
 
     def make(volume: Any = None, name: str = "CT organs") -> Any:
         import slicer
+
         from multiorganseg.organs.catalogue import load_catalogue
         from multiorganseg.organs.labels import LabelTable
         from multiorganseg.quality.statistics import OrganStatistics

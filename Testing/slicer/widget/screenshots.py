@@ -70,6 +70,7 @@ def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
 def _draw_views(volume: Any, segmentation: Any, folder: Path) -> list[Path]:
     """Draw the slices through the middle of the largest organ, and the surfaces."""
     import rendering
+
     from MultiOrganSegLib.result import organ_rows
 
     largest = max(organ_rows(segmentation), key=lambda row: row.volume_ml)

@@ -176,9 +176,8 @@ def test_empty_volume_is_refused(real: Any) -> None:
 
 
 def test_volume_with_many_values_a_voxel_is_refused(real: Any) -> None:
-    import vtk
-
     import slicer
+    import vtk
 
     image = vtk.vtkImageData()
     image.SetDimensions(20, 20, 20)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import slicer
 import vtk
 from PySide6 import QtCore
 from PySide6.QtCore import Signal
 from shiboken6 import isValid
 
-import slicer
 from pythonqt.classes import exported_names, stand_in
 
 _names = exported_names()

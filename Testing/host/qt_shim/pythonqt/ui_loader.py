@@ -28,7 +28,6 @@ def widget_class(name: str) -> Any:
         UiError: There is no such class.
     """
     import ctk
-
     import slicer
 
     for module in (_names, vars(ctk), vars(slicer)):

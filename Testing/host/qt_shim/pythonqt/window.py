@@ -68,6 +68,7 @@ class Window:
 
     def _publish_widgets(self) -> None:
         import slicer
+
         from pythonqt import mrml_widgets, node_combo_box
 
         for module in (mrml_widgets, node_combo_box):

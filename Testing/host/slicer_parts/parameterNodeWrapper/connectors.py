@@ -9,10 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import slicer
 from slicer.parameterNodeWrapper.serializers import split_annotations
 from slicer.parameterNodeWrapper.validators import Choice, Maximum, Minimum, WithinRange
-
-import slicer
 
 _registered: list[type[GuiConnector]] = []
 

@@ -8,9 +8,8 @@ import typing
 from dataclasses import dataclass
 from typing import Any
 
-from slicer.parameterNodeWrapper.validators import IsInstance, NotNone, Validator
-
 import slicer
+from slicer.parameterNodeWrapper.validators import IsInstance, NotNone, Validator
 
 _PATH_TYPES = (pathlib.Path, pathlib.PurePath)
 

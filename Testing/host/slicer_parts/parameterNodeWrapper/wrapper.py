@@ -7,11 +7,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import slicer
 import vtk
 from slicer.parameterNodeWrapper.connectors import GuiConnector, createGuiConnector
 from slicer.parameterNodeWrapper.serializers import Parameter, make_parameter
-
-import slicer
 
 SlicerParameterNamePropertyName = "SlicerParameterName"
 

@@ -1,0 +1,178 @@
+"""V-Net with one encoder and one or more decoders that differ in how they enlarge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.networks.strided_dynunet import InstanceNorm, NetworkOutput
+
+CONVOLUTIONS = (1, 2, 3, 3, 3)
+DECODER_CONVOLUTIONS = (1, 2, 3, 3)
+TRANSPOSED, NEAREST, TRILINEAR = "transposed", "nearest", "trilinear"
+UPSAMPLINGS = (TRANSPOSED, NEAREST, TRILINEAR)
+NORMALISATIONS = ("batch", "instance", "none")
+
+
+class DecoderOutputs(NamedTuple):
+    """What a network with several decoders gives back.
+
+    Attributes:
+        logits: Tensor (batch, channels, k, j, i) of the first decoder.
+        features: Tensor (batch, features, k, j, i) of the first decoder, before its last layer.
+        others: Of the other decoders, in training; empty in evaluation.
+    """
+
+    logits: Tensor
+    features: Tensor
+    others: tuple[NetworkOutput, ...] = ()
+
+
+class VNet(nn.Module):
+    """V-Net without residual blocks whose skips are added (Su et al. 2024).
+
+    Stages hold 1, 2, 3, 3 and 3 convolutions and double in width from one to the next. The decoders share the
+    encoder. With the defaults and two decoders it is the published network: 12.348 M parameters, 9.449 M with
+    the first decoder alone. In evaluation only the first decoder runs; `outputs` runs all.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the logits.
+        n_filters: Width of the first stage.
+        decoders: How each decoder enlarges: "transposed" (convolution), "nearest" or "trilinear" (followed by
+            a convolution).
+        stages: How many, from 2 to 5; the image is halved once less.
+        normalisation: "batch", "instance" or "none".
+        dropout: Probability with which a channel of the coarsest stage and of the last features is dropped
+            in training.
+        dimensions: 3, or 2 for slices, which are then the planes along k.
+
+    Attributes:
+        divisor: What the sizes (k, j, i) of an image must be divisible by.
+        feature_channels: Channels of the features.
+        decoder_count: How many decoders there are.
+        head: The first decoder's last layer.
+
+    Raises:
+        ValueError: An argument is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        n_filters: int = 16,
+        decoders: Sequence[str] = (TRANSPOSED, NEAREST),
+        stages: int = 5,
+        normalisation: str = "batch",
+        dropout: float = 0.5,
+        dimensions: int = 3,
+    ) -> None:
+        super().__init__()
+        _require("decoders", decoders and set(decoders) <= set(UPSAMPLINGS))
+        _require("stages", stages in range(2, len(CONVOLUTIONS) + 1))
+        _require("normalisation", normalisation in NORMALISATIONS)
+        _require("dimensions", dimensions in (2, 3))
+        flat = dimensions == 2
+        widths = [n_filters * 2**stage for stage in range(stages)]
+        self.stages = nn.ModuleList(
+            _convolutions(in_channels if stage == 0 else width, width, CONVOLUTIONS[stage], flat, normalisation)
+            for stage, width in enumerate(widths)
+        )
+        self.reductions = nn.ModuleList(
+            _block(nn.Conv3d(fine, coarse, _size(2, flat), _size(2, flat)), normalisation)
+            for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        self.decoders = nn.ModuleList(_Decoder(widths, how, flat, normalisation, dropout) for how in decoders)
+        self.head = nn.Conv3d(n_filters, out_channels, 1)
+        self.other_heads = nn.ModuleList(nn.Conv3d(n_filters, out_channels, 1) for _ in decoders[1:])
+        self.dropout = nn.Dropout3d(dropout)
+        self.feature_channels = n_filters
+        self.decoder_count = len(decoders)
+        self.divisor = _size(2 ** (stages - 1), flat)
+
+    def forward(self, image: Tensor) -> DecoderOutputs:
+        """Run the network: all decoders in training, the first one in evaluation.
+
+        Args:
+            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
+        """
+        first, *others = self._outputs(image, self.decoder_count if self.training else 1)
+        return DecoderOutputs(first.logits, first.features, tuple(others))
+
+    def outputs(self, image: Tensor) -> tuple[NetworkOutput, ...]:
+        """Run all decoders in either mode; `image` as in `forward`."""
+        return self._outputs(image, self.decoder_count)
+
+    def _outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
+        fine_to_coarse = []
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+        for stage, reduce in zip(self.stages, self.reductions, strict=False):
+            fine_to_coarse.append(stage(image))
+            image = reduce(fine_to_coarse[-1])
+        coarsest = self.dropout(self.stages[-1](image))
+        heads = [self.head, *self.other_heads]
+        features = [decoder(coarsest, fine_to_coarse) for decoder in self.decoders[:count]]
+        return tuple(NetworkOutput(head(each), each) for head, each in zip(heads, features, strict=False))
+
+
+class _Decoder(nn.Module):
+    def __init__(self, widths: list[int], how: str, flat: bool, normalisation: str, dropout: float) -> None:
+        super().__init__()
+        pairs = list(zip(widths, widths[1:], DECODER_CONVOLUTIONS, strict=False))[::-1]
+        self.enlargements = nn.ModuleList(
+            _enlargement(coarse, fine, how, flat, normalisation) for fine, coarse, _ in pairs
+        )
+        self.stages = nn.ModuleList(
+            _convolutions(fine, fine, count, flat, normalisation) for fine, _, count in pairs
+        )
+        self.dropout = nn.Dropout3d(dropout)
+
+    def forward(self, coarsest: Tensor, fine_to_coarse: Sequence[Tensor]) -> Tensor:
+        """Give the features on the image's grid from those of the encoder's stages."""
+        image = coarsest
+        for enlarge, stage, skip in zip(
+            self.enlargements, self.stages, reversed(fine_to_coarse), strict=True
+        ):
+            image = stage(enlarge(image) + skip)
+        features: Tensor = self.dropout(image)
+        return features
+
+
+def _enlargement(coarse: int, fine: int, how: str, flat: bool, normalisation: str) -> nn.Module:
+    if how == TRANSPOSED:
+        return _block(nn.ConvTranspose3d(coarse, fine, _size(2, flat), _size(2, flat)), normalisation)
+    smooth = {"mode": "trilinear", "align_corners": False} if how == TRILINEAR else {"mode": "nearest"}
+    enlarge = nn.Upsample(scale_factor=tuple(map(float, _size(2, flat))), **smooth)
+    return nn.Sequential(enlarge, _convolutions(coarse, fine, 1, flat, normalisation))
+
+
+def _convolutions(first: int, width: int, count: int, flat: bool, normalisation: str) -> nn.Sequential:
+    kernel = _size(3, flat)
+    padding = tuple(size // 2 for size in kernel)
+    return nn.Sequential(
+        *(
+            _block(nn.Conv3d(width if number else first, width, kernel, padding=padding), normalisation)
+            for number in range(count)
+        )
+    )
+
+
+def _block(convolution: nn.Conv3d | nn.ConvTranspose3d, normalisation: str) -> nn.Sequential:
+    width = convolution.out_channels
+    norms = {"batch": nn.BatchNorm3d, "instance": InstanceNorm}
+    norm = [norms[normalisation](width, affine=True)] if normalisation in norms else []
+    return nn.Sequential(convolution, *norm, nn.ReLU(inplace=True))
+
+
+def _size(size: int, flat: bool) -> tuple[int, int, int]:
+    return (1 if flat else size, size, size)
+
+
+def _require(name: str, holds: object) -> None:
+    if not holds:
+        msg = f"{name} is not one that a V-Net can have"
+        raise ValueError(msg)
