@@ -96,8 +96,14 @@ set(MODULE_SCRIPTS
   multiorganseg/metrics/surface_dice.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/build.py
+  multiorganseg/networks/monai_segresnet.py
+  multiorganseg/networks/monai_swin_unetr.py
   multiorganseg/networks/names.py
+  multiorganseg/networks/output.py
+  multiorganseg/networks/placing.py
+  multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
+  multiorganseg/networks/vnet.py
   multiorganseg/organs/__init__.py
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.inference.backends import has_bf16, load_network, openvino_backend
+from multiorganseg.inference.stream import add_window
 from multiorganseg.networks.strided_dynunet import InstanceNorm
 from multiorganseg_training.losses import cross_entropy_and_dice
 
@@ -124,13 +125,12 @@ def _summing(shape: tuple[int, int, int], channels: int, repeat: int) -> list[Ti
     def whole_window() -> None:
         outermost.addcmul_(torch.softmax(logits.float(), dim=1)[0], weights)
 
-    def plane_by_plane() -> None:
-        for plane, total, weight in zip(logits[0].movedim(0, -1), innermost, weights, strict=True):
-            total.addcmul_(torch.softmax(plane, dim=-1, dtype=torch.float32), weight[..., None])
+    def planes() -> None:
+        add_window(innermost, logits[0], weights, "softmax")
 
     ways = {
         "whole window, channels outermost": whole_window,
-        "plane by plane, channels innermost (ours)": plane_by_plane,
+        "a few planes, channels innermost (ours)": planes,
     }
     question = f"softmax and sum, {channels} channels"
     return [Timing(question, way, _fastest(repeat, work)) for way, work in ways.items()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from multiorganseg.metrics import dice
-from multiorganseg_training.augment import _random_matrix, change_intensity, random_patch
+from multiorganseg_training.augment import IN_PLANE, _random_matrix, change_intensity, random_patch
 from multiorganseg_training.recipe import AugmentationSpec
 
 CPU = torch.device("cpu")
@@ -160,6 +161,37 @@ def test_intensity_is_left_alone_where_nothing_is_asked_for():
     assert torch.allclose(change_intensity(patch, STILL, np.random.default_rng(0)), patch, atol=1e-6)
 
 
+def test_intensities_without_bounds_are_not_clipped():
+    image, labels = _noise((20, 30, 25))
+    image = 4 * image
+    centre = np.array([4.0, 6.0, 5.0])
+    generator = np.random.default_rng(0)
+    patch, _ = random_patch(image, labels, centre, PATCH, (1.0, 1.0, 1.0), STILL, generator, CPU, air=None)
+    assert patch.min() < -1
+    assert patch.max() > 1
+    outside, _ = random_patch(
+        image[:4], labels[:4], centre, PATCH, (1.0, 1.0, 1.0), STILL, generator, CPU, air=None
+    )
+    assert torch.allclose(outside[0, 0], torch.full(PATCH[1:], float(image[:4].min())), atol=0.5)
+    assert outside.min() >= image[:4].min() - 1e-3
+
+
+def test_quarter_turns_lay_the_plane_onto_itself():
+    """An odd cube turned about its own centre holds the same voxels; each of the eight ways occurs."""
+    image, labels = _noise((3, 5, 5))
+    spec = replace(STILL, quarter_turns=True)
+    ways = set()
+    for seed in range(80):
+        patch, patch_labels = _patch(
+            image, labels, (1, 2, 2), spec, seed=seed, shape=(3, 5, 5), spacing=(3.0, 1.0, 1.0)
+        )
+        assert np.allclose(np.sort(patch, axis=None), np.sort(image.astype(np.float32), axis=None), atol=1e-5)
+        for plane, source in zip(patch_labels, labels, strict=True):
+            assert np.array_equal(np.sort(plane, axis=None), np.sort(source, axis=None))
+        ways.add(patch_labels.tobytes())
+    assert len(ways) == 8
+
+
 def test_smoothing_runs_along_k_alone():
     spec = AugmentationSpec(brightness=0.0, contrast=(1.0, 1.0), noise=0.0, blur_probability=1.0)
     patch = torch.zeros((1, 5, 5, 5))
@@ -167,6 +199,45 @@ def test_smoothing_runs_along_k_alone():
     smooth = change_intensity(patch, spec, np.random.default_rng(0))[0]
     assert torch.allclose(smooth[1:4, 2, 2], torch.full((3,), 0.3), atol=1e-6)
     assert int((smooth > 0.01).sum()) == 3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    spacing=st.tuples(*[st.floats(0.5, 5)] * 3),
+    centre=st.tuples(st.floats(0, 11.99), st.floats(0, 20), st.floats(0, 20)),
+)
+def test_a_patch_of_one_slice_is_of_one_slice(seed, spacing, centre):
+    planes = np.arange(12).reshape(12, 1, 1) * np.ones((1, 20, 20))
+    image, labels = (planes / 12).astype(np.float32), planes.astype(np.uint8)
+    patch, patch_labels = _patch(image, labels, centre, MOVING, seed=seed, shape=(1, 6, 6), spacing=spacing)
+    inside = patch_labels > 0
+    slice_of_centre = math.floor(centre[0])
+    assert set(np.unique(patch_labels)) <= {0, slice_of_centre}
+    deep = np.zeros_like(inside)
+    deep[:, 1:-1, 1:-1] = True
+    for step in (-1, 1):
+        for axis in (1, 2):
+            deep &= np.roll(inside, step, axis)
+    assert np.allclose(patch[inside & deep], slice_of_centre / 12, atol=1e-4)
+
+
+def test_a_single_slice_is_not_smoothed():
+    spec = AugmentationSpec(brightness=0.0, contrast=(1.0, 1.0), noise=0.0, blur_probability=1.0)
+    patch = torch.linspace(-1, 1, 30).reshape(1, 1, 5, 6)
+    assert torch.allclose(change_intensity(patch, spec, np.random.default_rng(0)), patch, atol=1e-6)
+
+
+def test_all_slices_are_drawn_and_turned_in_their_plane():
+    image, labels = _noise((6, 30, 25))
+    spec = AugmentationSpec(30.0, (1.0, 1.0), 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0)
+    to_source = _random_matrix((3.0, 1.5, 1.5), spec, np.random.default_rng(4), IN_PLANE)
+    assert np.array_equal(to_source[0], [1, 0, 0])
+    assert np.array_equal(to_source[:, 0], [1, 0, 0])
+    assert abs(math.degrees(math.asin(to_source[1, 2]))) > 1
+    for k in (0.0, 0.9, 5.3, 5.99):
+        patch, _ = _patch(image, labels, (k, 15, 12), STILL, shape=(1, 30, 25))
+        assert np.allclose(patch[0], image[int(k)].astype(np.float32), atol=1e-5)
 
 
 def test_the_generator_decides():

@@ -15,7 +15,8 @@ from multiorganseg_training.recipe import (
     recipe_to_dict,
 )
 
-RECIPES = sorted((Path(__file__).parents[2] / "Training" / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[2] / "Training" / "recipes"
+RECIPES = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "parts")
 SMALLEST = {"name": "smallest", "data": {"labels": {"1": "liver"}}}
 
 
@@ -32,10 +33,10 @@ def test_there_are_recipes():
     assert RECIPES
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_of_the_project_loads(path):
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(FOLDER).as_posix())
+def test_every_recipe_of_the_project_loads_and_is_named_after_its_file(path):
     recipe = load_recipe(path)
-    assert path.stem.startswith(recipe.name)
+    assert "-".join(path.relative_to(FOLDER).with_suffix("").parts).startswith(recipe.name)
     assert recipe.data.table.organs
     assert recipe.description
 
@@ -86,6 +87,8 @@ def test_unknown_missing_and_mistyped_fields_are_named(change, named):
     [
         ("optimisation", "iterations", 0),
         ("optimisation", "batch_size", 0),
+        ("optimisation", "labelled_per_batch", -1),
+        ("optimisation", "labelled_per_batch", 3),
         ("optimisation", "learning_rate", 0.0),
         ("optimisation", "learning_rate", float("nan")),
         ("optimisation", "head_factor", 0.0),
@@ -96,6 +99,7 @@ def test_unknown_missing_and_mistyped_fields_are_named(change, named):
         ("optimisation", "precision", "fp16"),
         ("preprocessing", "spacing_mm", [3.0, 0.0, 1.5]),
         ("preprocessing", "window", [275.0, -125.0]),
+        ("preprocessing", "intensity", "percentiles"),
         ("network", "patch_shape", [16, 0, 32]),
         ("augmentation", "scale", [0.0, 1.0]),
         ("augmentation", "scale", [1.2, 0.8]),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -60,6 +61,20 @@ def test_without_a_command_the_help_is_shown():
     result = _run()
     assert result.exit_code == 2
     assert "publish" in result.output
+
+
+def test_a_series_of_runs_with_seeds_of_their_own(recipe_file, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    common = ("fit", recipe_file, "--data", place.data, "--device", "cpu", "--cache", place.cache)
+    first = _run(*common, "--run", "first", "--seed", 7)
+    assert first.exit_code == 0, first.output
+    second = _run(*common, "--run", "second", "--seed", 8, "--initial", "first")
+    assert second.exit_code == 0, second.output
+    states = [load_checkpoint(tmp_path / name) for name in ("first", "second")]
+    assert [state.recipe["seed"] for state in states] == [7, 8]
+    assert states[1].recipe["network"]["initial"] == "first"
+    start, end = (state.network["head.weight"].flatten() for state in states)
+    assert np.corrcoef(start, end)[0, 1] > 0.8
 
 
 def test_fit_and_publish(recipe_file, texts, place, tmp_path, monkeypatch):

@@ -13,6 +13,9 @@ from torch.nn import functional
 from multiorganseg_training.recipe import AugmentationSpec
 
 BACKGROUND = -1.0
+BLURRED_SLICES = 3
+ABOUT_ALL = (1.0, 0.5, 0.5)
+IN_PLANE = (1.0, 0.0, 0.0)
 
 
 def random_patch(
@@ -24,8 +27,11 @@ def random_patch(
     spec: AugmentationSpec,
     generator: np.random.Generator,
     device: torch.device,
+    air: float | None = BACKGROUND,
 ) -> tuple[Tensor, Tensor]:
     """Cut one patch with a random rotation and scale about `centre`.
+
+    A patch of a single slice is a slice of the volume: it turns about k alone and lies on whole k.
 
     Args:
         image: (k, j, i), normalised.
@@ -36,12 +42,17 @@ def random_patch(
         spec: The ranges.
         generator: Source of all randomness.
         device: Where the interpolation runs.
+        air: Intensity outside the volume, the lowest that there is; None takes the lowest one around the
+            patch and does not limit intensities to [−1, 1].
 
     Returns:
         Image (1, k, j, i) float32 and labels (k, j, i) int64 on `device`.
     """
+    single = patch_shape[0] == 1
+    if single:
+        centre = np.array([math.floor(centre[0]), *centre[1:]])
     centre = _inside(centre, image.shape, patch_shape)
-    to_source = _random_matrix(spacing_mm, spec, generator)
+    to_source = _random_matrix(spacing_mm, spec, generator, IN_PLANE if single else ABOUT_ALL)
     corners = np.array(np.meshgrid(*[(-0.5 * n, 0.5 * n) for n in patch_shape], indexing="ij")).reshape(3, -1)
     reach = np.abs(to_source @ corners).max(axis=1) + 2
     low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(image.shape) - 1)
@@ -54,26 +65,33 @@ def random_patch(
     )
     source = torch.from_numpy(np.ascontiguousarray(image[box])).to(device, torch.float32)
     source_labels = torch.from_numpy(np.ascontiguousarray(labels[box])).to(device, torch.float32)
-    patch = functional.grid_sample((source - BACKGROUND)[None, None], grid, align_corners=False) + BACKGROUND
+    outside = float(source.min()) if air is None else air
+    patch = functional.grid_sample((source - outside)[None, None], grid, align_corners=False) + outside
     patch_labels = functional.grid_sample(
         source_labels[None, None], grid, mode="nearest", align_corners=False
     )
-    return change_intensity(patch[0], spec, generator), patch_labels[0, 0].round().long()
+    changed = change_intensity(patch[0], spec, generator, bounded=air is not None)
+    return changed, patch_labels[0, 0].round().long()
 
 
-def change_intensity(patch: Tensor, spec: AugmentationSpec, generator: np.random.Generator) -> Tensor:
-    """Change contrast, brightness, noise and sharpness along k of a patch (1, k, j, i) in [−1, 1]."""
+def change_intensity(
+    patch: Tensor, spec: AugmentationSpec, generator: np.random.Generator, bounded: bool = True
+) -> Tensor:
+    """Change contrast, brightness, noise and sharpness along k of a patch (1, k, j, i).
+
+    Where intensities are `bounded`, they stay in [−1, 1].
+    """
     mean = patch.mean()
     patch = (patch - mean) * float(generator.uniform(*spec.contrast)) + mean
     patch = patch + float(generator.uniform(-spec.brightness, spec.brightness))
-    if generator.random() < spec.blur_probability:
+    if generator.random() < spec.blur_probability and patch.shape[1] >= BLURRED_SLICES:
         patch = functional.avg_pool3d(
-            patch[None], (3, 1, 1), stride=1, padding=(1, 0, 0), count_include_pad=False
+            patch[None], (BLURRED_SLICES, 1, 1), stride=1, padding=(1, 0, 0), count_include_pad=False
         )[0]
     if generator.random() < 0.3:
         noise = torch.from_numpy(generator.standard_normal(patch.shape, dtype=np.float32)).to(patch.device)
         patch = patch + noise * float(generator.uniform(0, spec.noise))
-    return patch.clamp(-1, 1)
+    return patch.clamp(-1, 1) if bounded else patch
 
 
 def _inside(
@@ -85,10 +103,13 @@ def _inside(
 
 
 def _random_matrix(
-    spacing: tuple[float, float, float], spec: AugmentationSpec, generator: np.random.Generator
+    spacing: tuple[float, float, float],
+    spec: AugmentationSpec,
+    generator: np.random.Generator,
+    limits: tuple[float, float, float] = ABOUT_ALL,
 ) -> NDArray[np.float64]:
     rotation = np.eye(3)
-    for axis, limit in ((0, 1.0), (1, 0.5), (2, 0.5)):
+    for axis, limit in enumerate(limits):
         angle = math.radians(spec.rotation_degrees * limit) * generator.uniform(-1, 1)
         first, second = (a for a in range(3) if a != axis)
         turn = np.eye(3)
@@ -99,7 +120,15 @@ def _random_matrix(
         1 + generator.uniform(-spec.anisotropy, spec.anisotropy, size=3)
     )
     to_mm = np.diag(spacing)
-    return np.linalg.inv(to_mm) @ rotation @ np.diag(1 / scale) @ to_mm
+    turn = _quarter_turn(generator) if spec.quarter_turns else np.eye(3)
+    return np.linalg.inv(to_mm) @ rotation @ np.diag(1 / scale) @ turn @ to_mm
+
+
+def _quarter_turn(generator: np.random.Generator) -> NDArray[np.float64]:
+    """Give one of the eight ways to lay a square of voxels (j, i) onto itself."""
+    turn = np.eye(3)[[0, *(1 + generator.permutation(2))]]
+    signs = generator.choice([-1.0, 1.0], size=2)
+    return turn * np.array([[1.0], [signs[0]], [signs[1]]])
 
 
 def _normalised(

@@ -78,7 +78,7 @@ def build_optimiser(network: nn.Module, method: Method, spec: OptimisationSpec) 
             groups,
             lr=spec.learning_rate,
             momentum=spec.momentum,
-            nesterov=spec.momentum > 0,
+            nesterov=spec.nesterov and spec.momentum > 0,
             weight_decay=spec.weight_decay,
         )
     return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)

@@ -30,7 +30,7 @@ class PreparedCase:
 
     Attributes:
         name: Of the case.
-        image: float16 (k, j, i), normalised to [−1, 1].
+        image: float16 (k, j, i), normalised.
         labels: uint8 (k, j, i), network channels; 0 is background or not annotated.
         known: Channels that are annotated over the whole case.
     """
@@ -91,9 +91,8 @@ def to_channels(labels: NDArray[np.integer], channels: Mapping[int, int]) -> NDA
 def _fingerprint(case: Case, preprocessing: PreprocessingSpec, channels: Mapping[int, int]) -> str:
     files = (case.image, case.labels)
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    text = json.dumps(
-        [FORMAT, stamps, preprocessing.spacing_mm, preprocessing.window, sorted(channels.items())]
-    )
+    window = preprocessing.for_bundle().window
+    text = json.dumps([FORMAT, stamps, preprocessing.spacing_mm, window, sorted(channels.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

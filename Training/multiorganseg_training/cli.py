@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,10 @@ def fit(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    initial: Annotated[
+        str | None, typer.Option(help="Run or bundle to start from, other than the recipe's.")
+    ] = None,
 ) -> None:
     """Train a network; the same command again goes on where a stopped run was.
 
@@ -48,6 +53,10 @@ def fit(
     from multiorganseg_training.recipe import load_recipe
 
     loaded = load_recipe(recipe)
+    if seed is not None:
+        loaded = replace(loaded, seed=seed)
+    if initial is not None:
+        loaded = replace(loaded, network=replace(loaded.network, initial=initial))
     place = Place(
         data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
     )

@@ -20,7 +20,7 @@ from multiorganseg_training.cache import prepare_cases
 from multiorganseg_training.cases import find_cases, split_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.loop import train
-from multiorganseg_training.recipe import Recipe, recipe_to_dict
+from multiorganseg_training.recipe import UNNAMED, Recipe, recipe_to_dict
 from multiorganseg_training.validate import validation_dice
 
 EVENTS_FILE = "events.jsonl"
@@ -75,7 +75,7 @@ def _fit(
     training, fold = split_cases(find_cases(place.data), recipe.data.validation)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
-    unknown_cases = sorted(set(recipe.data.known) - {case.name for case in training})
+    unknown_cases = sorted(set(recipe.data.known) - {UNNAMED} - {case.name for case in training})
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")

@@ -14,6 +14,7 @@ from torch import nn
 
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
+from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.augment import random_patch
 from multiorganseg_training.average import WeightAverage
@@ -22,7 +23,7 @@ from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from multiorganseg_training.methods import Batch, Method, Step
 from multiorganseg_training.partial.known import known_matrix
-from multiorganseg_training.recipe import Recipe, recipe_to_dict
+from multiorganseg_training.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from multiorganseg_training.sampling import PatchSampler
 from multiorganseg_training.schedule import rate_factor
 
@@ -69,7 +70,7 @@ def train(
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network = recipe_network(recipe).to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = place_network(recipe_network(recipe), device)
     average = WeightAverage(network, optimisation.ema_decay)
     method = recipe_method(recipe, network).to(device)
     optimiser = build_optimiser(network, method, optimisation)
@@ -99,6 +100,7 @@ def train(
         factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * factor
+        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
         batch = _draw_batch(recipe, sampler, generator, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
             step: Step = method(network, batch, generator)
@@ -151,7 +153,7 @@ def _resume(
     checkpoint = load_checkpoint(run)
     if checkpoint is None:
         return 0
-    if checkpoint.recipe != recipe_to_dict(recipe):
+    if recipe_from_dict(checkpoint.recipe) != recipe:
         msg = f"The run in {run} was started with another recipe."
         raise TrainingError(
             msg,
@@ -170,8 +172,9 @@ def _draw_batch(
     recipe: Recipe, sampler: PatchSampler, generator: np.random.Generator, device: torch.device
 ) -> Batch:
     images, labels, known = [], [], []
-    for _ in range(recipe.optimisation.batch_size):
-        case, centre = sampler.draw()
+    per_batch = recipe.optimisation.labelled_per_batch
+    for number in range(recipe.optimisation.batch_size):
+        case, centre = sampler.draw(number < per_batch if per_batch else None)
         image, label = random_patch(
             case.image,
             case.labels,
@@ -181,6 +184,7 @@ def _draw_batch(
             recipe.augmentation,
             generator,
             device,
+            recipe.preprocessing.air,
         )
         images.append(image)
         labels.append(label)

@@ -9,7 +9,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, Metadata, write_bundle
@@ -70,7 +72,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     recipe = recipe_from_dict(checkpoint.recipe)
     _, fold = split_cases(find_cases(data), recipe.data.validation)
     metadata = _metadata(recipe, checkpoint, publication)
-    weights = {name: tensor.numpy() for name, tensor in checkpoint.average.items()}
+    weights = _weights(checkpoint)
     bundle = write_bundle(
         folder, metadata, weights, "Not measured yet.", publication.license_text, replace=True
     )
@@ -103,6 +105,11 @@ def measure_fold(
         )
     progress("measuring", 1.0)
     return scores
+
+
+def _weights(checkpoint: Checkpoint) -> dict[str, NDArray[np.floating[Any]]]:
+    """Give the averaged weights without the counters of batch normalisation, which only training reads."""
+    return {name: tensor.numpy() for name, tensor in checkpoint.average.items() if tensor.is_floating_point()}
 
 
 def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) -> Metadata:

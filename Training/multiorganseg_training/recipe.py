@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
+from multiorganseg.intensity import AIR
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg_training.recipe_file import read_recipe_file
 from multiorganseg_training.schedule import SCHEDULES
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+UNNAMED = "*"
+INTENSITIES = ("window", "zscore")
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class DataSpec:
         labels: Label value (as text) to organ key, in the files of the cases. Values of the same key are
             one organ to the network; values that are left out are background.
         known: Organ keys that are annotated, by case name; the labels of the others are hidden from the
-            training. Cases that are left out have every organ annotated.
+            training. "*" stands for all cases that are not named; without it they have every organ annotated.
         validation: Case names of the validation fold; all others train.
         modality: "CT" or "MR".
     """
@@ -52,7 +51,8 @@ class DataSpec:
 
     def known_channels(self, case: str) -> frozenset[int]:
         """Channels that are annotated in a case."""
-        return frozenset(self.table.value(key) for key in self.known.get(case, self.table.keys))
+        unnamed = self.known.get(UNNAMED, self.table.keys)
+        return frozenset(self.table.value(key) for key in self.known.get(case, unnamed))
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,23 @@ class PreprocessingSpec:
     Attributes:
         spacing_mm: Spacing along (k, j, i).
         window: Intensities clipped to this range and mapped to [−1, 1]; HU for CT.
+        intensity: "window", or "zscore": mean 0 and standard deviation 1 over each volume, for MR.
     """
 
     spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
     window: tuple[float, float] = (-125.0, 275.0)
+    intensity: str = "window"
+
+    @property
+    def air(self) -> float | None:
+        """Normalised intensity of air; None where it is not the same in every volume."""
+        return AIR if self.intensity == "window" else None
 
     def for_bundle(self) -> Preprocessing:
         """Give it as the engine and a bundle say it."""
-        return Preprocessing(self.spacing_mm, "window", self.window)
+        return Preprocessing(
+            self.spacing_mm, self.intensity, self.window if self.intensity == "window" else None
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ class AugmentationSpec:
     """Random changes of a training patch; each range is symmetric or (low, high).
 
     Attributes:
-        rotation_degrees: Largest rotation about k, and half of it about j and i.
+        rotation_degrees: Largest rotation about k, and half of it about j and i (not for single slices).
         scale: Range of isotropic scaling.
         anisotropy: Largest extra scaling of one axis.
         brightness: Largest shift, in units of the normalised intensity.
@@ -104,6 +113,7 @@ class AugmentationSpec:
         noise: Largest standard deviation of Gaussian noise.
         blur_probability: How often the patch is smoothed along k, as thicker slices would.
         organ_centred: Share of patches centred on a voxel of a randomly chosen organ.
+        quarter_turns: Whether patches are also mirrored and turned about k by right angles.
     """
 
     rotation_degrees: float = 15.0
@@ -114,6 +124,7 @@ class AugmentationSpec:
     noise: float = 0.08
     blur_probability: float = 0.15
     organ_centred: float = 0.6
+    quarter_turns: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,10 +134,13 @@ class OptimisationSpec:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
+        labelled_per_batch: How many of them come from cases in which some organ is annotated, the others from
+            cases without annotations; 0 takes cases as they come.
         learning_rate: Peak of the schedule.
         head_factor: Factor of the learning rate for the last layer, whose logits must grow from near zero.
-        optimiser: "adamw", or "sgd" with Nesterov momentum.
+        optimiser: "adamw" or "sgd".
         momentum: Of "sgd".
+        nesterov: Whether the momentum of "sgd" is Nesterov's.
         weight_decay: Decoupled for "adamw".
         schedule: "cosine", "poly" (power 0.9) or "constant".
         warmup: Share of the iterations with rising learning rate, for "cosine".
@@ -137,10 +151,12 @@ class OptimisationSpec:
 
     iterations: int = 2000
     batch_size: int = 1
+    labelled_per_batch: int = 0
     learning_rate: float = 1e-3
     head_factor: float = 1.0
     optimiser: str = "adamw"
     momentum: float = 0.9
+    nesterov: bool = True
     weight_decay: float = 1e-2
     schedule: str = "cosine"
     warmup: float = 0.05
@@ -202,6 +218,9 @@ class Recipe:
             "optimisation.schedule must be cosine, poly or constant": optimisation.schedule in SCHEDULES,
             "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
             "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
+            "optimisation.labelled_per_batch must lie between 0 and batch_size": 0
+            <= optimisation.labelled_per_batch
+            <= optimisation.batch_size,
             "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
             "optimisation.head_factor must be positive": optimisation.head_factor > 0,
             "optimisation.weight_decay must not be negative": optimisation.weight_decay >= 0,
@@ -210,6 +229,7 @@ class Recipe:
             "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
             "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
             "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,
+            "preprocessing.intensity must be window or zscore": self.preprocessing.intensity in INTENSITIES,
             "preprocessing.window must rise": self.preprocessing.window[0] < self.preprocessing.window[1],
             "network.patch_shape must be positive": min(self.network.patch_shape) > 0,
             "augmentation.scale must rise from above 0": 0 < augmentation.scale[0] <= augmentation.scale[1],
@@ -233,17 +253,12 @@ class Recipe:
 
 
 def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe, with those that it builds on.
 
     Raises:
-        TrainingError: The file is missing, is not TOML, or a field is unknown, missing or of a wrong type.
+        TrainingError: A file is missing or is not TOML, or a field is unknown, missing or of a wrong type.
     """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        msg = f"Cannot read the recipe {path}."
-        raise TrainingError(msg, cause=str(error), next_step="Start from one in Training/recipes.") from error
-    return recipe_from_dict(data)
+    return recipe_from_dict(read_recipe_file(path))
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from multiorganseg.errors import TrainingError
 from multiorganseg_training.cache import PreparedCase
 
 POSITIONS_KEPT = 2000
@@ -24,10 +25,28 @@ class PatchSampler:
         self._organ_centred = organ_centred
         self._generator = generator
         self._positions = [_organ_positions(case.labels, generator) for case in cases]
+        self._numbers: dict[bool | None, list[int]] = {
+            None: list(range(len(cases))),
+            True: [number for number, case in enumerate(cases) if case.known],
+            False: [number for number, case in enumerate(cases) if not case.known],
+        }
 
-    def draw(self) -> tuple[PreparedCase, NDArray[np.float64]]:
-        """Give a case and a centre (k, j, i) in voxels: on an organ's voxel, or anywhere in the body."""
-        number = int(self._generator.integers(len(self.cases)))
+    def draw(self, labelled: bool | None = None) -> tuple[PreparedCase, NDArray[np.float64]]:
+        """Give a case and a centre (k, j, i) in voxels: on an organ's voxel, or anywhere in the body.
+
+        Args:
+            labelled: Whether some organ is annotated in the case (True) or none (False); None takes any.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        numbers = self._numbers[labelled]
+        if not numbers:
+            msg = f"No case {'has' if labelled else 'is without'} annotations."
+            raise TrainingError(
+                msg, next_step="Correct data.known in the recipe, or optimisation.labelled_per_batch."
+            )
+        number = numbers[int(self._generator.integers(len(numbers)))]
         case, positions = self.cases[number], self._positions[number]
         if positions and self._generator.random() < self._organ_centred:
             organ = positions[int(self._generator.integers(len(positions)))]

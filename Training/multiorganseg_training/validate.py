@@ -9,7 +9,6 @@ from torch import nn
 from multiorganseg.inference.backends import torch_backend
 from multiorganseg.inference.stream import stream_labels
 from multiorganseg.inference.windows import plan_windows
-from multiorganseg.intensity import AIR
 from multiorganseg.metrics import dice
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import PreparedCase
@@ -46,7 +45,7 @@ def validation_dice(
             ),
             len(organs),
             activation=recipe.network.activation,
-            air=AIR,
+            air=recipe.preprocessing.air,
             batch_size=1,
             network_device=device,
             device=device,

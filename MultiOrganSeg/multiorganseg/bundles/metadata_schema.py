@@ -126,7 +126,8 @@ def _is_patch_shape(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 3
-        and all(_is_whole(size, 8, 1024) for size in value)
+        and (_is_whole(value[0], 8, 1024) or value[0] == 1)
+        and all(_is_whole(size, 8, 1024) for size in value[1:])
         and math.prod(value) <= 512**3
     )
 
@@ -171,7 +172,10 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
         'spacing_mm (three numbers in 0.1…20), intensity ("window" or "zscore") and window '
         "(lower and upper HU; null for zscore)",
     ),
-    "patch_shape": (_is_patch_shape, "three whole numbers in 8…1024, together at most 512³ voxels"),
+    "patch_shape": (
+        _is_patch_shape,
+        "three whole numbers in 8…1024, the first may be 1 (single slices), together at most 512³ voxels",
+    ),
     "feature_channels": (lambda value: _is_whole(value, 1, 4096), "a whole number in 1…4096"),
     "license": (lambda value: _is_text(value, 200), "one line of at most 200 characters"),
     "metrics": (_is_metrics, "an object of non-negative numbers by organ; dice and nsd at most 1"),

@@ -16,6 +16,7 @@ from multiorganseg.bundles import Bundle, read_weights
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network
+from multiorganseg.networks.placing import place_network
 from multiorganseg.user_folders import user_cache_dir
 
 
@@ -89,7 +90,7 @@ def load_backend(bundle: Bundle, device: torch.device) -> Backend:
 
 def torch_backend(network: nn.Module, device: torch.device) -> Backend:
     """Run a network with torch, in bfloat16 where the device computes it."""
-    network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    network = place_network(network, device)
     reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
 
     @torch.inference_mode()

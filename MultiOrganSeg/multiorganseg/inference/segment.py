@@ -32,6 +32,7 @@ from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.volume import Volume
 
 CPU_TIME_LIMIT_SECONDS = 600.0
+SLOWEST_WINDOW_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,8 @@ class Segmenter:
         shape = (image.shape[0], image.shape[1], image.shape[2])
         if settings.device.type == "cpu":
             windows = {o: plan_windows(shape, metadata.patch_shape, o).count for o in OVERLAPS.values()}
-            if windows[settings.overlap] > 1:
-                limit = self.options.time_limit or CPU_TIME_LIMIT_SECONDS
+            limit = self.options.time_limit or CPU_TIME_LIMIT_SECONDS
+            if windows[settings.overlap] * SLOWEST_WINDOW_SECONDS > limit:
                 settings = limit_time(settings, self._window_seconds(backend), windows, limit)
         while True:
             try:

@@ -17,6 +17,7 @@ Predict = Callable[[Tensor], Tensor]
 
 AIR_TOLERANCE = 0.02
 SIGMOID_THRESHOLD = 0.5
+NUMBERS_AT_ONCE = 2**21
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ def stream_labels(
             for (j, i), is_busy in zip(spots, busy, strict=True):
                 where = (slice(None), slice(j, j + plan.window[1]), slice(i, i + plan.window[2]))
                 if is_busy:
-                    _add(scores[where], next(predicted), weights, activation)
+                    add_window(scores[where], next(predicted), weights, activation)
                 else:
                     scores[where][..., 0].add_(weights, alpha=background)
                 totals[where].add_(weights)
@@ -109,14 +110,18 @@ def stream_labels(
     return StreamedLabels(labels[inside], confidence[inside], asked)
 
 
-def _add(scores: Tensor, logits: Tensor, weights: Tensor, activation: str) -> None:
+def add_window(scores: Tensor, logits: Tensor, weights: Tensor, activation: str) -> None:
     """Add a window's weighted probabilities to the scores (k, j, i, channels).
 
-    Plane by plane and with the channels innermost, where a network in channels-last memory leaves them, the
-    numbers stay in the cache: with 105 channels five times as fast as whole windows with channels outermost.
+    A few planes at a time and with the channels innermost, where a network in channels-last memory leaves
+    them, the numbers stay in the cache: with 105 channels five times as fast as whole windows with channels
+    outermost.
     """
-    for plane, total, weight in zip(logits.movedim(0, -1), scores, weights, strict=True):
-        total.addcmul_(_probabilities(plane.contiguous(), activation).to(total.device), weight[..., None])
+    innermost = logits.movedim(0, -1)
+    planes = max(1, NUMBERS_AT_ONCE // innermost[0].numel())
+    parts = zip(innermost.split(planes), scores.split(planes), weights.split(planes), strict=True)
+    for part, total, weight in parts:
+        total.addcmul_(_probabilities(part.contiguous(), activation).to(total.device), weight[..., None])
 
 
 def _probabilities(logits: Tensor, activation: str) -> Tensor:

@@ -37,6 +37,8 @@ class WindowPlan:
 def plan_windows(shape: Shape, window: Shape, overlap: float) -> WindowPlan:
     """Spread windows evenly so that neighbours share at least `overlap` of their length.
 
+    Neighbours are at least a voxel apart, so that windows of a single slice do not overlap along k.
+
     Args:
         shape: Of the volume, (k, j, i).
         window: Voxels of a window.
@@ -45,7 +47,7 @@ def plan_windows(shape: Shape, window: Shape, overlap: float) -> WindowPlan:
     padded = [max(size, length) for size, length in zip(shape, window, strict=True)]
     starts = []
     for size, length in zip(padded, window, strict=True):
-        steps = math.ceil((size - length) / (length * (1 - overlap)) - 1e-9)
+        steps = min(math.ceil((size - length) / (length * (1 - overlap)) - 1e-9), size - length)
         starts.append(tuple(round(n * (size - length) / max(1, steps)) for n in range(steps + 1)))
     return WindowPlan((padded[0], padded[1], padded[2]), window, (starts[0], starts[1], starts[2]))
 

@@ -8,10 +8,20 @@ from typing import Any
 from torch import nn
 
 from multiorganseg.errors import BundleError
+from multiorganseg.networks.monai_segresnet import MonaiSegResNet
+from multiorganseg.networks.monai_swin_unetr import MonaiSwinUNETR
 from multiorganseg.networks.names import ARCHITECTURES
+from multiorganseg.networks.slice_unet import SliceUNet
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
+from multiorganseg.networks.vnet import VNet
 
-_BUILDERS: Mapping[str, type[nn.Module]] = {"strided_dynunet": StridedDynUNet}
+_BUILDERS: Mapping[str, type[nn.Module]] = {
+    "strided_dynunet": StridedDynUNet,
+    "slice_unet": SliceUNet,
+    "monai_segresnet": MonaiSegResNet,
+    "monai_swin_unetr": MonaiSwinUNETR,
+    "vnet": VNet,
+}
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:

@@ -55,7 +55,7 @@ class MonaiSwinUNETR(nn.Module):
             window_size=window_size,
         )
         self.head: nn.Module = self.trunk.out
-        self.trunk.out = nn.Identity()
+        self.trunk.out = nn.Identity()  # type: ignore[assignment]
         self.feature_channels = feature_size
 
     def forward(self, image: Tensor) -> NetworkOutput:

@@ -1,3 +1,9 @@
 """Names of the networks that a bundle may ask for; importable without torch."""
 
-ARCHITECTURES: tuple[str, ...] = ("strided_dynunet",)
+ARCHITECTURES: tuple[str, ...] = (
+    "strided_dynunet",
+    "slice_unet",
+    "monai_segresnet",
+    "monai_swin_unetr",
+    "vnet",
+)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from multiorganseg.networks.strided_dynunet import InstanceNorm, NetworkOutput
+from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.strided_dynunet import InstanceNorm
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 DECODER_CONVOLUTIONS = (1, 2, 3, 3)
@@ -79,12 +81,14 @@ class VNet(nn.Module):
         flat = dimensions == 2
         widths = [n_filters * 2**stage for stage in range(stages)]
         self.stages = nn.ModuleList(
-            _convolutions(in_channels if stage == 0 else width, width, CONVOLUTIONS[stage], flat, normalisation)
+            _convolutions(
+                in_channels if stage == 0 else width, width, CONVOLUTIONS[stage], flat, normalisation
+            )
             for stage, width in enumerate(widths)
         )
         self.reductions = nn.ModuleList(
             _block(nn.Conv3d(fine, coarse, _size(2, flat), _size(2, flat)), normalisation)
-            for fine, coarse in zip(widths, widths[1:], strict=False)
+            for fine, coarse in pairwise(widths)
         )
         self.decoders = nn.ModuleList(_Decoder(widths, how, flat, normalisation, dropout) for how in decoders)
         self.head = nn.Conv3d(n_filters, out_channels, 1)
@@ -152,7 +156,7 @@ def _enlargement(coarse: int, fine: int, how: str, flat: bool, normalisation: st
 
 def _convolutions(first: int, width: int, count: int, flat: bool, normalisation: str) -> nn.Sequential:
     kernel = _size(3, flat)
-    padding = tuple(size // 2 for size in kernel)
+    padding = (0 if flat else 1, 1, 1)
     return nn.Sequential(
         *(
             _block(nn.Conv3d(width if number else first, width, kernel, padding=padding), normalisation)

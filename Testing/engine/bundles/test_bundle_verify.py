@@ -177,6 +177,8 @@ def test_no_folder_and_a_file_are_told_apart(tmp_path):
         {"patch_shape": [64, 96]},
         {"patch_shape": [64.0, 96, 96]},
         {"patch_shape": [1024, 1024, 1024]},
+        {"patch_shape": [2, 96, 96]},
+        {"patch_shape": [96, 1, 96]},
         {"feature_channels": 0},
         {"license": " "},
         {"metrics": {"liver": 0.9}},

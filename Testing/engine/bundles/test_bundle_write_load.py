@@ -148,6 +148,11 @@ def test_wrong_metadata_writes_nothing(make, tmp_path, metadata, change):
     assert not (tmp_path / "out").exists() or list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_window_of_single_slices_is_allowed(make, tmp_path, metadata):
+    flat = dataclasses.replace(metadata, patch_shape=(1, 96, 96))
+    assert make(tmp_path / "flat", flat).metadata.patch_shape == (1, 96, 96)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e6])
 def test_weights_that_float16_cannot_hold_are_refused(make, weights, bad):
     weights["stem.bias"][0] = bad

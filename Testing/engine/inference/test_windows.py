@@ -43,6 +43,12 @@ def test_a_small_volume_takes_one_window() -> None:
     assert plan.count == 1
 
 
+@pytest.mark.parametrize("overlap", [0.0, 0.4, 0.6])
+def test_windows_of_one_slice_take_each_slice_once(overlap) -> None:
+    plan = plan_windows((7, 40, 32), (1, 32, 32), overlap)
+    assert plan.starts == (tuple(range(7)), (0, 8), (0,))
+
+
 def test_a_higher_quality_takes_more_windows() -> None:
     counts = [plan_windows((150, 240, 240), (48, 160, 192), overlap).count for overlap in (0.1, 0.4, 0.6)]
     assert counts == sorted(counts)

@@ -6,18 +6,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.fused import FusedMethod
 from multiorganseg_training.methods.ltuda import LTUDA
+from multiorganseg_training.methods.mean_teacher import MeanTeacher
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.methods.mutual import Mutual
 from multiorganseg_training.methods.partial import Partial
 from multiorganseg_training.methods.supervised import Supervised
 
-METHODS: Mapping[str, type[Method]] = {"supervised": Supervised, "partial": Partial, "ltuda": LTUDA}
+METHODS: Mapping[str, type[Method]] = {
+    "supervised": Supervised,
+    "partial": Partial,
+    "ltuda": LTUDA,
+    "mean_teacher": MeanTeacher,
+    "mutual": Mutual,
+    "fused": FusedMethod,
+}
 
 __all__ = [
     "LTUDA",
     "METHODS",
     "Batch",
+    "FusedMethod",
+    "MeanTeacher",
     "Method",
+    "Mutual",
     "Partial",
     "Setting",
     "Step",

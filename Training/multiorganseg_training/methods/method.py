@@ -14,7 +14,7 @@ class Batch:
     """Training patches on the device.
 
     Attributes:
-        image: (batch, 1, k, j, i), normalised to [−1, 1].
+        image: (batch, 1, k, j, i), normalised.
         labels: (batch, k, j, i), int64 network channels: 0 is background or not annotated, organs count
             from 1 whatever the activation.
         known: (batch, organs), bool: whether the organ is annotated over the whole case.

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from multiorganseg.errors import TrainingError
+from multiorganseg.networks.vnet import VNet
+from multiorganseg_training.methods import Batch, FusedMethod, Setting, Step, build_method
+from multiorganseg_training.mutual.reliability import reliability
+from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.targets import tri_state
+
+SHAPE = (4, 8, 8)
+WIDTH = 8
+
+
+def _network(organs: int = 1, activation: str = "softmax", **changes: Any) -> VNet:
+    torch.manual_seed(0)
+    channels = organs + (activation == "softmax")
+    plain = {"n_filters": WIDTH, "stages": 2, "dropout": 0.0, "normalisation": "none"}
+    return VNet(1, channels, **{**plain, **changes}).train()
+
+
+def _method(network: VNet, organs: int = 1, activation: str = "softmax", **arguments: Any) -> FusedMethod:
+    within = torch.zeros((organs, organs), dtype=torch.bool)
+    setting = Setting(network, activation, organs, network.feature_channels, within)
+    method = build_method("fused", {"min_voxels": 1, "ramp_steps": 0, **arguments}, setting)
+    assert isinstance(method, FusedMethod)
+    return method
+
+
+def _batch(known: list[list[bool]], seed: int = 3) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.tensor(known)
+    organs = matrix.shape[1]
+    image = torch.randn((len(known), 1, *SHAPE), generator=generator)
+    labels = torch.randint(0, organs + 1, (len(known), *SHAPE), generator=generator)
+    visible = torch.cat([torch.ones_like(matrix[:, :1]), matrix], dim=1)
+    return Batch(
+        image, torch.where(visible.gather(1, labels.flatten(1)).reshape(labels.shape), labels, 0), matrix
+    )
+
+
+HALF = [[True], [True], [False], [False]]
+PARTIAL = [[True, False], [True, False], [False, True], [False, True]]
+
+
+def _step(method: FusedMethod, network: VNet, batch: Batch, seed: int = 0) -> Step:
+    return method(network, batch, np.random.default_rng(seed))
+
+
+def test_without_views_it_is_dice_of_what_is_annotated():
+    network, batch = _network(), _batch(HALF)
+    step = _step(_method(network, views=0), network, batch)
+    targets = tri_state(batch.labels, batch.known)
+    with torch.no_grad():
+        dice = [
+            masked_dice(output.logits.softmax(1)[:, 1:], targets, batch.known, 1e-8)
+            for output in network.outputs(batch.image)
+        ]
+    torch.testing.assert_close(step.loss.detach(), 0.5 * sum(dice))
+
+
+def test_what_is_believed_of_a_batch():
+    network, batch = _network(2), _batch(PARTIAL)
+    method = _method(network, 2)
+    view = method._weak(batch)
+    with torch.no_grad():
+        outputs = network.eval().outputs(batch.image)
+    each = [output.logits.softmax(1) for output in outputs]
+    torch.testing.assert_close(view.teacher, (each[0] + each[1]) / 2)
+    weights = [reliability(o.features, p, min_voxels=1) for o, p in zip(outputs, each, strict=True)]
+    torch.testing.assert_close(view.weights, (weights[0] + weights[1]) / 2)
+    for number, organ in enumerate((1, 1, 2, 2)):
+        mine = batch.labels[number] == organ
+        assert torch.equal(view.labels[number] == organ, mine), "what is annotated is neither lost nor added"
+        assert torch.equal(view.sure[number], mine)
+        other = view.teacher[number, 3 - organ] > view.teacher[number, 0]
+        assert torch.equal(view.labels[number] == 3 - organ, other & ~mine), "the best of what is not denied"
+
+
+def test_annotated_cases_are_sure_everywhere_and_others_nowhere():
+    network, batch = _network(), _batch(HALF)
+    view = _method(network)._weak(batch)
+    assert view.sure[:2].all()
+    assert not view.sure[2:].any()
+    assert torch.equal(view.labels[:2], batch.labels[:2])
+
+
+def test_views_hold_boxes_of_the_other_kind_with_all_that_is_believed_of_them():
+    network, batch = _network(), _batch(HALF)
+    method = _method(network)
+    weak = method._weak(batch)
+    mixed = method._mixed(weak, batch.known, np.random.default_rng(0))
+    pasted = (mixed.image != weak.image)[:, 0]
+    assert pasted.flatten(1).any(dim=1).all()
+    assert torch.equal(mixed.sure, weak.sure ^ pasted), "labelled and unlabelled change places"
+    assert torch.equal(mixed.known[:, 0], mixed.sure)
+    for before, after in zip(vars(weak).values(), vars(mixed).values(), strict=True):
+        assert before.shape == after.shape
+        where = ~pasted if before.ndim == pasted.ndim else ~pasted[:, None].expand(before.shape)
+        assert torch.equal(before[where], after[where])
+
+
+def test_claims_teach_with_their_weight_and_by_the_ramp():
+    network, batch = _network(), _batch(HALF)
+    steps = [
+        _step(_method(network, claim_weight=weight, similarity=similarity), network, batch)
+        for weight, similarity in ((0.0, True), (1.0, True), (1.0, False))
+    ]
+    claimed = steps[1].logs["claimed"]
+    torch.testing.assert_close(steps[1].loss - steps[0].loss, claimed, rtol=1e-4, atol=1e-6)
+    assert 0 < claimed < steps[2].logs["claimed"]
+    method = _method(network, ramp_steps=4, ramp_every=1)
+    early = _step(method, network, batch).loss.detach()
+    for _ in range(4):
+        method.after_step(network)
+    assert _step(method, network, batch).loss.detach() > early
+
+
+@pytest.mark.parametrize(
+    ("activation", "decoders", "normalisation"),
+    [("softmax", 2, "batch"), ("sigmoid", 2, "instance"), ("softmax", 1, "none")],
+)
+def test_partial_labels_one_decoder_or_more_and_prototypes(activation, decoders, normalisation):
+    chosen = ["transposed", "nearest"][:decoders]
+    network = _network(2, activation, decoders=chosen, normalisation=normalisation)
+    method = _method(network, 2, activation, prototypes=True, width=8, pixels_per_class=50)
+    before = method.classifier.unlabelled.prototypes.clone()
+    step = _step(method, network, _batch(PARTIAL))
+    step.loss.backward()
+    assert torch.isfinite(step.loss)
+    assert set(step.logs) == {"dice_loss", "mixed_dice_loss", "sure", "claimed", "reliability", "prototypes"}
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+    assert all(weight.grad is not None for weight in method.classifier.parameters())
+    assert not torch.equal(before, method.classifier.unlabelled.prototypes)
+
+
+def test_it_stays_finite_under_autocast():
+    network, batch = _network(), _batch(HALF)
+    with torch.autocast("cpu", torch.bfloat16):
+        step = _step(_method(network), network, batch)
+    assert step.loss.dtype == torch.float32
+    step.loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in network.parameters())
+
+
+def test_it_is_repeatable():
+    network, batch = _network(), _batch(HALF)
+    first, again, other = (_step(_method(network), network, batch, seed).loss for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_teacher_follows_with_its_running_statistics():
+    network = _network(normalisation="batch")
+    method = _method(network, teacher_decay=0.5)
+    method.after_step(network)
+    for buffer in network.buffers():
+        if buffer.is_floating_point():
+            torch.nn.init.constant_(buffer, 3.0)
+    method.after_step(network)
+    means = [b for name, b in method.teacher.named_buffers() if name.endswith("running_mean")]
+    assert means
+    assert all(torch.allclose(mean, torch.full_like(mean, 1.5)) for mean in means)
+    assert not [name for name, weight in method.named_parameters() if weight.requires_grad]
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"selection": "margin"}, {"form": "max"}, {"ramp_every": 0}, {"position": "left"}]
+)
+def test_unknown_choices_are_refused(arguments):
+    with pytest.raises(TrainingError):
+        _method(_network(), **arguments)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from multiorganseg_training.build import recipe_method, recipe_network
+from multiorganseg_training.recipe import load_recipe, recipe_to_dict
+
+FOLDER = Path(__file__).parents[2] / "Training" / "recipes"
+RECIPES = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "parts")
+SIZES = ("paper", "small")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(FOLDER).as_posix())
+def test_network_and_method_are_built(path):
+    recipe = load_recipe(path)
+    recipe = replace(recipe, network=replace(recipe.network, initial=""))
+    with torch.device("meta"):
+        network = recipe_network(recipe)
+        recipe_method(recipe, network)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_case_of_the_toy_protocol_has_one_organ_and_each_organ_five_cases(size):
+    for row in ("baseline", "marginal", "cda-next", "cda", "cda-pda"):
+        data = load_recipe(FOLDER / "ltuda" / f"{size}-{row}.toml").data
+        assert len(data.known) == 20
+        assert not set(data.known) & set(data.validation)
+        organs = [organ for (organ,) in data.known.values()]
+        assert Counter(organs) == dict.fromkeys(("liver", "spleen", "kidneys", "pancreas"), 5)
+    assert load_recipe(FOLDER / "ltuda" / f"{size}-supervised.toml").data.known == {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_of_the_experiment_differ_in_the_method_alone(size):
+    def rest(row: str) -> dict:
+        tables = recipe_to_dict(load_recipe(FOLDER / "ltuda" / f"{size}-{row}.toml"))
+        for name in ("name", "description", "method", "method_arguments"):
+            del tables[name]
+        return tables
+
+    first = rest("baseline")
+    assert rest("cda") == rest("cda-next") == first
+    second, softmax, supervised = rest("cda-pda"), rest("marginal"), rest("supervised")
+    assert second["network"].pop("initial") == f"runs/ltuda-{size}-cda"
+    assert softmax["network"].pop("activation") == "softmax"
+    supervised["data"].pop("known")
+    for changed, section, field in (
+        (second, "network", "initial"),
+        (softmax, "network", "activation"),
+        (supervised, "data", "known"),
+    ):
+        changed[section][field] = first[section][field]
+        assert changed == first

@@ -1,0 +1,255 @@
+"""The union of both methods: cross-set mixing under a teacher, with reliability weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.methods.teacher import follower
+from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
+from multiorganseg_training.mixing.mix import mix
+from multiorganseg_training.mixing.partner import cross_set_partner
+from multiorganseg_training.mutual.certainty import ENTROPY, more_certain, require_selection
+from multiorganseg_training.mutual.loss import reliable_cross_entropy
+from multiorganseg_training.mutual.ramp import Ramp
+from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
+from multiorganseg_training.mutual.similarity import MIN_VOXELS
+from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.fusion import RUNNER_UP, fuse
+from multiorganseg_training.partial.known import known_map
+from multiorganseg_training.partial.probabilities import log_probs, organ_probs, probs
+from multiorganseg_training.partial.targets import tri_state
+from multiorganseg_training.prototypes.assignment import subsample
+from multiorganseg_training.prototypes.classifier import PrototypeClassifier
+from multiorganseg_training.prototypes.losses import AlignmentSpec, align
+
+SMOOTH = 1e-8
+
+
+@dataclass(frozen=True)
+class View:
+    """A batch with all that is known and believed of it, as it is or mixed.
+
+    Attributes:
+        image: (batch, 1, *space).
+        labels: (batch, *space), int64: annotations and the teacher's claims together.
+        sure: (batch, *space), bool: the label follows from annotations alone.
+        weights: (batch, *space): the reliability of the teacher's claims.
+        teacher: (batch, organs + 1, *space): the teacher's probabilities.
+        targets: (batch, organs, *space), int8: annotations in {0, 1, −1}.
+        known: (batch, organs, *space), bool: the annotated organs of the case that shows.
+        labelled: (batch, *space), int64: `Fused.labelled`.
+        unlabelled: (batch, *space), int64: `Fused.unlabelled`.
+    """
+
+    image: Tensor
+    labels: Tensor
+    sure: Tensor
+    weights: Tensor
+    teacher: Tensor
+    targets: Tensor
+    known: Tensor
+    labelled: Tensor
+    unlabelled: Tensor
+
+
+class FusedMethod(Method):
+    """LTUDA's teacher, fusion, mixing and prototypes, with the weights of mutual learning.
+
+    A teacher that follows the network, the mean of its decoders, claims what is not annotated. Claims that
+    annotations deny are dropped. In strong views a box is replaced by that of a case with other annotations,
+    with all that is believed of it. Each decoder learns from the annotations by soft Dice, on the batch as it
+    is and on the strong views, and on the strong views from the labels by cross-entropy: with a weight of its
+    own where annotations decide, else on voxels that `selection` takes, weighted by the reliability of the
+    claim and by a ramp. For organs that exclude each other.
+
+    Args:
+        setting: Its network may have one decoder or several.
+        dice_weight: Of the Dice losses.
+        sure_weight: Of the cross-entropy where annotations decide.
+        claim_weight: Largest weight of the cross-entropy where the teacher claims.
+        views: Strong views a step.
+        position: "same" or "random": where a cut box is pasted.
+        teacher_decay: Of the teacher, reached by way of 1 − 1 / (t + 1).
+        selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
+        threshold: For "threshold".
+        similarity: Whether claims are weighted by their reliability.
+        form: "half_sum" or "mean"; see `reliability`.
+        min_voxels: Fewest voxels of a class in a patch that make a prototype of the reliability.
+        ramp_every: Iterations between two steps of the ramp.
+        ramp_steps: How many steps until it is 1; 0 for 1 from the start.
+        prototypes: Whether the first decoder's features are aligned with LTUDA's two prototype banks.
+        per_class: Prototypes a class.
+        width: Of the projected features.
+        prototype_momentum: Of the banks.
+        pixels_per_class: Most voxels a class that are aligned.
+
+    Raises:
+        TrainingError: A choice is unknown.
+    """
+
+    within: Tensor
+    iteration: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        dice_weight: float = 0.5,
+        sure_weight: float = 0.5,
+        claim_weight: float = 1.0,
+        views: int = 2,
+        position: str = SAME,
+        teacher_decay: float = 0.99,
+        selection: str = ENTROPY,
+        threshold: float = 0.5,
+        similarity: bool = True,
+        form: str = HALF_SUM,
+        min_voxels: int = MIN_VOXELS,
+        ramp_every: int = 150,
+        ramp_steps: int = 40,
+        prototypes: bool = False,
+        per_class: int = 5,
+        width: int = 64,
+        prototype_momentum: float = 0.999,
+        pixels_per_class: int = 4096,
+    ) -> None:
+        super().__init__()
+        require_selection(selection)
+        require_form(form)
+        self.activation = setting.activation
+        self.dice_weight = dice_weight
+        self.sure_weight = sure_weight
+        self.claim_weight = claim_weight
+        self.views = views
+        self.boxes = BoxSpec(position=position)
+        self.selection = selection
+        self.threshold = threshold
+        self.similarity = similarity
+        self.form = form
+        self.min_voxels = min_voxels
+        self.ramp = Ramp(ramp_every, ramp_steps)
+        self.teacher = follower(setting.network, teacher_decay)
+        self.alignment = AlignmentSpec()
+        self.pixels_per_class = pixels_per_class
+        self.classifier = (
+            PrototypeClassifier(
+                setting.feature_channels, setting.organs, per_class, width, prototype_momentum
+            )
+            if prototypes
+            else None
+        )
+        self.register_buffer("within", setting.within, persistent=False)
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch."""
+        weak = self._weak(batch)
+        strong = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
+        output = network(torch.cat([view.image for view in (weak, *strong)]))
+        decoders = [output, *getattr(output, "others", ())]
+        size = len(batch.image)
+        with torch.autocast(batch.image.device.type, enabled=False):
+            parts: dict[str, Tensor] = {}
+            for decoder in decoders:
+                first, *others = decoder.logits.split(size)
+                losses = {"dice_loss": self._dice(first, weak)}
+                for view, logits in zip(strong, others, strict=True):
+                    for name, value in self._strong(logits, view).items():
+                        losses[name] = losses.get(name, 0) + value / self.views
+                for name, value in losses.items():
+                    parts[name] = parts.get(name, 0) + value
+            logs = {name: value.detach() for name, value in parts.items()}
+            beta = self.claim_weight * self.ramp.weight(int(self.iteration))
+            loss = self.dice_weight * (parts["dice_loss"] + parts.get("mixed_dice_loss", 0))
+            if strong:
+                loss = loss + self.sure_weight * parts["sure"] + beta * parts["claimed"]
+            logs["reliability"] = weak.weights.mean()
+        if self.classifier is not None:
+            features = output.features.split(size)[1:]
+            aligned = self._align(strong, features, generator) / max(self.views, 1)
+            logs["prototypes"] = aligned.detach()
+            loss = loss + aligned
+        return Step(loss, logs)
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module) -> None:
+        """Let the teacher follow the network and count the iteration."""
+        self.teacher.update_parameters(network)
+        self.iteration += 1
+
+    @torch.no_grad()
+    def _weak(self, batch: Batch) -> View:
+        self.teacher.eval()
+        every_decoder = getattr(self.teacher.module, "outputs", None)
+        outputs = every_decoder(batch.image) if every_decoder else [self.teacher(batch.image)]
+        with torch.autocast(batch.image.device.type, enabled=False):
+            each = [probs(output.logits, self.activation) for output in outputs]
+            teacher = torch.stack(each).mean(dim=0)
+            weights = torch.ones_like(teacher[:, 0])
+            if self.similarity:
+                pairs = zip(outputs, each, strict=True)
+                weights = torch.stack(
+                    [reliability(said.features, p, self.form, self.min_voxels) for said, p in pairs]
+                ).mean(dim=0)
+            fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP)
+            space = batch.labels.shape[1:]
+            whole = batch.known.all(dim=1).reshape(-1, *[1] * len(space))
+            return View(
+                batch.image,
+                fused.labels,
+                fused.truth | whole,
+                weights,
+                teacher,
+                tri_state(batch.labels, batch.known, within=self.within),
+                known_map(batch.known, space),
+                fused.labelled,
+                fused.unlabelled,
+            )
+
+    @torch.no_grad()
+    def _mixed(self, weak: View, known: Tensor, generator: np.random.Generator) -> View:
+        space = weak.labels.shape[1:]
+        boxes = draw_boxes(len(known), space, generator, self.boxes)
+        mask = box_mask(boxes, space, known.device)
+        return View(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
+
+    def _dice(self, logits: Tensor, view: View) -> Tensor:
+        return masked_dice(organ_probs(logits, self.activation), view.targets, view.known, SMOOTH)
+
+    def _strong(self, logits: Tensor, view: View) -> dict[str, Tensor]:
+        logs = log_probs(logits, self.activation)
+        chosen = more_certain(logs.detach().exp(), view.teacher, self.selection, self.threshold)
+        return {
+            "mixed_dice_loss": self._dice(logits, view),
+            "sure": reliable_cross_entropy(logs, view.labels, view.sure),
+            "claimed": reliable_cross_entropy(logs, view.labels, chosen & ~view.sure, view.weights),
+        }
+
+    def _align(
+        self, views: Sequence[View], features: Sequence[Tensor], generator: np.random.Generator
+    ) -> Tensor:
+        assert self.classifier is not None
+        draws = torch.Generator(features[0].device).manual_seed(int(generator.integers(2**62)))
+        total = features[0].new_zeros((), dtype=torch.float32)
+        for view, feature in zip(views, features, strict=True):
+            labels = view.labels.flatten()
+            classes = view.teacher.shape[1]
+            places = subsample(labels, self.pixels_per_class, classes, draws)
+            chosen = feature.movedim(1, -1).reshape(-1, feature.shape[1])[places]
+            banks = align(
+                self.classifier,
+                self.classifier.embed(chosen.T[None]),
+                labels[places],
+                view.labelled.flatten()[places],
+                view.unlabelled.flatten()[places],
+                self.alignment,
+                draws,
+                torch.is_grad_enabled(),
+            )
+            total = total + banks[0].total + banks[1].total
+        return total

@@ -1,0 +1,149 @@
+"""Mutual learning with reliable pseudo-labels (Su et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.mutual.certainty import ENTROPY, more_certain, require_selection
+from multiorganseg_training.mutual.loss import reliable_cross_entropy
+from multiorganseg_training.mutual.ramp import Ramp
+from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
+from multiorganseg_training.mutual.similarity import MIN_VOXELS
+from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.probabilities import log_probs, organ_probs
+from multiorganseg_training.partial.targets import tri_state
+
+SMOOTH = 1e-8
+
+
+@dataclass(frozen=True)
+class View:
+    """What one decoder says, in float32.
+
+    Attributes:
+        logs: (batch, classes + 1, *space), logarithms of the probabilities, with gradients.
+        probabilities: The probabilities, detached.
+        labels: (batch, *space), int64: their argmax.
+        weights: (batch, *space): the reliability of the labels; None weighs all alike.
+    """
+
+    logs: Tensor
+    probabilities: Tensor
+    labels: Tensor
+    weights: Tensor | None
+
+
+class Mutual(Method):
+    """Decoders of one encoder teach each other where the other one is more certain.
+
+    Each decoder learns from the annotations by their soft Dice, and over the whole batch from the labels of
+    every other decoder: on the voxels that `selection` takes, weighted by how reliable the label is. The loss
+    is dice_weight · Σ Dice + β(t) · Σ L_{i←j} over ordered pairs of decoders, β rising slowly.
+
+    The defaults are the settings of the paper and its published code.
+
+    Args:
+        setting: Its network has at least two decoders, such as "vnet".
+        dice_weight: γ, of each decoder's Dice loss.
+        mutual_weight: Largest weight of the mutual losses.
+        selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
+        threshold: For "threshold".
+        similarity: Whether labels are weighted by their reliability.
+        form: "half_sum" or "mean"; see `reliability`.
+        min_voxels: Fewest voxels of a class in a patch that make a prototype.
+        ramp_every: Iterations between two steps of β.
+        ramp_steps: How many steps until β is 1; 0 for 1 from the start.
+
+    Raises:
+        TrainingError: The network has one decoder only, or a choice is unknown.
+    """
+
+    within: Tensor
+    iteration: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        dice_weight: float = 0.5,
+        mutual_weight: float = 1.0,
+        selection: str = ENTROPY,
+        threshold: float = 0.5,
+        similarity: bool = True,
+        form: str = HALF_SUM,
+        min_voxels: int = MIN_VOXELS,
+        ramp_every: int = 150,
+        ramp_steps: int = 40,
+    ) -> None:
+        super().__init__()
+        if getattr(setting.network, "decoder_count", 1) < 2:
+            msg = "The method 'mutual' needs a network with at least two decoders."
+            raise TrainingError(msg, next_step="Take the architecture 'vnet' and name two decoders.")
+        require_selection(selection)
+        require_form(form)
+        self.activation = setting.activation
+        self.dice_weight = dice_weight
+        self.mutual_weight = mutual_weight
+        self.selection = selection
+        self.threshold = threshold
+        self.similarity = similarity
+        self.form = form
+        self.min_voxels = min_voxels
+        self.ramp = Ramp(ramp_every, ramp_steps)
+        self.register_buffer("within", setting.within, persistent=False)
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch."""
+        output = network(batch.image)
+        outputs = [output, *output.others]
+        with torch.autocast(batch.image.device.type, enabled=False):
+            targets = tri_state(batch.labels, batch.known, within=self.within)
+            dice = torch.stack(
+                [
+                    masked_dice(organ_probs(each.logits, self.activation), targets, batch.known, SMOOTH)
+                    for each in outputs
+                ]
+            ).sum()
+            views = [self._view(each.logits, each.features) for each in outputs]
+            pairs = list(permutations(views, 2))
+            chosen = [
+                more_certain(student.probabilities, teacher.probabilities, self.selection, self.threshold)
+                for student, teacher in pairs
+            ]
+            mutual = torch.stack(
+                [
+                    reliable_cross_entropy(student.logs, teacher.labels, mask, teacher.weights)
+                    for (student, teacher), mask in zip(pairs, chosen, strict=True)
+                ]
+            ).sum()
+            beta = self.mutual_weight * self.ramp.weight(int(self.iteration))
+            logs = {
+                "dice_loss": dice.detach(),
+                "mutual": mutual.detach(),
+                "beta": torch.tensor(beta),
+                "chosen": torch.stack(chosen).float().mean(),
+            }
+            weights = [view.weights for view in views if view.weights is not None]
+            if weights:
+                logs["reliability"] = torch.stack(weights).mean()
+            return Step(self.dice_weight * dice + beta * mutual, logs)
+
+    @torch.no_grad()
+    def after_step(self, network: nn.Module) -> None:
+        """Count the iteration, for the ramp."""
+        self.iteration += 1
+
+    def _view(self, logits: Tensor, features: Tensor) -> View:
+        logs = log_probs(logits, self.activation)
+        probabilities = logs.detach().exp()
+        weights = (
+            reliability(features, probabilities, self.form, self.min_voxels) if self.similarity else None
+        )
+        return View(logs, probabilities, probabilities.argmax(dim=1), weights)
