@@ -2,7 +2,8 @@
 
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
-Without a volume the phantom is segmented. The user's own models are left out of the pictures.
+`--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
+phantom is segmented. The user's own models are left out of the pictures.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ SECTIONS = ("segmentSection", "resultsSection", "modelsSection")
 RUN_SECONDS = 1800
 
 
-def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
+def take(folder: Path, module_folder: Path, volume: Path | None, quality: str) -> list[Path]:
     """Walk through the panel as the tutorial does and save a picture of each step and of the views.
 
     Args:
         folder: Where the PNG files go.
+        module_folder: Holds MultiOrganSeg.py.
         volume: A CT file; None for the phantom.
         quality: Of the run.
 
@@ -35,7 +37,7 @@ def take(folder: Path, volume: Path | None, quality: str) -> list[Path]:
     import slicer_host
 
     host = slicer_host.start(widgets=True)
-    module = host.load_module("MultiOrganSeg", REPOSITORY / "MultiOrganSeg")
+    module = host.load_module("MultiOrganSeg", module_folder)
     panel = module.widgetRepresentation().self().panel
     camera = _Camera(host, module.widgetRepresentation(), panel, folder)
     module.widgetRepresentation().self().enter()
@@ -134,13 +136,15 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--module", type=Path, default=REPOSITORY / "MultiOrganSeg")
     parser.add_argument("--volume", type=Path)
     parser.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced")
     options = parser.parse_args()
-    sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(REPOSITORY / "MultiOrganSeg")]
+    module = options.module.resolve()
+    sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(module)]
     with tempfile.TemporaryDirectory() as models:
         os.environ["MULTIORGANSEG_MODELS"] = models
-        for path in take(options.folder, options.volume, options.quality):
+        for path in take(options.folder, module, options.volume, options.quality):
             sys.stdout.write(f"{path}\n")
 
 
