@@ -45,6 +45,11 @@ def volume_from_node(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
     return Volume(slicer.util.arrayFromVolume(node), affine, node.GetName())
 
 
+def add_volume_node(volume: Volume, name: str) -> slicer.vtkMRMLScalarVolumeNode:
+    """Add a volume to the scene under a name."""
+    return slicer.util.addVolumeFromArray(volume.voxels, _RAS_TO_LPS @ volume.affine, name)
+
+
 def check_volume_node(node: Any) -> None:
     """Refuse what cannot be segmented, without looking at the voxels.
 

