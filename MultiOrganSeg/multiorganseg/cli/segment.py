@@ -77,6 +77,14 @@ def segment(
         str, typer.Option("--formats", help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas.")
     ] = DEFAULT_FORMATS,
     preview: Annotated[bool, typer.Option(help="Draw a picture of planes and surfaces.")] = True,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Also map where the network is unsure or its decoders differ: CASE.uncertainty.nii.gz, 0 "
+            "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
+        ),
+    ] = False,
     events: Annotated[
         Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
     ] = None,
@@ -88,7 +96,7 @@ def segment(
         ),
     ] = False,
 ) -> None:
-    """Segment the organs of CT volumes.
+    """Segment the organs of CT or MR volumes; which of the two, and which organs, the model says.
 
     A bad case does not stop the others. Exit codes: 0 all went well; 2 wrong usage; 3 a volume cannot be
     segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 130 cancelled; of several
@@ -99,11 +107,11 @@ def segment(
     with _event_stream(events) as stream, progress_bar() as progress:
         cases = expand_inputs(inputs)
         wanted = frozenset(_split(formats))
-        _check_outputs(cases, output, wanted, preview)
+        _check_outputs(cases, output, wanted, preview, uncertainty)
         from multiorganseg.bundles import find_bundle
         from multiorganseg.inference.segment import Options, Segmenter
 
-        options = Options(tuple(_split(organs)), quality, device)
+        options = Options(tuple(_split(organs)), quality, device, uncertainty=uncertainty)
         segmenter = Segmenter(find_bundle(model), options)
         stream.emit("started", cases=[str(case) for case in cases], model=model)
         results: list[CaseResult] = []
@@ -160,11 +168,14 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _check_outputs(cases: list[Path], output: Path, formats: frozenset[str], preview: bool) -> None:
+def _check_outputs(
+    cases: list[Path], output: Path, formats: frozenset[str], preview: bool, uncertainty: bool
+) -> None:
     """Find clashes of names before any time is spent."""
     owners: dict[Path, Path] = {}
     for case in cases:
-        for path in plan_outputs(output, str(case), formats=formats, preview=preview).paths.values():
+        plan = plan_outputs(output, str(case), formats=formats, preview=preview, uncertainty=uncertainty)
+        for path in plan.paths.values():
             if path in owners:
                 problem = f"{owners[path]} and {case} would both be written to {path}."
                 raise ResourceError(
@@ -231,7 +242,9 @@ def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
 
 def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
     assert result.segmentation is not None
-    table = Table("organ", "volume ml", "mean", "confidence", "to look at", title=f"{result.source.name}")
+    mapped = result.segmentation.uncertainty is not None
+    columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
+    table = Table(*columns, title=f"{result.source.name}")
     for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
         organ = catalogue.get(row.key)
         red, green, blue = organ.color
@@ -240,6 +253,7 @@ def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
             f"{row.volume_ml:.1f}",
             f"{row.mean_intensity:.0f}" if row.voxels else "–",
             f"{row.confidence:.2f}" if row.voxels else "–",
+            *([f"{row.uncertainty:.2f}" if row.voxels else "–"] if mapped else []),
             ", ".join(flag.replace("_", " ") for flag in row.flags),
         )
     out.print(table)

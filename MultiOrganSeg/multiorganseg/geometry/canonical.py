@@ -44,6 +44,12 @@ class Canonical:
         cropped = restore_labels(labels, self.grid, self.crop.target)
         return np.ascontiguousarray(self.orientation.invert(self.crop.invert(cropped)))
 
+    def restore_map(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Bring a map (k, j, i) back onto the input's grid by linear interpolation; 0 outside the crop."""
+        cropped = Resample(self.grid, self.crop.target).apply(values)
+        whole = self.crop.invert(np.rint(cropped, out=cropped).astype(np.uint8))
+        return np.ascontiguousarray(self.orientation.invert(whole))
+
 
 def plan_canonical(
     voxels: NDArray,

@@ -16,6 +16,7 @@ from multiorganseg.bundles import Bundle, read_weights
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network
+from multiorganseg.networks.output import decoder_outputs
 from multiorganseg.networks.placing import place_network
 from multiorganseg.user_folders import user_cache_dir
 
@@ -25,7 +26,7 @@ class Backend:
     """A loaded network.
 
     Attributes:
-        predict: Takes (batch, 1, k, j, i) float32 on `device`, gives logits.
+        predict: Takes (batch, 1, k, j, i) float32 on `device`, gives logits of each decoder wanted.
         device: Where it runs.
         name: For messages and provenance, such as "torch, cuda, bf16".
     """
@@ -77,27 +78,33 @@ def load_network(bundle: Bundle) -> nn.Module:
     return network.eval()
 
 
-def load_backend(bundle: Bundle, device: torch.device) -> Backend:
+def load_backend(bundle: Bundle, device: torch.device, decoders: int = 1) -> Backend:
     """Load a bundle's network in the fastest way that the device offers.
 
     On a CPU with bfloat16 instructions torch is as fast as OpenVINO and needs no conversion; on other CPUs
-    OpenVINO, when installed, takes about four fifths of torch's time.
+    OpenVINO, when installed, takes about four fifths of torch's time. More than one decoder runs in torch
+    alone.
+
+    Args:
+        bundle: Holds the network.
+        device: Where it shall run.
+        decoders: 1 for the one that labels, or as many as the network has.
     """
-    if device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
+    if decoders == 1 and device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
         return openvino_backend(bundle)
-    return torch_backend(load_network(bundle), device)
+    return torch_backend(load_network(bundle), device, decoders)
 
 
-def torch_backend(network: nn.Module, device: torch.device) -> Backend:
-    """Run a network with torch, in bfloat16 where the device computes it."""
+def torch_backend(network: nn.Module, device: torch.device, decoders: int = 1) -> Backend:
+    """Run a network with torch, in bfloat16 where the device computes it; `decoders` as in `load_backend`."""
     network = place_network(network, device)
     reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
 
     @torch.inference_mode()
-    def predict(batch: Tensor) -> Tensor:
+    def predict(batch: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            logits: Tensor = network(batch).logits
-        return logits
+            answers = (network(batch),) if decoders == 1 else decoder_outputs(network, batch)
+        return tuple(answer.logits for answer in answers)
 
     return Backend(predict, device, f"torch, {device.type}, {'bf16' if reduced else 'fp32'}")
 
@@ -133,9 +140,9 @@ def _openvino_predict(bundle: Bundle) -> Predict:
     settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
-    def predict(batch: Tensor) -> Tensor:
+    def predict(batch: Tensor) -> tuple[Tensor, ...]:
         outputs = [torch.from_numpy(request.infer([window[None].numpy()])[0].copy()) for window in batch]
-        return torch.cat(outputs)
+        return (torch.cat(outputs),)
 
     return predict
 

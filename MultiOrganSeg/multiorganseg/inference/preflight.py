@@ -14,6 +14,7 @@ from multiorganseg.inference.windows import plan_windows
 GIB = 2**30
 BASE_BYTES = 700 * 2**20
 ACTIVATION_BYTES_PER_VOXEL = 700
+MAP_BYTES_PER_VOXEL = 6
 LARGEST_BATCH = 8
 RESERVE = 0.9
 
@@ -30,6 +31,8 @@ class Settings:
         overlap: Share of a window that neighbours overlap.
         batch_size: Windows at once.
         messages: What was given up, and why.
+        decoders: How many decoders run; the first is summed alone, the others together.
+        uncertain: Whether the uncertainty is mapped.
     """
 
     device: torch.device
@@ -37,6 +40,8 @@ class Settings:
     overlap: float
     batch_size: int
     messages: tuple[str, ...] = ()
+    decoders: int = 1
+    uncertain: bool = False
 
     def degrade(self, message: str, **changes: object) -> Settings:
         """Give changed settings that say why they were changed."""
@@ -73,9 +78,12 @@ def estimate_need(
     window = math.prod(metadata.patch_shape)
     channels = metadata.channels + (metadata.activation == "sigmoid")
     slab = metadata.patch_shape[0] * plan.shape[1] * plan.shape[2]
-    summing = 4 * slab * (channels + 7)
-    network = settings.batch_size * window * (ACTIVATION_BYTES_PER_VOXEL + 12 * channels)
+    summing = 4 * slab * (min(settings.decoders, 2) * channels + 7)
+    logits = 12 * channels * settings.decoders
+    network = settings.batch_size * window * (ACTIVATION_BYTES_PER_VOXEL + logits)
     ram = BASE_BYTES + 14 * math.prod(plan.shape) + 3 * output_voxels
+    if settings.uncertain:
+        ram += math.prod(plan.shape) + MAP_BYTES_PER_VOXEL * output_voxels
     on_device = 0
     if settings.device.type == "cpu":
         ram += network
@@ -97,6 +105,8 @@ def plan_settings(
     quality: str,
     ram_free: int,
     device_free: int,
+    decoders: int = 1,
+    uncertain: bool = False,
 ) -> Settings:
     """Choose the settings for the quality asked, and give up what does not fit, the least harmful first.
 
@@ -111,11 +121,20 @@ def plan_settings(
         quality: A key of `OVERLAPS`.
         ram_free: Bytes of main memory that are free.
         device_free: Bytes of the graphics card that are free.
+        decoders: How many decoders run.
+        uncertain: Whether the uncertainty is mapped.
 
     Raises:
         ResourceError: Main memory does not suffice even so.
     """
-    settings = Settings(device, device, OVERLAPS[quality], 1 if device.type == "cpu" else LARGEST_BATCH)
+    settings = Settings(
+        device,
+        device,
+        OVERLAPS[quality],
+        1 if device.type == "cpu" else LARGEST_BATCH,
+        decoders=decoders,
+        uncertain=uncertain,
+    )
 
     def need(candidate: Settings) -> Need:
         return estimate_need(metadata, shape, output_voxels, candidate)

@@ -17,18 +17,22 @@ from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, Metadata
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.errors import OptionError
-from multiorganseg.inference.backends import Backend, choose_device, load_backend
+from multiorganseg.inference.backends import Backend, choose_device, load_backend, load_network
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
+from multiorganseg.inference.uncertainty import describe
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.intensity import AIR
+from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
 from multiorganseg.quality.components import keep_components
 from multiorganseg.quality.measure import measure
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.volumes.modality import modality_warning
 from multiorganseg.volumes.volume import Volume
 
 CPU_TIME_LIMIT_SECONDS = 600.0
@@ -44,12 +48,14 @@ class Options:
         quality: "fast", "balanced" or "best": how much neighbouring windows overlap.
         device: "auto", "cpu", "cuda" or "mps".
         time_limit: Seconds after which a coarser step is preferred; None for ten minutes on a CPU.
+        uncertainty: Whether to map where the network is unsure; all its decoders run then.
     """
 
     organs: tuple[str, ...] = ()
     quality: str = "balanced"
     device: str = "auto"
     time_limit: float | None = None
+    uncertainty: bool = False
 
 
 @dataclass(eq=False)
@@ -75,6 +81,7 @@ class Segmenter:
         catalogue: Organs; the default one when None.
 
     Raises:
+        BundleError: The uncertainty is asked for and the weights do not fit the architecture.
         OptionError: The quality does not exist.
         OrganError: An organ is asked for that the bundle does not segment.
         ResourceError: The device does not exist.
@@ -87,6 +94,7 @@ class Segmenter:
         self.options = options or Options()
         self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
+        self._decoders = decoder_count(load_network(bundle)) if self.options.uncertainty else 1
         self._backends: dict[str, Backend] = {}
         self._seconds: dict[str, float] = {}
         for key in self.options.organs:
@@ -105,7 +113,7 @@ class Segmenter:
         Returns:
             Labels on the volume's own grid, numbered as in the bundle's label table, with measurements and
             provenance. Organs that were not asked for are left out after the fact, so that the voxels of
-            the others do not depend on the choice.
+            the others do not depend on the choice; nor do labels depend on whether the uncertainty is mapped.
         """
         progress = progress or Progress()
         metadata, timings = self.bundle.metadata, Timings()
@@ -127,20 +135,27 @@ class Segmenter:
                 self.catalogue,
                 voxel_volume=canonical.grid.voxel_volume,
             )
-            confidence = _mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
+            confidence = mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
         with timings.stage("restore"):
             progress("restoring the grid", 0.0)
             labels = canonical.restore(cleaned.labels)
+        unsure = uncertainty = None
+        if streamed.uncertainty is not None:
+            with timings.stage("uncertainty"):
+                unsure = mean_uncertainty(cleaned.labels, streamed.uncertainty, metadata.labels)
+                uncertainty = canonical.restore_map(streamed.uncertainty)
         table = metadata.labels
         with timings.stage("measure"):
             progress("measuring", 0.0)
-            statistics = measure(labels, volume, table, confidence, self.catalogue, cleaned.fragmentation)
+            statistics = measure(
+                labels, volume, table, confidence, self.catalogue, cleaned.fragmentation, unsure
+            )
         if self.options.organs:
             labels, table = select_organs(labels, table, self.options.organs)
             statistics = tuple(row for row in statistics if row.key in self.options.organs)
         progress("measuring", 1.0)
         provenance = self._provenance(volume, settings, backend, streamed, timings)
-        return Segmentation(labels, volume.affine, table, statistics, provenance)
+        return Segmentation(labels, volume.affine, table, statistics, provenance, uncertainty)
 
     def _plan(self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int) -> Settings:
         on_card = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else 0
@@ -153,11 +168,13 @@ class Segmenter:
             quality=self.options.quality,
             ram_free=free,
             device_free=on_card if self._device.type == "cuda" else free,
+            decoders=self._decoders,
+            uncertain=self.options.uncertainty,
         )
 
     def _backend(self, device: torch.device) -> Backend:
         if device.type not in self._backends:
-            self._backends[device.type] = load_backend(self.bundle, device)
+            self._backends[device.type] = load_backend(self.bundle, device, self._decoders)
         return self._backends[device.type]
 
     def _window_seconds(self, backend: Backend) -> float:
@@ -199,12 +216,15 @@ class Segmenter:
             network_device=backend.device,
             device=settings.accumulate_on,
             progress=progress,
+            decoders=settings.decoders,
+            uncertain=settings.uncertain,
         )
 
     def _provenance(
         self, volume: Volume, settings: Settings, backend: Backend, streamed: StreamedLabels, timings: Timings
     ) -> dict[str, Any]:
         metadata = self.bundle.metadata
+        warning = modality_warning(volume, metadata.modality, metadata.name)
         return {
             "software": f"MultiOrganSeg {__version__}",
             "bundle": {"name": metadata.name, "version": metadata.version, "sha256": self.bundle.digest},
@@ -214,7 +234,8 @@ class Segmenter:
             "overlap": settings.overlap,
             "backend": backend.name,
             "windows": streamed.windows,
-            "messages": list(settings.messages),
+            **({"uncertainty": describe(self._decoders)} if self.options.uncertainty else {}),
+            "messages": [*([warning] if warning else []), *settings.messages],
             "seconds": dict(timings.seconds),
         }
 
@@ -249,16 +270,3 @@ def _after_out_of_memory(settings: Settings) -> Settings:
             "The graphics card ran out of memory: classes are summed in main memory.", accumulate_on=cpu
         )
     return settings.degrade("The graphics card ran out of memory: the CPU is used.", device=cpu)
-
-
-def _mean_confidence(
-    labels: NDArray[np.unsignedinteger], confidence: NDArray[np.uint8], table: LabelTable
-) -> dict[str, float]:
-    counts = np.zeros(max(table.organs) + 1)
-    sums = np.zeros(max(table.organs) + 1)
-    for plane, certainty in zip(labels, confidence, strict=True):
-        counts += np.bincount(plane.ravel(), minlength=len(counts))
-        sums += np.bincount(plane.ravel(), certainty.ravel(), minlength=len(counts))
-    return {
-        key: float(sums[value] / counts[value] / 255) for value, key in table.organs.items() if counts[value]
-    }

@@ -1,10 +1,10 @@
-"""What networks give back."""
+"""What networks give back, be they of one decoder or of several."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class NetworkOutput(NamedTuple):
@@ -18,3 +18,22 @@ class NetworkOutput(NamedTuple):
 
     logits: Tensor
     features: Tensor
+
+
+def decoder_count(network: nn.Module) -> int:
+    """Give how many decoders a network has: its `decoder_count`, 1 when it says nothing."""
+    count = getattr(network, "decoder_count", 1)
+    return int(count)
+
+
+def decoder_outputs(network: nn.Module, image: Tensor) -> tuple[NetworkOutput, ...]:
+    """Run all decoders of a network, in evaluation too; the first one's output is the network's own.
+
+    Args:
+        network: With an `outputs` of its own where it has several decoders.
+        image: Tensor (batch, channels, k, j, i).
+    """
+    if decoder_count(network) == 1:
+        return (network(image),)
+    outputs: tuple[NetworkOutput, ...] = network.outputs(image)  # type: ignore[operator]
+    return outputs

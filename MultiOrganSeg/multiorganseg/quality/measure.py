@@ -48,6 +48,7 @@ def measure(
     confidence: Mapping[str, float],
     catalogue: Catalogue,
     fragmentation: Mapping[str, Fragmentation] | None = None,
+    uncertainty: Mapping[str, float] | None = None,
 ) -> tuple[OrganStatistics, ...]:
     """Measure every organ of the table in one pass over the volume, slab by slab.
 
@@ -61,6 +62,8 @@ def measure(
         confidence: Mean probability by organ key, in [0, 1]; an organ that is not in it gets NaN.
         catalogue: Where the plausible volumes are said.
         fragmentation: From `keep_components`; without it no organ is called fragmented.
+        uncertainty: Mean uncertainty by organ key, in [0, 1]; an organ that is not in it gets NaN, and all
+            get None without it.
 
     Returns:
         One entry for each organ of the table, in its order.
@@ -81,8 +84,11 @@ def measure(
     results = []
     for value, key in table.organs.items():
         organ, voxels = catalogue.get(key), int(sums.voxels[value])
+        unsure = None if uncertainty is None else float(uncertainty.get(key, float("nan")))
         if voxels == 0:
-            results.append(OrganStatistics(key, 0, 0.0, float("nan"), float("nan"), (flags.NOT_FOUND,)))
+            nothing = float("nan")
+            unsure = None if unsure is None else nothing
+            results.append(OrganStatistics(key, 0, 0.0, nothing, nothing, (flags.NOT_FOUND,), unsure))
             continue
         volume_ml = voxels * grid.voxel_volume / 1000.0
         certainty = float(confidence.get(key, float("nan")))
@@ -102,6 +108,7 @@ def measure(
                 mean_intensity=float(sums.intensity[value] / voxels),
                 confidence=certainty,
                 flags=flags.worst_first({flag for flag, raised in checks.items() if raised}),
+                uncertainty=unsure,
             )
         )
     return tuple(results)

@@ -16,6 +16,8 @@ class OrganStatistics:
         mean_intensity: Mean of the input's voxels inside the organ (HU for CT); NaN when the organ is empty.
         confidence: Mean of the network's probability over the organ's voxels, in [0, 1]; NaN when empty.
         flags: Quality flags, worst first; empty when nothing was noticed.
+        uncertainty: Mean uncertainty over the organ's voxels and a shell around them, in [0, 1]; NaN when
+            empty, None when it was not mapped. See `multiorganseg.quality.certainty.mean_uncertainty`.
     """
 
     key: str
@@ -24,3 +26,4 @@ class OrganStatistics:
     mean_intensity: float
     confidence: float
     flags: tuple[str, ...] = ()
+    uncertainty: float | None = None

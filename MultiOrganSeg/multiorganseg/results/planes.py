@@ -34,6 +34,7 @@ class Plane:
         marks: Patient directions at the left, right, top and bottom edge, such as "RLAP".
         slice_index: Index of the slice in the canonical orientation.
         slice_count: Number of slices in that direction.
+        uncertainty: Array (row, column) in [0, 1]; None where it was not mapped.
     """
 
     name: PlaneName
@@ -43,6 +44,7 @@ class Plane:
     marks: str
     slice_index: int
     slice_count: int
+    uncertainty: NDArray[np.float32] | None
 
 
 def make_planes(
@@ -61,11 +63,14 @@ def make_planes(
     orientation = reorient(segmentation.grid)
     voxels = orientation.apply(volume.voxels)
     labels = orientation.apply(segmentation.labels)
+    uncertainty = segmentation.uncertainty
+    if uncertainty is not None:
+        uncertainty = orientation.apply(uncertainty)
     spacing = orientation.target.spacing
     indices = best_slices(labels)
     height = _label_rows(labels, spacing[0])
     first, second, third = (
-        _plane(axis, indices[axis], voxels, labels, spacing, window, height) for axis in range(3)
+        _plane(axis, indices[axis], voxels, labels, uncertainty, spacing, window, height) for axis in range(3)
     )
     return first, second, third
 
@@ -99,24 +104,34 @@ def _plane(
     index: int,
     voxels: NDArray,
     labels: NDArray[np.unsignedinteger],
+    uncertainty: NDArray[np.uint8] | None,
     spacing: tuple[float, float, float],
     window: tuple[float, float],
     height: slice,
 ) -> Plane:
     name = NAMES[axis]
-    image = np.take(voxels, index, axis=axis).astype(np.float32)
-    cut = np.take(labels, index, axis=axis)
+    cuts = [np.take(each, index, axis=axis) for each in (voxels, labels, uncertainty) if each is not None]
     row, column = (step for other, step in enumerate(spacing) if other != axis)
     if name != "Axial":
-        image, cut = image[height][::-1], cut[height][::-1]
-    box = _body_box(image, cut, window)
-    image, cut = image[box], cut[box]
+        cuts = [each[height][::-1] for each in cuts]
+    box = _body_box(cuts[0], cuts[1], window)
+    image, cut, *unsure = [each[box] for each in cuts]
     extent = max(cut.shape[0] * row, cut.shape[1] * column)
     pixel = max(min(row, column), extent / LARGEST_SIDE)
     factors = (row / pixel, column / pixel)
     values = [int(value) for value in np.unique(cut) if value]
     organs = {value: _share(cut == value, factors) for value in values}
-    return Plane(name, _zoom(image, factors), organs, pixel, MARKS[name], index, labels.shape[axis])
+    heat = [_zoom(each.astype(np.float32) / 255, factors) for each in unsure]
+    return Plane(
+        name,
+        _zoom(image.astype(np.float32), factors),
+        organs,
+        pixel,
+        MARKS[name],
+        index,
+        labels.shape[axis],
+        heat[0] if heat else None,
+    )
 
 
 def _share(mask: NDArray[np.bool_], factors: tuple[float, float]) -> NDArray[np.float32]:
@@ -139,7 +154,7 @@ def _zoom(image: NDArray[np.float32], factors: tuple[float, float]) -> NDArray[n
 
 
 def _body_box(
-    image: NDArray[np.float32], cut: NDArray[np.unsignedinteger], window: tuple[float, float]
+    image: NDArray, cut: NDArray[np.unsignedinteger], window: tuple[float, float]
 ) -> tuple[slice, slice]:
     """Rows and columns that hold the body or labels, with a small margin; table and sheets are thinner."""
     solid = ndimage.binary_opening(image > window[0] + 0.1 * (window[1] - window[0]), iterations=2)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.results.heat import draw_heat, draw_heat_bar
 from multiorganseg.results.legend import draw_legend
 from multiorganseg.results.palette import BACKGROUND, FAINT, FRAME, MARK, PANEL, SHADE, TEXT
 from multiorganseg.results.planes import Plane, make_planes
@@ -23,10 +24,10 @@ from multiorganseg.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 WINDOW_HU = (-160.0, 240.0)
-WIDTH, HEIGHT, DPI = 1600, 1000, 100
+WIDTH, HEIGHT, HEAT_HEIGHT, DPI = 1600, 1000, 460, 100
 LEGEND_PLACE = (0.768, 0.048, 0.222, 0.884)
 ADVICE = "Made by a network: check every contour."
 
@@ -41,13 +42,13 @@ def write_preview(
     modality: str = "CT",
     surfaces: bool = True,
 ) -> None:
-    """Draw the preview as PNG of 1600×1000 pixels.
+    """Draw the preview as PNG of 1600×1000 pixels, or of 1600×1460 with a row for the map of the uncertainty.
 
     Planes are shown in radiological convention (the patient's right on the left side), CT at level 40 HU and
     width 400 HU. Where VTK cannot render, the third dimension is left out and the reason is logged.
 
     Args:
-        segmentation: Labels on the volume's grid.
+        segmentation: Labels on the volume's grid, and the map if there is one.
         volume: The segmented volume.
         path: PNG file.
         catalogue: Gives names and colours.
@@ -67,8 +68,10 @@ def write_preview(
     planes = make_planes(volume, segmentation, window)
     colors = {segment.value: segment.unit_color for segment in segments}
 
-    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=BACKGROUND)
-    canvas = FigureCanvasAgg(figure)
+    rows = (HEIGHT, HEAT_HEIGHT) if segmentation.uncertainty is not None else (HEIGHT,)
+    whole = Figure(figsize=(WIDTH / DPI, sum(rows) / DPI), dpi=DPI, facecolor=BACKGROUND)
+    canvas = FigureCanvasAgg(whole)
+    figure, *below = whole.subfigures(len(rows), 1, height_ratios=rows, squeeze=False)[:, 0]
     scene = render_in_child(segmentation, colors, (1184, 900)) if surfaces else None
     for place, plane in zip(_places(scene is not None), planes, strict=True):
         _draw_plane(_panel(figure, place), plane, window, colors)
@@ -76,6 +79,8 @@ def write_preview(
         _draw_scene(_panel(figure, _QUARTERS[3]), scene)
     _draw_header(figure, title or Path(volume.source).name, model_title(segmentation.provenance))
     draw_legend(figure.add_axes(LEGEND_PLACE, facecolor=BACKGROUND), segments, segmentation)
+    for heat_row in below:
+        _draw_heat_row(heat_row, planes, window, colors)
     provenance = json.dumps(dict(segmentation.provenance), ensure_ascii=True)
     with atomic_path(path) as partial:
         canvas.print_png(
@@ -91,6 +96,8 @@ _QUARTERS: tuple[_Place, ...] = (
     (0.012, 0.022, 0.370, 0.450),
     (0.388, 0.022, 0.370, 0.450),
 )
+_THIRDS: tuple[_Place, ...] = tuple((0.012 + 0.314 * number, 0.048, 0.308, 0.952) for number in range(3))
+_HEAT_BAR: _Place = (0.964, 0.11, 0.012, 0.8)
 
 
 def _places(with_scene: bool) -> Sequence[_Place]:
@@ -105,7 +112,7 @@ def _percentile_window(voxels: NDArray) -> tuple[float, float]:
     return float(low), float(max(high, low + 1))
 
 
-def _panel(figure: Figure, place: _Place) -> Axes:
+def _panel(figure: Figure | SubFigure, place: _Place) -> Axes:
     axes = figure.add_axes(place, facecolor=PANEL)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -122,8 +129,35 @@ def _draw_plane(
     for value, share in plane.organs.items():
         fill[share > 0.5] = (*colors[value], 0.22)
     axes.imshow(fill, interpolation="nearest")
+    _draw_organs(axes, plane, colors, 1.5)
+    _frame_plane(axes, plane, f"slice {plane.slice_index + 1} of {plane.slice_count}")
+
+
+def _draw_heat_row(
+    figure: Figure | SubFigure,
+    planes: Sequence[Plane],
+    window: tuple[float, float],
+    colors: dict[int, tuple[float, float, float]],
+) -> None:
+    """Draw the same planes again with the map of the uncertainty over them."""
+    for place, plane in zip(_THIRDS, planes, strict=True):
+        assert plane.uncertainty is not None
+        axes = _panel(figure, place)
+        axes.imshow(plane.image, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
+        draw_heat(axes, plane.uncertainty)
+        _draw_organs(axes, plane, colors, 0.8)
+        _frame_plane(axes, plane, "where the network is unsure")
+    draw_heat_bar(figure.add_axes(_HEAT_BAR))
+
+
+def _draw_organs(
+    axes: Axes, plane: Plane, colors: dict[int, tuple[float, float, float]], width: float
+) -> None:
     for value, share in plane.organs.items():
-        axes.contour(np.pad(share, 1), [0.5], colors=[colors[value]], linewidths=1.5, extent=_padded(share))
+        axes.contour(np.pad(share, 1), [0.5], colors=[colors[value]], linewidths=width, extent=_padded(share))
+
+
+def _frame_plane(axes: Axes, plane: Plane, detail: str) -> None:
     rows, columns = plane.image.shape
     box = axes.get_window_extent()
     aspect = box.width / box.height
@@ -135,7 +169,7 @@ def _draw_plane(
     _mark(axes, 0.988, 0.5, right, "right", "center")
     _mark(axes, 0.5, 0.985, top, "center", "top")
     _mark(axes, 0.5, 0.015, bottom, "center", "bottom")
-    _caption(axes, plane.name, f"slice {plane.slice_index + 1} of {plane.slice_count}")
+    _caption(axes, plane.name, detail)
     _scale_bar(axes, 50 / plane.pixel / width)
 
 
@@ -187,7 +221,7 @@ def _scale_bar(axes: Axes, length: float) -> None:
     )  # fmt: skip
 
 
-def _draw_header(figure: Figure, title: str, model: str) -> None:
+def _draw_header(figure: Figure | SubFigure, title: str, model: str) -> None:
     figure.text(
         0.012, 0.966, _shortened(title, 70), color=TEXT, fontsize=17, weight="bold", va="center",
         parse_math=False,

@@ -32,9 +32,9 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
     """Write one segment for each organ of the table, empty ones too, on one shared layer.
 
     The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the measurements
-    (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Flags`) and where they came from
-    (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a value is left out. The
-    whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
+    (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Uncertainty`, `.Flags`) and
+    where they came from (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a
+    value is left out. The whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
     Keys and tags: 3D Slicer, Libs/MRML/Core/vtkMRMLSegmentationStorageNode.cxx, and the page
     "Segmentations" of its developer guide.
 
@@ -136,13 +136,14 @@ def _measured_tags(statistics: OrganStatistics) -> dict[str, str]:
         "VolumeMl": (statistics.volume_ml, 3),
         "MeanIntensity": (statistics.mean_intensity, 1),
         "Confidence": (statistics.confidence, 4),
+        "Uncertainty": (statistics.uncertainty, 4),
     }
     texts = {
         "Voxels": str(statistics.voxels),
         **{
             name: f"{number:.{digits}f}"
             for name, (number, digits) in numbers.items()
-            if math.isfinite(number)
+            if number is not None and math.isfinite(number)
         },
         "Flags": ", ".join(statistics.flags),
     }

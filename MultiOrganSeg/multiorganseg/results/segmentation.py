@@ -24,6 +24,8 @@ class Segmentation:
         table: What the label values mean.
         statistics: One entry for each organ of the table, in its order.
         provenance: JSON-serialisable facts: bundle name, version and hash, settings, software version, input.
+        uncertainty: Array (k, j, i), uint8, 0…255 for 0…1: high where the network's decoders differ or are
+            unsure. None when it was not asked for.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -31,6 +33,7 @@ class Segmentation:
     table: LabelTable
     statistics: tuple[OrganStatistics, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    uncertainty: NDArray[np.uint8] | None = None
 
     @property
     def grid(self) -> Grid:

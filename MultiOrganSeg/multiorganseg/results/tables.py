@@ -20,7 +20,8 @@ def statistics_rows(segmentation: Segmentation, catalogue: Catalogue, *, modalit
     """One row for each organ that has statistics, in ascending order of label value.
 
     Columns: organ (key), name, snomed_code, snomed_modifier (None without a code), voxels, volume_ml (mL),
-    mean_hu for CT or else mean_intensity, confidence in [0, 1] (None for an empty organ), flags.
+    mean_hu for CT or else mean_intensity, confidence in [0, 1] (None for an empty organ), uncertainty in
+    [0, 1] likewise (a column only where it was mapped), flags.
 
     Raises:
         OrganError: The table names an organ that the catalogue lacks.
@@ -41,6 +42,7 @@ def statistics_rows(segmentation: Segmentation, catalogue: Catalogue, *, modalit
                 "volume_ml": _rounded(statistics.volume_ml, 3),
                 mean_column: _rounded(statistics.mean_intensity, 1),
                 "confidence": _rounded(statistics.confidence, 4),
+                **_uncertainty(statistics.uncertainty),
                 "flags": list(statistics.flags),
             }
         )
@@ -70,6 +72,10 @@ def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:
     """
     document = {"organs": rows, "provenance": dict(segmentation.provenance)}
     write_text_atomically(path, json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+
+def _uncertainty(mean: float | None) -> Row:
+    return {} if mean is None else {"uncertainty": _rounded(mean, 4)}
 
 
 def _rounded(number: float, digits: int) -> float | None:

@@ -17,6 +17,7 @@ from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows, write_csv, write_json
 from multiorganseg.volumes.names import case_name, volume_suffix
 from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.write import write_volume
 
 FOLDER_SUFFIXES = {
     "seg.nrrd": ".seg.nrrd",
@@ -24,9 +25,10 @@ FOLDER_SUFFIXES = {
     "dcm": ".seg.dcm",
     "csv": ".statistics.csv",
     "json": ".statistics.json",
+    "uncertainty": ".uncertainty.nii.gz",
     "png": ".preview.png",
 }
-FORMATS = frozenset(FOLDER_SUFFIXES) - {"png"}
+FORMATS = frozenset(FOLDER_SUFFIXES) - {"png", "uncertainty"}
 FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".seg.nii.gz": "nii.gz", ".dcm": "dcm"}
 
 
@@ -35,13 +37,15 @@ class OutputPlan:
     """Where each format of one case goes.
 
     Attributes:
-        paths: File by format ("seg.nrrd", "nii.gz", "dcm", "csv", "json", "png").
+        paths: File by format ("seg.nrrd", "nii.gz", "dcm", "csv", "json", "png", "uncertainty").
     """
 
     paths: dict[str, Path]
 
 
-def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: bool) -> OutputPlan:
+def plan_outputs(
+    out: Path, source: str, *, formats: AbstractSet[str], preview: bool, uncertainty: bool = False
+) -> OutputPlan:
     """Name the result files of one case.
 
     A path that ends in `.seg.nrrd`, `.nii.gz` or `.dcm` names that file itself, and the others take its
@@ -52,6 +56,7 @@ def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: 
         source: Input file or DICOM folder (`Volume.source`).
         formats: Some of `FORMATS`.
         preview: Whether a preview picture is wanted.
+        uncertainty: Whether there is a map of the uncertainty.
 
     Raises:
         ResourceError: A format is unknown or not writable, or a result would replace the input.
@@ -63,7 +68,7 @@ def plan_outputs(out: Path, source: str, *, formats: AbstractSet[str], preview: 
             msg,
             next_step=f"Choose among: {', '.join(sorted(FORMATS))}.",
         )
-    wanted = set(formats) | ({"png"} if preview else set())
+    wanted = {*formats, *(["png"] if preview else []), *(["uncertainty"] if uncertainty else [])}
     out = Path(out)
     suffix = volume_suffix(out.name).lower()
     if not suffix or out.is_dir():
@@ -98,7 +103,7 @@ def write_results(
     """Write the result files of one case, each at once or not at all.
 
     Args:
-        segmentation: Labels on the volume's grid.
+        segmentation: Labels on the volume's grid; its map of the uncertainty, if any, becomes a file too.
         volume: The input; its `source` names the files.
         out: See `plan_outputs`.
         formats: Some of `FORMATS`.
@@ -116,7 +121,10 @@ def write_results(
         ResourceError: A file cannot be written, a format is unknown, or a result would replace the input.
         VolumeError: A format cannot hold this segmentation, or "dcm" lacks its source slices.
     """
-    paths = plan_outputs(out, volume.source, formats=formats, preview=preview).paths
+    uncertainty = segmentation.uncertainty
+    paths = plan_outputs(
+        out, volume.source, formats=formats, preview=preview, uncertainty=uncertainty is not None
+    ).paths
     if "dcm" in paths and not dicom_files:
         msg = "A DICOM SEG needs a DICOM series as input."
         raise ResourceError(
@@ -138,6 +146,9 @@ def write_results(
     if "json" in paths:
         write_json(rows, segmentation, paths["json"])
         written.append(paths["json"])
+    if uncertainty is not None:
+        write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"])
+        written.append(paths["uncertainty"])
     if "png" in paths:
         write_preview(segmentation, volume, paths["png"], catalogue, modality=modality)
         written.append(paths["png"])

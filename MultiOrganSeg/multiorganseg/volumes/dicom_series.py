@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +96,7 @@ def read_dicom(path: Path) -> Volume:
     """
     slices = _choose_series(path)
     if slices[0].frames > 1:
-        return read_multiframe([piece.file for piece in slices])
+        return replace(read_multiframe([piece.file for piece in slices]), modality=slices[0].modality)
     slices = order_slices(slices, _same_pixels)
     first = slices[0]
     header = Header(
@@ -108,7 +108,7 @@ def read_dicom(path: Path) -> Volume:
         capacity=DEFLATE_RATIO * sum(piece.file.stat().st_size for piece in slices),
     )
     check_header(header)
-    return Volume(_stack(slices, header.shape), header.affine, str(path))
+    return Volume(_stack(slices, header.shape), header.affine, str(path), first.modality)
 
 
 def _choose_series(path: Path) -> list[Slice]:

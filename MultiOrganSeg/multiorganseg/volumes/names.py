@@ -5,6 +5,9 @@ from __future__ import annotations
 RESULT_SUFFIXES = (".seg.nrrd", ".seg.nii.gz")
 """Segmentations by their name; they are label maps, never images."""
 
+MAP_SUFFIXES = (".uncertainty.nii.gz",)
+"""Maps that stand beside a segmentation; neither images nor label maps."""
+
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Files that hold a volume of their own."""
 
@@ -13,7 +16,7 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 
 def volume_suffix(name: str) -> str:
     """Give the known suffix that a file name ends in, as spelled there; empty when there is none."""
-    known = (*RESULT_SUFFIXES, *IMAGE_SUFFIXES, *DICOM_SUFFIXES)
+    known = (*RESULT_SUFFIXES, *MAP_SUFFIXES, *IMAGE_SUFFIXES, *DICOM_SUFFIXES)
     suffix = next((suffix for suffix in known if name.lower().endswith(suffix)), "")
     return name[len(name) - len(suffix) :]
 

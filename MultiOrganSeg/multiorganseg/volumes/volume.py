@@ -65,11 +65,13 @@ class Volume:
         voxels: Array (k, j, i). CT in Hounsfield units, MR in its own units, or labels.
         affine: See `Grid.affine`.
         source: Path or description of where the voxels came from.
+        modality: DICOM's Modality, such as "CT" or "MR"; empty when the source does not say it.
     """
 
     voxels: NDArray
     affine: Affine
     source: str = ""
+    modality: str = ""
 
     @property
     def grid(self) -> Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -15,7 +16,6 @@ from torch.nn.functional import interpolate
 from harness.stages import Recorder
 from multiorganseg.bundles import load_bundle
 from multiorganseg.inference.backends import load_network, torch_backend
-from multiorganseg.inference.stream import Predict
 from multiorganseg.inference.windows import CENTRE_SIGMA
 from multiorganseg.intensity import AIR, map_window
 from multiorganseg.volumes.volume import Volume
@@ -112,10 +112,10 @@ def _resample(image: sitk.Image, spacing_kji: tuple[float, float, float]) -> sit
     )
 
 
-def _predict(network: nn.Module, full_precision: bool) -> tuple[Predict, str]:
+def _predict(network: nn.Module, full_precision: bool) -> tuple[Callable[[Tensor], Tensor], str]:
     if not full_precision:
         backend = torch_backend(network, torch.device("cpu"))
-        return backend.predict, backend.name
+        return lambda batch: backend.predict(batch)[0], backend.name
     network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def predict(batch: Tensor) -> Tensor:

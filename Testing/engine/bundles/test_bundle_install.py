@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from multiorganseg.bundles import find_bundle, install_bundle, list_bundles, load_bundle, pack_bundle
+from multiorganseg.bundles import (
+    AlreadyInstalledError,
+    find_bundle,
+    install_bundle,
+    install_folder,
+    list_bundles,
+    load_bundle,
+    pack_bundle,
+)
 from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import BundleError, ResourceError
 
@@ -235,6 +243,28 @@ def test_versions(places, make, metadata, tmp_path):
     assert find_bundle("abdomen-test").metadata.version == "1.10.0"
     assert install_bundle(packs["1.2.0"], replace=True).metadata.version == "1.2.0"
     assert [path.name for path in places[1].iterdir()] == ["abdomen-test"]
+
+
+def test_a_folder_is_installed_under_the_bundles_name(places, make, metadata, tmp_path):
+    made = make(tmp_path / "Projekt" / "abdomen-test-1.2.0")
+    installed = install_folder(made.folder)
+    assert installed.folder == places[1] / "abdomen-test"
+    assert installed.digest == made.digest
+    assert load_bundle(made.folder) == made, "the source stays"
+    with pytest.raises(AlreadyInstalledError, match=r"1\.2\.0 is installed already"):
+        install_folder(made.folder)
+    newer = make(tmp_path / "2", dataclasses.replace(metadata, version="1.3.0"))
+    assert install_folder(newer.folder).metadata.version == "1.3.0"
+    assert install_folder(made.folder, replace=True).metadata.version == "1.2.0"
+    assert [path.name for path in places[1].iterdir()] == ["abdomen-test"]
+
+
+def test_a_folder_that_does_not_verify_is_not_installed(places, make, tmp_path):
+    folder = make(tmp_path / "broken").folder
+    (folder / "LICENSE").write_text("another", encoding="utf-8")
+    with pytest.raises(BundleError, match="cannot be used"):
+        install_folder(folder)
+    assert list_bundles() == []
 
 
 def test_a_damaged_bundle_is_replaced_only_when_asked(places, packed):

@@ -6,13 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiorganseg.bundles import Bundle
+from multiorganseg.bundles import Bundle, Preprocessing
 from multiorganseg.volumes import Volume, write_volume
 
 
 @pytest.fixture(scope="session")
 def tiny_bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     return make_bundle(name="tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_mr(make_bundle: Callable[..., Bundle]) -> Bundle:
+    standardised = Preprocessing((3.0, 2.0, 2.0), "zscore", None)
+    return make_bundle(name="tiny-mr", modality="MR", preprocessing=standardised)
 
 
 def make_ct(seed: int = 0) -> Volume:

@@ -58,6 +58,42 @@ def test_a_subset_of_organs_has_the_same_voxels(ct_file: Path, tiny_bundle: Bund
     assert set(np.unique(part)) <= {0, spleen}
 
 
+def test_uncertainty_adds_a_map_and_a_column_and_leaves_the_labels(
+    ct_file: Path, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    out, plain = ct_file.parent / "mapped", ct_file.parent / "plain.seg.nrrd"
+    result = run(ct_file, "-o", out, "--model", tiny_bundle.folder, "--uncertainty", *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "uncertainty" in result.output.partition("Written:")[0]
+    assert "ct 1.uncertainty.nii.gz" in {path.name for path in out.iterdir()}
+    unsure = read_volume(out / "ct 1.uncertainty.nii.gz")
+    assert unsure.voxels.dtype == np.uint8
+    assert unsure.grid.same_as(read_volume(ct_file).grid)
+    document = json.loads((out / "ct 1.statistics.json").read_text(encoding="utf-8"))
+    assert "one decoder" in document["provenance"]["uncertainty"]
+    found = [row for row in document["organs"] if row["voxels"]]
+    assert found
+    assert all(0 <= row["uncertainty"] <= 1 for row in found)
+
+    quiet = run(ct_file, "-o", plain, "--model", tiny_bundle.folder, *QUICK)
+    assert "uncertainty" not in quiet.output.partition("Written:")[0]
+    np.testing.assert_array_equal(read_labels(out / "ct 1.seg.nrrd").voxels, read_labels(plain).voxels)
+    shutil.copy(out / "ct 1.uncertainty.nii.gz", ct_file.parent)
+    assert expand_inputs([ct_file.parent]) == [ct_file]
+
+
+def test_a_ct_for_a_network_of_mr_is_told(ct_file: Path, tiny_mr: Bundle) -> None:
+    events = ct_file.parent / "events.jsonl"
+    out = ct_file.parent / "o"
+    result = run(ct_file, "-o", out, "--model", tiny_mr.folder, "--events", events, *QUICK)
+    assert result.exit_code == 0, result.output
+    told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    (warning,) = [event["message"] for event in told if event["event"] == "warning"]
+    assert warning.startswith("This looks like a CT")
+    assert "tiny-mr was trained on MR" in warning
+
+
 def test_a_bad_case_does_not_stop_the_others(ct_file: Path, tiny_bundle: Bundle) -> None:
     folder = ct_file.parent
     (folder / "broken.nii.gz").write_text("no volume")

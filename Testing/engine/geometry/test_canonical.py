@@ -90,3 +90,31 @@ def test_labels_never_leave_the_body_box() -> None:
     box = chain.orientation.invert(chain.crop.invert(np.full(chain.crop.target.shape, 3, np.uint8)))
     np.testing.assert_array_equal(restored, box)
     assert (restored[voxels > 0] == 3).all()
+
+
+@settings(max_examples=COUNT, deadline=None)
+@given(data=st.data(), spacing=Spacing)
+def test_a_map_comes_back_to_its_place_without_steps(data, spacing, grids, places) -> None:
+    grid = data.draw(grids(spacing=(1.0, 6.0), degrees=180.0, gantry_tilt=20.0, extent=EXTENT))
+    chain = plan_canonical(np.zeros(grid.shape, np.int16), grid, spacing, None)
+    centre = _centre(grid)
+
+    def slope(where: Grid) -> np.ndarray:
+        return 128 + (places(where) - centre) @ np.array([0.5, -0.9, 0.7])
+
+    restored = chain.restore_map(np.rint(slope(chain.grid)).clip(0, 255).astype(np.uint8))
+    assert restored.shape == grid.shape
+    assert restored.dtype == np.uint8
+    assert restored.flags.c_contiguous
+    inside = np.linalg.norm(places(grid) - centre, axis=-1) < 0.5 * EXTENT - 2 * max(*spacing, *grid.spacing)
+    np.testing.assert_allclose(restored[inside], slope(grid)[inside], atol=1.6)
+
+
+def test_a_map_is_empty_outside_the_body_box() -> None:
+    grid = Grid((20, 60, 60), np.diag([-2.0, 2.0, 4.0, 1.0]))
+    voxels = np.full(grid.shape, -1000, np.int16)
+    voxels[:, 20:40, 10:30] = 50
+    chain = plan_canonical(voxels, grid, (3.0, 3.0, 3.0), THRESHOLD)
+    restored = chain.restore_map(np.full(chain.grid.shape, 200, np.uint8))
+    box = chain.orientation.invert(chain.crop.invert(np.full(chain.crop.target.shape, 200, np.uint8)))
+    np.testing.assert_array_equal(restored, box)

@@ -85,14 +85,15 @@ def test_torch_in_float32_is_exact(bundle, batch, monkeypatch) -> None:
     monkeypatch.setattr(backends, "has_bf16", lambda: False)
     backend = torch_backend(load_network(bundle), CPU)
     assert backend.name == "torch, cpu, fp32"
-    torch.testing.assert_close(backend.predict(batch), _plain(bundle, batch), rtol=1e-4, atol=1e-4)
+    (logits,) = backend.predict(batch)
+    torch.testing.assert_close(logits, _plain(bundle, batch), rtol=1e-4, atol=1e-4)
 
 
 def test_bfloat16_stays_within_its_tolerance(bundle, batch, monkeypatch) -> None:
     monkeypatch.setattr(backends, "has_bf16", lambda: True)
     backend = torch_backend(load_network(bundle), CPU)
     assert backend.name == "torch, cpu, bf16"
-    reduced, exact = backend.predict(batch).float(), _plain(bundle, batch)
+    reduced, exact = backend.predict(batch)[0].float(), _plain(bundle, batch)
     assert 0 < (reduced - exact).abs().max() < 0.05 * (exact.max() - exact.min())
     assert (reduced.argmax(dim=1) == exact.argmax(dim=1)).float().mean() > 0.97
 
@@ -101,7 +102,7 @@ def test_openvino_gives_the_same_labels(bundle, batch) -> None:
     pytest.importorskip("openvino")
     backend = openvino_backend(bundle)
     assert backend.device == CPU
-    logits, exact = backend.predict(batch), _plain(bundle, batch)
+    (logits,), exact = backend.predict(batch), _plain(bundle, batch)
     assert logits.shape == exact.shape
     assert (logits.argmax(dim=1) == exact.argmax(dim=1)).float().mean() >= 0.995
     np.testing.assert_allclose(logits.numpy(), exact.numpy(), atol=0.02 * float(exact.max() - exact.min()))
@@ -142,6 +143,37 @@ def test_the_fastest_backend_is_taken(bundle, monkeypatch, bf16, installed, name
     backend = load_backend(bundle, CPU)
     assert isinstance(backend, Backend)
     assert backend.name == name
+
+
+@pytest.fixture(scope="module")
+def two_decoders(make_bundle) -> Bundle:
+    return make_bundle(
+        name="tiny-two",
+        architecture="vnet",
+        arguments={"n_filters": 4, "stages": 3, "normalisation": "instance"},
+        feature_channels=4,
+    )
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_all_decoders_run_in_torch_and_the_first_answers_as_alone(
+    two_decoders, batch, monkeypatch, bf16
+) -> None:
+    monkeypatch.setattr(backends, "has_bf16", lambda: bf16)
+    monkeypatch.setattr(backends.importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(backends, "openvino_backend", pytest.fail)
+    both = load_backend(two_decoders, CPU, 2)
+    assert both.name == f"torch, cpu, {'bf16' if bf16 else 'fp32'}"
+    first, second = both.predict(batch)
+    (alone,) = torch_backend(load_network(two_decoders), CPU).predict(batch)
+    assert torch.equal(first, alone)
+    assert (first - second).abs().max() > 0.01
+
+
+def test_openvino_keeps_the_first_of_several_decoders(two_decoders, batch) -> None:
+    pytest.importorskip("openvino")
+    (logits,), exact = openvino_backend(two_decoders).predict(batch), _plain(two_decoders, batch)
+    np.testing.assert_allclose(logits.numpy(), exact.numpy(), atol=0.02 * float(exact.max() - exact.min()))
 
 
 def test_a_processor_says_whether_it_has_bfloat16(monkeypatch) -> None:

@@ -106,6 +106,22 @@ def test_sums_depend_on_the_slab_not_on_the_height(many, metadata) -> None:
     assert bigger.device > low.device
 
 
+def test_more_decoders_are_more_to_sum_and_the_map_is_more_to_keep(many) -> None:
+    on_card = Settings(CUDA, CUDA, 0.4, 1)
+    one, two, mapped = (
+        estimate_need(many, SHAPE, VOXELS, settings)
+        for settings in (on_card, replace(on_card, decoders=2), replace(on_card, uncertain=True))
+    )
+    assert two.device - one.device >= 4 * 105 * 48 * SHAPE[1] * SHAPE[2]
+    assert mapped.ram - one.ram > VOXELS
+    assert mapped.device == one.device
+    planned = plan_settings(
+        many, SHAPE, VOXELS, device=CUDA, quality="balanced", ram_free=PLENTY, device_free=PLENTY,
+        decoders=2, uncertain=True,
+    )  # fmt: skip
+    assert (planned.decoders, planned.uncertain) == (2, True)
+
+
 WINDOWS = {0.1: 4, 0.4: 12, 0.6: 40}
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from multiorganseg.inference import segment as module
 from multiorganseg.inference.backends import Backend
 from multiorganseg.inference.preflight import OVERLAPS, Settings
 from multiorganseg.inference.segment import Options, Segmenter, select_organs
+from multiorganseg.inference.stream import Predict
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.quality.components import CleanedLabels, keep_components
@@ -58,18 +58,18 @@ def _phantom(degrees: float) -> tuple[Volume, np.ndarray]:
     return Volume((voxels + noise).astype(np.int16), affine, source="phantom"), truth
 
 
-def _by_intensity(batch: torch.Tensor) -> torch.Tensor:
+def _by_intensity(batch: torch.Tensor) -> tuple[torch.Tensor]:
     """Logits of a network that knows the phantom's intensities."""
     low, high = -160.0, 240.0
     hu = (batch + 1) * (high - low) / 2 + low
     distances = [(hu - wanted).abs() for wanted in HU.values()]
     background = torch.minimum((hu - TISSUE).abs(), (hu - low).abs())
-    return -torch.cat([background, *distances], dim=1) / 8
+    return (-torch.cat([background, *distances], dim=1) / 8,)
 
 
-def _no_network(monkeypatch: pytest.MonkeyPatch, predict: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def _no_network(monkeypatch: pytest.MonkeyPatch, predict: Predict) -> None:
     fake = Backend(predict, CPU, "fake")
-    monkeypatch.setattr(module, "load_backend", lambda bundle, device: fake)
+    monkeypatch.setattr(module, "load_backend", lambda *_: fake)
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -155,9 +155,9 @@ def test_what_cannot_be_asked_for_is_refused(bundle, monkeypatch) -> None:
 
 
 def test_air_is_empty_without_asking_the_network(bundle, monkeypatch) -> None:
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(batch: torch.Tensor) -> tuple[torch.Tensor]:
         assert not batch.any(), "only the stopwatch may ask"
-        return torch.zeros((len(batch), 4, *batch.shape[2:]))
+        return (torch.zeros((len(batch), 4, *batch.shape[2:])),)
 
     _no_network(monkeypatch, predict)
     volume = Volume(np.full((20, 60, 60), -1000, np.int16), _affine(0.0))
@@ -237,8 +237,8 @@ def test_a_full_graphics_card_is_no_crash(bundle, monkeypatch, largest, messages
     volume, truth = _phantom(0.0)
     used: list[str] = []
 
-    def load(_: object, device: torch.device) -> Backend:
-        def predict(batch: torch.Tensor) -> torch.Tensor:
+    def load(_: object, device: torch.device, decoders: int) -> Backend:
+        def predict(batch: torch.Tensor) -> tuple[torch.Tensor]:
             used.append(device.type)
             if device.type == "cuda" and len(batch) > largest:
                 raise torch.cuda.OutOfMemoryError

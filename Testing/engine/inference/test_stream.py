@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from multiorganseg.errors import Cancelled
-from multiorganseg.inference.stream import AIR_TOLERANCE, _probabilities, stream_labels
+from multiorganseg.inference.slab import probabilities
+from multiorganseg.inference.stream import AIR_TOLERANCE, stream_labels
+from multiorganseg.inference.uncertainty import uncertainty
 from multiorganseg.inference.windows import centre_weights, plan_windows
 from multiorganseg.intensity import AIR
 from multiorganseg.progress import Progress
@@ -31,19 +33,27 @@ class Fake:
         self.drift = drift
         self.batches: list[int] = []
 
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+    def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.batches.append(len(batch))
         assert batch.shape[1:] == (1, *WINDOW)
         ramp = torch.linspace(-1, 1, WINDOW[1])[None, None, None, :, None] * self.drift
-        return self.slopes * (batch + ramp * self.slopes.sign()) + self.offsets + 2 * ramp
+        return (self.slopes * (batch + ramp * self.slopes.sign()) + self.offsets + 2 * ramp,)
+
+
+class Three(Fake):
+    """Two more decoders that think little of what the first one says."""
+
+    def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        (first,) = super().__call__(batch)
+        return first, 1.5 * first.flip(1) + batch, 0.5 * first - batch
 
 
 def _image(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.9, 1, shape).astype(np.float32)
 
 
-def _obvious(predict, image, plan, activation, air) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All probabilities of the whole volume: label, its probability, and by how much it won."""
+def _averages(predict, image, plan, activation, air, decoder=0) -> np.ndarray:
+    """Probabilities of background or its threshold and of the organs, (channels, k, j, i)."""
     padding = [(0, padded - size) for padded, size in zip(plan.shape, image.shape, strict=True)]
     padded = np.pad(image, padding, constant_values=image.min() if air is None else air)
     weights = centre_weights(plan.window).astype(np.float64)
@@ -53,7 +63,7 @@ def _obvious(predict, image, plan, activation, air) -> tuple[np.ndarray, np.ndar
         crop = padded[where]
         organs = np.zeros((ORGANS, *plan.window))
         if air is None or crop.max() > air + AIR_TOLERANCE:
-            logits = predict(torch.from_numpy(crop.copy())[None, None])[0].double()
+            logits = predict(torch.from_numpy(crop.copy())[None, None])[decoder][0].double()
             if activation == "softmax":
                 organs = torch.softmax(logits, dim=0)[1:].numpy()
             else:
@@ -63,15 +73,20 @@ def _obvious(predict, image, plan, activation, air) -> tuple[np.ndarray, np.ndar
     inside = tuple(slice(0, size) for size in image.shape)
     organs = (sums / totals)[(slice(1, None), *inside)]
     rival = 1 - organs.sum(axis=0) if activation == "softmax" else np.full(image.shape, 0.5)
-    ranked = np.concatenate([rival[None], organs])
+    return np.concatenate([rival[None], organs])
+
+
+def _obvious(predict, image, plan, activation, air) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For the whole volume: label, its probability, and by how much it won."""
+    ranked = _averages(predict, image, plan, activation, air)
     labels = ranked.argmax(axis=0)
-    background = rival if activation == "softmax" else 1 - organs.max(axis=0)
+    background = ranked[0] if activation == "softmax" else 1 - ranked[1:].max(axis=0)
     confidence = np.where(labels == 0, background, ranked.max(axis=0))
     top = np.sort(ranked, axis=0)
     return labels, confidence, top[-1] - top[-2]
 
 
-def _stream(predict, image, plan, activation, air=None, batch_size=1, organs=ORGANS, progress=None):
+def _stream(predict, image, plan, activation, air=None, batch_size=1, organs=ORGANS, progress=None, **more):
     return stream_labels(
         predict,
         image,
@@ -83,6 +98,7 @@ def _stream(predict, image, plan, activation, air=None, batch_size=1, organs=ORG
         network_device=CPU,
         device=CPU,
         progress=progress or Progress(),
+        **more,
     )
 
 
@@ -140,6 +156,35 @@ def test_windows_in_air_are_background_without_asking(activation, batch_size) ->
     assert _stream(predict, image, plan, activation, air=None).windows == plan.count
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("air", [None, AIR], ids=["everywhere", "beside air"])
+@pytest.mark.parametrize("kind", [Fake, Three], ids=["one decoder", "three decoders"])
+def test_the_map_is_that_of_the_averages_and_leaves_the_labels(monkeypatch, activation, air, kind) -> None:
+    monkeypatch.setattr("multiorganseg.inference.slab.NUMBERS_AT_ONCE", 2500)
+    shape = (19, 20, 31)
+    image = _image(shape)
+    if air is not None:
+        image[:, 8:] = air
+    plan = plan_windows(shape, WINDOW, 0.4)
+    predict = kind(ORGANS + (activation == "softmax"), 0.5)
+    decoders = 3 if kind is Three else 1
+    result = _stream(predict, image, plan, activation, air, 3, decoders=decoders, uncertain=True)
+    each = [_averages(predict, image, plan, activation, air, decoder) for decoder in range(decoders)]
+    mean = torch.from_numpy(np.moveaxis(sum(each) / decoders, 0, -1))
+    wanted = uncertainty(mean, activation).numpy()
+    assert result.uncertainty.shape == shape
+    assert result.uncertainty.dtype == np.uint8
+    assert wanted.max() > 0.5
+    np.testing.assert_allclose(result.uncertainty / 255, wanted, atol=0.52 / 255)
+    if air is not None:
+        assert not result.uncertainty[:, 17:].any()
+
+    alone = _stream(lambda batch: predict(batch)[:1], image, plan, activation, air, 3)
+    assert alone.uncertainty is None
+    np.testing.assert_array_equal(result.labels, alone.labels)
+    np.testing.assert_array_equal(result.confidence, alone.confidence)
+
+
 def test_an_empty_volume_asks_nothing() -> None:
     image = np.full((3, 30, 5), AIR, np.float32)
     plan = plan_windows(image.shape, WINDOW, 0.4)
@@ -152,10 +197,10 @@ def test_an_empty_volume_asks_nothing() -> None:
 def test_many_organs_take_two_bytes() -> None:
     organs = 300
 
-    def last(batch: torch.Tensor) -> torch.Tensor:
+    def last(batch: torch.Tensor) -> tuple[torch.Tensor]:
         logits = torch.zeros((len(batch), organs + 1, *WINDOW))
         logits[:, -1] = 20
-        return logits
+        return (logits,)
 
     image = _image((7, 8, 10))
     plan = plan_windows(image.shape, WINDOW, 0.1)
@@ -203,15 +248,16 @@ from multiorganseg.inference.windows import plan_windows
 from multiorganseg.progress import Progress
 
 torch.set_num_threads(1)
-cpu, organs, window = torch.device("cpu"), 63, (16, 32, 32)
+cpu, organs, window, decoders = torch.device("cpu"), 63, (16, 32, 32), int(sys.argv[1])
 
 def predict(batch):
-    return torch.zeros((len(batch), organs + 1, *window)) + batch
+    return [torch.zeros((len(batch), organs + 1, *window)) + batch] * decoders
 
 def run(depth):
     image = np.zeros((depth, 60, 60), np.float32)
     stream_labels(predict, image, plan_windows(image.shape, window, 0.1), organs, activation="softmax",
-                  air=None, batch_size=1, network_device=cpu, device=cpu, progress=Progress())
+                  air=None, batch_size=1, network_device=cpu, device=cpu, progress=Progress(),
+                  decoders=decoders, uncertain=decoders > 1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -220,11 +266,13 @@ print(json.dumps({"start": start, "short": run(16), "tall": run(192)}))
 
 
 @pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="peak memory is not told here")
-def test_memory_grows_with_the_slab_not_with_the_volume() -> None:
-    child = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("decoders", [1, 2])
+def test_memory_grows_with_the_slab_not_with_the_volume(decoders: int) -> None:
+    command = [sys.executable, "-c", PEAK, str(decoders)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False)
     assert child.returncode == 0, child.stderr
     peak = json.loads(child.stdout)
-    slab = 64 * 16 * 60 * 60 * 4
+    slab = 64 * 16 * 60 * 60 * 4 * decoders
     assert peak["short"] - peak["start"] < 4 * slab
     assert peak["tall"] - peak["short"] < slab
     assert peak["tall"] - peak["start"] < 0.4 * slab * 192 / 16
@@ -234,5 +282,5 @@ def test_memory_grows_with_the_slab_not_with_the_volume() -> None:
 def test_probabilities_are_torchs_softmax(channels: int) -> None:
     logits = 200 * torch.randn((3, 5, 7, channels), generator=torch.Generator().manual_seed(0))
     kept = logits.clone()
-    torch.testing.assert_close(_probabilities(logits, "softmax"), torch.softmax(logits, dim=-1))
+    torch.testing.assert_close(probabilities(logits, "softmax"), torch.softmax(logits, dim=-1))
     assert torch.equal(logits, kept)

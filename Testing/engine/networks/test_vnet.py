@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from multiorganseg.errors import BundleError
 from multiorganseg.networks.build import build_network
+from multiorganseg.networks.output import decoder_count, decoder_outputs
 from multiorganseg.networks.vnet import UPSAMPLINGS, VNet
 
 PUBLISHED = {
@@ -69,6 +70,16 @@ def test_evaluation_gives_the_first_decoder_and_outputs_all() -> None:
     assert torch.equal(first.features, output.features)
     assert not torch.allclose(first.logits, second.logits)
     torch.testing.assert_close(network.head(output.features), output.logits)
+
+
+def test_all_decoders_can_be_asked_of_any_network() -> None:
+    network, image = _network(decoders=UPSAMPLINGS).eval(), torch.randn(1, 1, 8, 8, 8)
+    assert decoder_count(network) == len(decoder_outputs(network, image)) == 3
+    alone = build_network("slice_unet", {"in_channels": 1, "out_channels": 2}).eval()
+    assert decoder_count(alone) == 1
+    image = torch.randn(1, 1, 1, 32, 32)
+    (only,) = decoder_outputs(alone, image)
+    assert torch.equal(only.logits, alone(image).logits)
 
 
 def test_the_first_decoder_alone_keeps_its_weights() -> None:

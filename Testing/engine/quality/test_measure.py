@@ -171,6 +171,15 @@ def test_fragments(fragmentation, raised):
     assert found == ((flags.FRAGMENTED,) if raised else ())
 
 
+def test_uncertainty_is_told_only_where_it_was_mapped():
+    labels, volume = scene(spleen=SPLEEN), Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    plain = measure(labels, volume, TABLE, {}, CATALOGUE)
+    assert {each.uncertainty for each in plain} == {None}
+    spleen, empty, *_ = measure(labels, volume, TABLE, {}, CATALOGUE, uncertainty={"spleen": 0.25})
+    assert spleen.uncertainty == 0.25
+    assert math.isnan(empty.uncertainty)
+
+
 def test_worst_first():
     spleen = run(
         scene(spleen=((0, 20), (5, 20), (5, 20))),

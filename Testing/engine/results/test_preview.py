@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,23 @@ def test_png_has_size_provenance_and_organ_colours(phantom, tmp_path):
     for key in ("liver", "spleen", "aorta"):
         distance = np.abs(pixels - np.array(CATALOGUE.get(key).color) / 255).max(axis=-1)
         assert (distance < 0.05).sum() > 100, key
+
+
+def test_a_map_adds_a_row_with_its_heat_and_changes_nothing_above(phantom, tmp_path):
+    volume, segmentation = phantom.case()
+    heat = np.where(segmentation.labels > 0, 200, 0).astype(np.uint8)
+    for name, shown in (("plain", segmentation), ("sure", replace(segmentation, uncertainty=heat * 0)),
+                        ("unsure", replace(segmentation, uncertainty=heat))):  # fmt: skip
+        write_preview(shown, volume, tmp_path / f"{name}.png", CATALOGUE, surfaces=False)
+    plain, sure, unsure = (imread(tmp_path / f"{name}.png")[..., :3] for name in ("plain", "sure", "unsure"))
+    assert plain.shape == (1000, 1600, 3)
+    assert unsure.shape == (1460, 1600, 3)
+    assert np.abs(unsure[:1000] - plain).mean() < 1e-3
+    changed = np.abs(unsure - sure).max(axis=-1) > 0.1
+    assert not changed[:1000].any()
+    for panel in range(3):
+        columns = slice(int(1600 * (0.012 + 0.314 * panel)), int(1600 * (0.32 + 0.314 * panel)))
+        assert changed[1000:, columns].sum() > 200
 
 
 def test_more_organs_than_the_legend_holds_and_many_flags(phantom, tmp_path):

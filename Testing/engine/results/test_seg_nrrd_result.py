@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,6 +81,16 @@ def test_simpleitk_reads_the_provenance_unharmed(tmp_path, phantom):
     write_seg_nrrd(segmentation, path, CATALOGUE)
     image = sitk.ReadImage(str(path))
     assert json.loads(image.GetMetaData(PROVENANCE_KEY)) == phantom.PROVENANCE
+
+
+def test_uncertainty_is_a_tag_where_it_was_mapped(tmp_path, phantom):
+    _, segmentation = phantom.case()
+    first, *others = segmentation.statistics
+    mapped = replace(segmentation, statistics=(replace(first, uncertainty=0.25), *others))
+    write_seg_nrrd(mapped, tmp_path / "a.seg.nrrd", CATALOGUE)
+    segments = slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["segments"]
+    told = {each["id"]: each["tags"].get("MultiOrganSeg.Uncertainty") for each in segments}
+    assert told == {first.key: "0.2500", **{each.key: None for each in others}}
 
 
 def test_tags_say_what_was_measured_and_where_it_came_from(tmp_path, phantom):

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from dataclasses import replace
 
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.results.segmentation import Segmentation
@@ -33,6 +35,20 @@ def test_json_has_nulls_and_provenance(tmp_path, phantom):
     assert document["provenance"] == phantom.PROVENANCE
     assert organs["gallbladder"]["mean_intensity"] is None
     assert organs["aorta"]["flags"] == ["cut by the field of view"]
+
+
+def test_uncertainty_is_a_column_where_it_was_mapped(tmp_path, phantom):
+    _, segmentation = phantom.case()
+    assert all("uncertainty" not in row for row in statistics_rows(segmentation, CATALOGUE))
+    mapped = [
+        replace(entry, uncertainty=0.12345 if entry.voxels else math.nan) for entry in segmentation.statistics
+    ]
+    rows = statistics_rows(replace(segmentation, statistics=tuple(mapped)), CATALOGUE)
+    assert {row["organ"]: row["uncertainty"] for row in rows} == {
+        key: None if key == "gallbladder" else 0.1235 for key in phantom.TABLE.keys
+    }
+    write_csv(rows, tmp_path / "a.csv")
+    assert "confidence,uncertainty,flags" in (tmp_path / "a.csv").read_text(encoding="utf-8")
 
 
 def test_no_statistics_give_an_empty_table(tmp_path, phantom):

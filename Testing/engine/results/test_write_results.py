@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,31 @@ def test_file_names_itself_and_gives_the_stem(tmp_path):
         "nii.gz": "liver.nii.gz",
         "png": "liver.preview.png",
     }
+
+
+def test_the_map_of_the_uncertainty_has_a_name_of_its_own(tmp_path):
+    def planned(out: Path) -> Path:
+        plan = plan_outputs(out, "/data/Fall ä.nrrd", formats=set(), preview=False, uncertainty=True)
+        return plan.paths["uncertainty"]
+
+    assert planned(tmp_path / "out") == tmp_path / "out" / "Fall ä.uncertainty.nii.gz"
+    assert planned(tmp_path / "liver.nii.gz") == tmp_path / "liver.uncertainty.nii.gz"
+    with pytest.raises(ResourceError, match=r"not written as \.uncertainty"):
+        planned(tmp_path / "liver.uncertainty.nii.gz")
+
+
+def test_a_map_is_written_beside_the_rest(phantom, tmp_path):
+    volume, segmentation = phantom.case()
+    unsure = np.random.default_rng(0).integers(0, 256, segmentation.labels.shape).astype(np.uint8)
+    mapped = replace(segmentation, uncertainty=unsure)
+    written = write_results(mapped, volume, tmp_path / "out", formats={"csv"}, preview=False)
+    assert [path.name for path in written] == [
+        "patient one.statistics.csv",
+        "patient one.uncertainty.nii.gz",
+    ]
+    again = read_volume(written[1])
+    np.testing.assert_array_equal(again.voxels, unsure)
+    assert again.grid.same_as(segmentation.grid)
 
 
 def test_existing_folder_with_a_volume_suffix_stays_a_folder(tmp_path):

@@ -1,0 +1,130 @@
+"""Weighted sums of probabilities over the planes that windows still touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from multiorganseg.inference.uncertainty import uncertainty
+from multiorganseg.inference.windows import WindowPlan, centre_weights
+
+SIGMOID_THRESHOLD = 0.5
+NUMBERS_AT_ONCE = 2**21
+MANY_CHANNELS = 32
+
+
+class Slab:
+    """As many planes as a window is deep: sums of the first decoder, and of all others together.
+
+    Args:
+        plan: The windows.
+        channels: Background and organs.
+        decoders: How many decoders answer.
+        activation: "softmax" or "sigmoid".
+        device: Where the sums lie.
+    """
+
+    def __init__(
+        self, plan: WindowPlan, channels: int, decoders: int, activation: str, device: torch.device
+    ) -> None:
+        shape = (plan.window[0], *plan.shape[1:])
+        self._scores = torch.zeros((*shape, channels), device=device)
+        self._others = torch.zeros((*shape, channels), device=device) if decoders > 1 else None
+        self._decoders = decoders
+        self._totals = torch.zeros(shape, device=device)
+        self._weights = torch.from_numpy(centre_weights(plan.window)).to(device)
+        self._window = plan.window
+        self._activation = activation
+
+    def add(self, corner: tuple[int, int], logits: Sequence[Tensor]) -> None:
+        """Add a window's answers.
+
+        Args:
+            corner: First voxel (j, i) of the window.
+            logits: Of each decoder, (channels, k, j, i).
+        """
+        where = self._where(corner)
+        first, *others = logits
+        add_window(self._scores[where], first, self._weights, self._activation)
+        if self._others is not None:
+            for other in others:
+                add_window(self._others[where], other, self._weights, self._activation)
+        self._totals[where].add_(self._weights)
+
+    def add_air(self, corner: tuple[int, int]) -> None:
+        """Add a window that is background for every decoder."""
+        where = self._where(corner)
+        background = 1.0 if self._activation == "softmax" else SIGMOID_THRESHOLD
+        self._scores[where][..., 0].add_(self._weights, alpha=background)
+        if self._others is not None:
+            self._others[where][..., 0].add_(self._weights, alpha=background * (self._decoders - 1))
+        self._totals[where].add_(self._weights)
+
+    def labels(self, planes: int) -> tuple[Tensor, Tensor]:
+        """Give the first decoder's labels in the first planes, and their probability in [0, 1]."""
+        scores, totals = self._scores[:planes], self._totals[:planes]
+        best, winner = scores.max(dim=-1)
+        best = best / totals
+        if self._activation == "sigmoid":
+            best = torch.where(winner == 0, 1 - scores[..., 1:].amax(dim=-1) / totals, best)
+        return winner, best.clamp_(0, 1)
+
+    def uncertainty(self, planes: int) -> Tensor:
+        """Give the uncertainty in the first planes, in [0, 1], a few of them at a time to save memory."""
+        at_once = max(1, NUMBERS_AT_ONCE // self._scores[0].numel())
+        parts = [slice(first, min(first + at_once, planes)) for first in range(0, planes, at_once)]
+        return torch.cat([self._uncertainty(part) for part in parts])
+
+    def _uncertainty(self, part: slice) -> Tensor:
+        sums = self._scores[part] if self._others is None else self._scores[part] + self._others[part]
+        return uncertainty(sums / (self._decoders * self._totals[part][..., None]), self._activation)
+
+    def shift(self, planes: int) -> None:
+        """Drop the first planes; as many empty ones follow at the end."""
+        for summed in (self._scores, self._totals, *([] if self._others is None else [self._others])):
+            kept = len(summed) - planes
+            for start in range(0, kept, planes):
+                size = min(planes, kept - start)
+                summed[start : start + size] = summed[start + planes : start + planes + size]
+            summed[kept:] = 0
+
+    def _where(self, corner: tuple[int, int]) -> tuple[slice, slice, slice]:
+        j, i = corner
+        return slice(None), slice(j, j + self._window[1]), slice(i, i + self._window[2])
+
+
+def add_window(scores: Tensor, logits: Tensor, weights: Tensor, activation: str) -> None:
+    """Add a window's weighted probabilities to the scores (k, j, i, channels).
+
+    A few planes at a time and with the channels innermost, where a network in channels-last memory leaves
+    them, the numbers stay in the cache: with 105 channels five times as fast as whole windows with channels
+    outermost.
+    """
+    innermost = logits.movedim(0, -1)
+    planes = max(1, NUMBERS_AT_ONCE // innermost[0].numel())
+    parts = zip(innermost.split(planes), scores.split(planes), weights.split(planes), strict=True)
+    for part, total, weight in parts:
+        total.addcmul_(probabilities(part.contiguous(), activation).to(total.device), weight[..., None])
+
+
+def probabilities(logits: Tensor, activation: str) -> Tensor:
+    """Give probabilities (..., channels) of background and organs from logits (..., channels).
+
+    Under "sigmoid" the logits have no background: its channel is the threshold that an organ must pass.
+    """
+    if activation == "softmax":
+        return _softmax(logits.float())
+    organs = torch.sigmoid(logits.float())
+    background = torch.full_like(organs[..., :1], SIGMOID_THRESHOLD)
+    return torch.cat([background, organs], dim=-1)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Give torch's softmax over the last axis; for a dozen channels in a fourth of its time on a CPU."""
+    if logits.shape[-1] >= MANY_CHANNELS:
+        return torch.softmax(logits, dim=-1)
+    powers = (logits - logits.amax(dim=-1, keepdim=True)).exp_()
+    sums = powers @ torch.ones(powers.shape[-1], device=powers.device)
+    return powers.div_(sums[..., None])
