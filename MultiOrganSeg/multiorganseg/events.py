@@ -11,7 +11,7 @@ from typing import Any, Literal, TextIO
 
 from multiorganseg.errors import MultiOrganSegError
 
-EventKind = Literal["started", "progress", "metric", "warning", "finished", "failed"]
+EventKind = Literal["started", "progress", "metric", "warning", "gate", "paused", "finished", "failed"]
 
 
 class EventStream:

@@ -35,7 +35,9 @@ def data(tmp_path, add_case) -> Path:
 
 
 def _prepare(data: Path, spec: PreprocessingSpec = SPEC, channels: dict[int, int] = CHANNELS) -> PreparedCase:
-    (case,) = prepare_cases(find_cases(data), data.parent / "cache", spec, channels, Progress())
+    known = frozenset(channels.values())
+    cases = [replace(case, channels=channels, known=known) for case in find_cases(data)]
+    (case,) = prepare_cases(cases, data.parent / "cache", spec, Progress())
     return case
 
 
@@ -147,9 +149,7 @@ def test_labels_on_another_grid_are_refused(data, moved):
 
 def test_progress_is_told(data):
     told = []
-    prepare_cases(
-        find_cases(data), data.parent, SPEC, CHANNELS, Progress(lambda *report: told.append(report))
-    )
+    prepare_cases(find_cases(data), data.parent, SPEC, Progress(lambda *report: told.append(report)))
     assert told == [("preparing cases", 0.0), ("preparing cases", 1.0)]
 
 
@@ -167,3 +167,23 @@ def test_hidden_organs_leave_no_voxel_and_are_not_known(data):
     np.testing.assert_array_equal(hidden.labels, np.where(case.labels == 2, 2, 0))
     assert hidden.labels.dtype == case.labels.dtype
     assert hidden.hide_all_but(frozenset({1, 2})).known == {2}, "what is hidden stays hidden"
+
+
+def test_a_case_without_a_label_file_knows_what_is_absent(data):
+    (case,) = find_cases(data)
+    whole = _prepare(data)
+    bare = replace(case, labels=None, channels=CHANNELS, known=frozenset({2}))
+    (prepared,) = prepare_cases([bare], data.parent / "cache", SPEC, Progress())
+    np.testing.assert_array_equal(prepared.image, whole.image)
+    assert prepared.labels.shape == whole.labels.shape
+    assert not prepared.labels.any()
+    assert prepared.known == {2}
+
+
+def test_labels_that_a_case_does_not_know_are_left_out(data):
+    (case,) = find_cases(data)
+    partly = replace(case, channels=CHANNELS, known=frozenset({2}))
+    (prepared,) = prepare_cases([partly], data.parent / "cache", SPEC, Progress())
+    assert set(np.unique(prepared.labels)) == {0, 2}
+    assert len(_prepare(data).known) == 2
+    assert len(list((data.parent / "cache").glob("*.npz"))) == 1, "what is known is not part of the cache"

@@ -17,7 +17,8 @@ from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training.checkpoint import load_checkpoint
 from multiorganseg_training.cli import app
 from multiorganseg_training.fit import EVENTS_FILE, RECIPE_FILE, RESULT_FILE, fit
-from multiorganseg_training.recipe import recipe_from_dict
+from multiorganseg_training.locks import LOCK_FILE
+from multiorganseg_training.recipe_dict import recipe_from_dict
 
 PACKAGES = [Path(__file__).parents[2] / name for name in ("MultiOrganSeg", "Training")]
 PATIENCE_SECONDS = 300
@@ -74,6 +75,7 @@ def test_the_folder_of_a_run(phantom_run):
     assert json.loads((run / RESULT_FILE).read_text(encoding="utf-8")) == phantom_run.scores
     assert recipe_from_dict(json.loads((run / RECIPE_FILE).read_text(encoding="utf-8"))) == phantom_run.recipe
     assert sorted(path.name for path in run.iterdir()) == [
+        LOCK_FILE,
         "checkpoint.pt",
         EVENTS_FILE,
         RECIPE_FILE,

@@ -134,9 +134,7 @@ def test_standardised_volumes_are_prepared_as_the_engine_does(phantom_data, tmp_
     window = PreprocessingSpec((3.0, 2.0, 2.0))
     standardised = PreprocessingSpec((3.0, 2.0, 2.0), intensity="zscore")
     chosen = find_cases(phantom_data)[:1]
-    one, other = (
-        prepare_cases(chosen, tmp_path, spec, {1: 1, 6: 2}, Progress())[0] for spec in (window, standardised)
-    )
+    one, other = (prepare_cases(chosen, tmp_path, spec, Progress())[0] for spec in (window, standardised))
     assert len(list(tmp_path.iterdir())) == 2
     assert one.image.min() == -1
     _, image = prepare(read_volume(chosen[0].image), standardised.for_bundle())

@@ -32,7 +32,7 @@ class PreparedCase:
         name: Of the case.
         image: float16 (k, j, i), normalised.
         labels: uint8 (k, j, i), network channels; 0 is background or not annotated.
-        known: Channels that are annotated over the whole case.
+        known: Channels of which every voxel of the case is known, annotated or absent.
     """
 
     name: str
@@ -50,16 +50,16 @@ def prepare_cases(
     cases: list[Case],
     folder: Path,
     preprocessing: PreprocessingSpec,
-    channels: Mapping[int, int],
     progress: Progress,
 ) -> list[PreparedCase]:
     """Load cases from the cache in `folder`, preparing those that are not there yet.
+
+    Labels of channels that a case does not know are left out.
 
     Args:
         cases: What to prepare.
         folder: Of the cache; several recipes may share it.
         preprocessing: Spacing and window.
-        channels: Network channel by label value of the files.
         progress: Told once a case.
 
     Raises:
@@ -69,38 +69,37 @@ def prepare_cases(
     prepared = []
     for number, case in enumerate(cases):
         progress("preparing cases", number / len(cases))
-        path = folder / f"{case.name}-{_fingerprint(case, preprocessing, channels)}.npz"
+        path = folder / f"{case.name}-{_fingerprint(case, preprocessing)}.npz"
         if not path.is_file():
-            image, labels = _prepare(case, preprocessing, channels)
+            image, labels = _prepare(case, preprocessing)
             with atomic_path(path) as partial:
                 np.savez(partial, image=image, labels=labels)
         with np.load(path, allow_pickle=False) as arrays:
-            known = frozenset(channels.values())
-            prepared.append(PreparedCase(case.name, arrays["image"], arrays["labels"], known))
+            whole = PreparedCase(case.name, arrays["image"], arrays["labels"], case.known)
+            prepared.append(whole.hide_all_but(case.known))
     progress("preparing cases", 1.0)
     return prepared
 
 
 def to_channels(labels: NDArray[np.integer], channels: Mapping[int, int]) -> NDArray[np.uint8]:
     """Give the network's channels (k, j, i) of a file's label values; values not in `channels` give 0."""
-    lookup = np.zeros(max(int(labels.max(initial=0)), *channels) + 1, np.uint8)
+    lookup = np.zeros(max(int(labels.max(initial=0)), 0, *channels) + 1, np.uint8)
     lookup[list(channels)] = list(channels.values())
     return lookup[labels]
 
 
-def _fingerprint(case: Case, preprocessing: PreprocessingSpec, channels: Mapping[int, int]) -> str:
-    files = (case.image, case.labels)
+def _fingerprint(case: Case, preprocessing: PreprocessingSpec) -> str:
+    files = [path for path in (case.image, case.labels) if path is not None]
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     window = preprocessing.for_bundle().window
-    text = json.dumps([FORMAT, stamps, preprocessing.spacing_mm, window, sorted(channels.items())])
+    text = json.dumps([FORMAT, stamps, preprocessing.spacing_mm, window, sorted(case.channels.items())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _prepare(
-    case: Case, preprocessing: PreprocessingSpec, channels: Mapping[int, int]
-) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
-    volume, reference = read_volume(case.image), read_labels(case.labels)
-    if not volume.grid.same_as(reference.grid, SAME_GRID_MM):
+def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+    volume = read_volume(case.image)
+    reference = None if case.labels is None else read_labels(case.labels)
+    if reference is not None and not volume.grid.same_as(reference.grid, SAME_GRID_MM):
         msg = f"Image and labels of the case '{case.name}' lie on different grids."
         raise TrainingError(
             msg,
@@ -108,6 +107,9 @@ def _prepare(
             next_step="Draw the labels on this image, or resample them onto its grid.",
         )
     canonical, image = prepare(volume, preprocessing.for_bundle())
-    on_source = canonical.crop.apply(canonical.orientation.apply(to_channels(reference.voxels, channels)))
+    if reference is None:
+        return image.astype(np.float16), np.zeros(image.shape, np.uint8)
+    channels = to_channels(reference.voxels, case.channels)
+    on_source = canonical.crop.apply(canonical.orientation.apply(channels))
     labels = restore_labels(on_source, canonical.crop.target, canonical.grid)
     return image.astype(np.float16), labels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
@@ -10,22 +11,29 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.bundles.json_text import format_json
+from multiorganseg.bundles.metadata import CustomOrgan
+from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.metrics.compare import read_table_file
-from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.volumes.names import case_name
-from multiorganseg_training.project.contradictions import find_contradictions
-from multiorganseg_training.project.create import add_case, create_project
+from multiorganseg_training.project.contradictions import Contradiction, find_contradictions
+from multiorganseg_training.project.create import create_project
 from multiorganseg_training.project.import_folder import import_folder
+from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.matrix_json import load_matrix, save_matrix
 from multiorganseg_training.project.matrix_table import LEGEND, cases_table
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import load_project, save_project
+from multiorganseg_training.project.set_status import set_statuses
+from multiorganseg_training.project.state import project_state
 from multiorganseg_training.project.status import LabelStatus
+from multiorganseg_training.project.unused_files import tidy
+from multiorganseg_training.project_annotate_cli import add_command, add_organ_command, annotate_command
+from multiorganseg_training.project_publish_cli import register as register_publishing
 from multiorganseg_training.project_transfer_cli import (
     export_command,
     merge_command,
@@ -52,6 +60,16 @@ project_app = typer.Typer(
     multiorganseg-train project status abdomen --cases
 
     multiorganseg-train project set abdomen --case 'spleen_1*' --organ liver --status absent
+
+    Or begin with images alone, and save what is drawn on them:
+
+    multiorganseg-train project create abdomen --base abdomen-ct
+
+    multiorganseg-train project add-organ abdomen gallbladder
+
+    multiorganseg-train project add abdomen CT.nii.gz --name case_1
+
+    multiorganseg-train project annotate abdomen case_1 drawn.nii.gz --organ gallbladder
     """,
 )
 
@@ -67,6 +85,7 @@ def create_command(
         Path | None,
         typer.Option(help='Label table instead of --organs, JSON: {"1": "spleen", "6": "liver"}.'),
     ] = None,
+    base: Annotated[str, typer.Option(help="Bundle whose organs, its own ones included, to take.")] = "",
     data: Annotated[
         Path | None,
         typer.Option(help="Folder with images/ and labels/ to start with; needs --labels."),
@@ -80,17 +99,16 @@ def create_command(
     From a folder, each organ of the label table is taken as annotated in every case that has a label file;
     correct what is not with `set`, after a `check`.
     """
-    if (labels is None) == (not organs):
-        msg = "A project needs organs: either --organs or --labels."
+    if sum((labels is not None, bool(organs), bool(base))) != 1:
+        msg = "A project needs organs: --organs, --labels or --base."
         raise OptionError(msg, next_step="For example: --organs liver,spleen")
     if data is not None and labels is None:
         msg = "--data needs the meaning of the label values."
         raise OptionError(msg, next_step='Pass --labels FILE with {"1": "spleen", "6": "liver"}.')
-    keys = (key.strip() for key in organs.split(",") if key.strip())
-    table = LabelTable.numbered(keys) if labels is None else read_table_file(labels)
+    table, own = _organs(organs, labels, base)
     title = name or folder.absolute().name
     if data is None:
-        project = create_project(folder, title, table, modality=modality)
+        project = create_project(folder, title, table, modality=modality, custom_organs=own)
     else:
         with progress_bar() as progress:
             project = import_folder(
@@ -99,41 +117,9 @@ def create_command(
     show_project(project)
 
 
-@project_app.command("add")
-@reported_errors()
-def add_command(
-    folder: _Folder,
-    image: Annotated[Path, typer.Argument(help="Image file to copy into the project.")],
-    labels: Annotated[Path | None, typer.Option(help="Label file with the project's label values.")] = None,
-    annotated: Annotated[str, typer.Option(help="Organ keys annotated in it, separated by commas.")] = "",
-    absent: Annotated[str, typer.Option(help="Organ keys that the image does not hold.")] = "",
-    name: Annotated[str, typer.Option(help="Of the case; else the image's.")] = "",
-) -> None:
-    """Add a case; organs that are not named are unknown in it."""
-    said = {LabelStatus.ANNOTATED: annotated, LabelStatus.ABSENT: absent}
-    row: dict[str, LabelStatus] = {}
-    for status, keys in said.items():
-        for key in (key.strip() for key in keys.split(",") if key.strip()):
-            if row.setdefault(key, status) is not status:
-                msg = f"'{key}' cannot be annotated and absent in one case."
-                raise OptionError(msg, next_step="Name it once.")
-    project = add_case(load_project(folder), name or case_name(image.name), image, labels, row)
-    out.print(Text(f"Added as case number {len(project.cases)}."))
-
-
-@project_app.command("add-organ")
-@reported_errors()
-def add_organ_command(
-    folder: _Folder,
-    organs: Annotated[list[str], typer.Argument(help="Organ keys; unknown in every case at first.")],
-) -> None:
-    """Add organs with the next label values."""
-    project, catalogue = load_project(folder), load_catalogue()
-    for organ in organs:
-        project = project.with_organ(catalogue.get(organ).key)
-    save_project(project)
-    added = ", ".join(f"{organ} = {project.table.value(organ)}" for organ in organs)
-    out.print(Text(f"Added with label values: {added}"))
+project_app.command("add")(add_command)
+project_app.command("add-organ")(add_organ_command)
+project_app.command("annotate")(annotate_command)
 
 
 @project_app.command("status")
@@ -141,14 +127,22 @@ def add_organ_command(
 def status_command(
     folder: _Folder,
     cases: Annotated[bool, typer.Option("--cases", help="Show every case too.")] = False,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="PATH", help="Write the matrix to edit; see set --from.")
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="Print cases, organs, runs and bundles as JSON for other programs."),
+    ] = False,
+    matrix_path: Annotated[
+        Path | None,
+        typer.Option("--matrix", metavar="PATH", help="Write it to edit; see set --from."),
     ] = None,
 ) -> None:
     """Show the label-status matrix: how many cases know each organ."""
     project = load_project(folder)
-    if json_path is not None:
-        save_matrix(project.matrix, json_path)
+    if matrix_path is not None:
+        save_matrix(project.matrix, matrix_path)
+    if as_json:
+        typer.echo(format_json(project_state(project)), nl=False)
+        return
     show_project(project)
     if cases:
         out.print()
@@ -172,17 +166,23 @@ def set_command(
         Path | None, typer.Option("--from", metavar="PATH", help="Take the whole matrix from this JSON file.")
     ] = None,
 ) -> None:
-    """Say what is known of organs in cases; files of images and labels stay as they are."""
+    """Say what is known of organs in cases; files of images and labels stay as they are.
+
+    Annotated needs labelled voxels, and absent none; a whole matrix from a file is not compared with voxels.
+    """
     project = load_project(folder)
     if from_file is not None and not (case or organ or status):
-        changed = project.with_matrix(load_matrix(from_file))
+        matrix = load_matrix(from_file)
+        with project_lock(folder):
+            project = load_project(folder)
+            changed = project.with_matrix(matrix)
+            save_project(changed)
     elif from_file is None and case and organ and status:
         organs = project.table.keys if ALL in organ else organ
-        changed = project.with_matrix(project.matrix.with_statuses(_matching(project, case), organs, status))
+        changed = set_statuses(folder, _matching(project, case), organs, status)
     else:
         msg = "Say what to set."
         raise OptionError(msg, next_step="Pass --case, --organ and --status together, or --from alone.")
-    save_project(changed)
     entries = sum(
         project.matrix.rows[name][key] is not found
         for name, row in changed.matrix.rows.items()
@@ -193,14 +193,24 @@ def set_command(
 
 @project_app.command("check")
 @reported_errors()
-def check_command(folder: _Folder) -> None:
-    """Compare the matrix with the voxels of all label files; nothing is changed.
+def check_command(
+    folder: _Folder,
+    delete_unused: Annotated[
+        bool, typer.Option("--delete-unused", help="Delete files in images/ and labels/ that no case uses.")
+    ] = False,
+) -> None:
+    """Compare what is said with the files: that they are there, share a grid, and bear the matrix out.
 
-    The exit code is 8 when something contradicts.
+    What killed programs left half-written is deleted. The exit code is 8 when something contradicts.
     """
+    unused = tidy(folder, delete_unused=delete_unused)
     project = load_project(folder)
     with progress_bar() as progress:
         found = find_contradictions(project, progress)
+    if delete_unused and unused:
+        out.print(Text(f"Deleted: {', '.join(unused)}"), soft_wrap=True)
+    else:
+        found += [Contradiction("", "", f"No case uses {name}.") for name in unused]
     if not found:
         out.print(Text(f"{len(project.cases)} cases, no contradiction."))
         return
@@ -216,7 +226,8 @@ def check_command(folder: _Folder) -> None:
     msg = f"{len(found)} {'thing contradicts' if len(found) == 1 else 'things contradict'} the project."
     raise TrainingError(
         msg,
-        next_step="Correct the label files, or what is said of them: multiorganseg-train project set --help",
+        next_step="Correct the label files, or what is said of them: multiorganseg-train project set --help. "
+        "Unused files go with --delete-unused.",
     )
 
 
@@ -224,12 +235,26 @@ project_app.command("import-nnunet")(nnunet_command)
 project_app.command("import-msd")(msd_command)
 project_app.command("merge")(merge_command)
 project_app.command("export-nnunet")(export_command)
+register_publishing(project_app)
+
+
+def _organs(keys: str, labels: Path | None, base: str) -> tuple[LabelTable, Mapping[str, CustomOrgan] | None]:
+    if base:
+        metadata = find_bundle(base).metadata
+        return metadata.labels, metadata.custom_organs
+    if labels is not None:
+        return read_table_file(labels), None
+    return LabelTable.numbered(key.strip() for key in keys.split(",") if key.strip()), None
 
 
 def _matching(project: Project, patterns: list[str]) -> list[str]:
     found: dict[str, None] = {}
     for pattern in patterns:
-        matching = [name for name in project.cases if fnmatchcase(name, pattern)]
+        matching = (
+            [pattern]
+            if pattern in project.cases
+            else [name for name in project.cases if fnmatchcase(name, pattern)]
+        )
         if not matching:
             msg = f"No case is called '{pattern}'."
             raise TrainingError(

@@ -30,12 +30,15 @@ def validation_dice(
         progress: Checked for cancellation.
 
     Returns:
-        Mean Dice by organ key; NaN where an organ occurs in no case and is predicted in none.
+        Mean Dice by organ key over the cases that know the organ; NaN where none does, or where it occurs in
+        none and is predicted in none.
     """
     backend = torch_backend(network, device)
     organs = recipe.data.table.keys
     scores = np.full((len(cases), len(organs)), np.nan)
     for row, case in enumerate(cases):
+        if not case.known:
+            continue
         image = case.image.astype(np.float32)
         streamed = stream_labels(
             backend.predict,
@@ -51,7 +54,7 @@ def validation_dice(
             device=device,
             progress=Progress(token=progress.token),
         )
-        for channel in range(1, len(organs) + 1):
+        for channel in sorted(case.known):
             scores[row, channel - 1] = dice(streamed.labels == channel, case.labels == channel)
     present = ~np.isnan(scores).all(axis=0)
     means = np.full(len(organs), np.nan)

@@ -5,10 +5,10 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from multiorganseg.errors import OrganError, TrainingError, VolumeError
+from multiorganseg.bundles.metadata import CustomOrgan
+from multiorganseg.errors import OrganError, TrainingError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.project import (
     LabelStatus,
@@ -22,6 +22,7 @@ from multiorganseg_training.project import (
 )
 
 TABLE = LabelTable({2: "liver", 300: "spleen"})
+BOTH = dict.fromkeys(("liver", "spleen"), LabelStatus.ANNOTATED)
 
 
 @pytest.fixture
@@ -61,63 +62,18 @@ def test_unknown_organs_are_refused(tmp_path):
     assert not (tmp_path / "p").exists()
 
 
-def test_add_cases(project, files, voxels_of):
-    image, labels = files
-    status = {"liver": LabelStatus.ANNOTATED, "spleen": LabelStatus.PSEUDO}
-    project = add_case(project, "one", image, labels, status)
-    project = add_case(project, "two", image, status={"liver": LabelStatus.ABSENT})
-    assert load_project(project.folder) == project
-    assert project.cases["one"].labels == "labels/one.nii.gz"
-    assert project.labels_path("two") is None
-    assert project.image_path("one").read_bytes() == image.read_bytes()
-    voxels = voxels_of(project, "one")
-    assert np.unique(voxels).tolist() == [0, 2, 300]
-    assert (voxels == 300).sum() == 20
-    assert project.matrix.known("two") == {"liver"}
-
-
-def test_cases_that_cannot_be_added(project, files, tmp_path, write_case):
-    image, labels = files
-    with pytest.raises(TrainingError, match="no label file"):
-        add_case(project, "one", image, None, {"liver": LabelStatus.ANNOTATED})
-    with pytest.raises(TrainingError, match="no organ 'aorta'"):
-        add_case(project, "one", image, labels, {"aorta": LabelStatus.ABSENT})
-    with pytest.raises(TrainingError, match="cannot be the name"):
-        add_case(project, "../one", image, labels)
-    with pytest.raises(VolumeError, match="does not exist"):
-        add_case(project, "one", tmp_path / "none.nii.gz")
-    with pytest.raises(TrainingError, match="of a kind"):
-        add_case(project, "one", tmp_path / "image.png")
-    write_case(tmp_path / "other.nii.gz", labels, (2, 7))
-    with pytest.raises(TrainingError, match=r"7 \(20 voxels\)"):
-        add_case(project, "one", image, labels)
-    assert load_project(project.folder) == project
-
-
-def test_another_grid_is_refused(project, files, tmp_path):
-    from multiorganseg.volumes.read import read_volume
-    from multiorganseg.volumes.volume import Volume
-    from multiorganseg.volumes.write import write_volume
-
-    image, labels = files
-    volume = read_volume(image)
-    moved = volume.affine.copy()
-    moved[0, 3] += 0.5
-    write_volume(Volume(volume.voxels, moved), tmp_path / "moved.nii.gz")
-    with pytest.raises(TrainingError, match="different grids"):
-        add_case(project, "one", tmp_path / "moved.nii.gz", labels)
-
-
 def test_a_new_organ_is_unknown_everywhere(project, files):
-    project = add_case(project, "one", *files, {"liver": LabelStatus.ANNOTATED})
+    project = add_case(project.folder, "one", *files, BOTH)
     grown = project.with_organ("aorta")
     assert grown.table.value("aorta") == 301
     assert grown.matrix.status("one", "aorta") is LabelStatus.UNKNOWN
+    with pytest.raises(TrainingError, match="has the organ 'aorta' already"):
+        grown.with_organ("aorta")
 
 
 def test_channels_follow_the_matrix(project, files):
-    row = {"liver": LabelStatus.ANNOTATED, "spleen": LabelStatus.UNKNOWN}
-    project = add_case(project, "one", *files, row)
+    project = add_case(project.folder, "one", *files, BOTH)
+    project = project.with_matrix(project.matrix.with_status("one", "spleen", LabelStatus.UNKNOWN))
     organs = ("aorta", "spleen", "liver")
     lookup = channel_lookup(project, "one", organs)
     assert lookup.nonzero()[0].tolist() == [2]
@@ -130,19 +86,22 @@ def test_channels_follow_the_matrix(project, files):
 
 
 def test_parts_that_contradict_each_other(project, files):
-    project = add_case(project, "one", *files)
+    project = add_case(project.folder, "one", *files, BOTH)
     case = project.cases["one"]
     for changes, text in (
         ({"name": " "}, "no name"),
         ({"modality": "US"}, "US"),
         ({"table": LabelTable({2: "liver"})}, "spleen"),
         ({"cases": {}}, "case list"),
+        ({"custom_organs": {"mass": CustomOrgan("Mass", (1, 2, 3))}}, "describes mass"),
         ({"cases": {"one": replace(case, image="../ct.nii.gz")}}, "leaves its folder"),
         ({"cases": {"one": replace(case, image=case.labels)}}, "share a file"),
     ):
         with pytest.raises(TrainingError, match=text):
             replace(project, **changes)
-    unlabelled = replace(project, cases={"one": ProjectCase("one", case.image, None)})
+    bare = {"one": ProjectCase("one", case.image, None)}
+    nothing = project.matrix.with_statuses(["one"], ["liver", "spleen"], LabelStatus.UNKNOWN)
+    unlabelled = replace(project, cases=bare, matrix=nothing)
     with pytest.raises(TrainingError, match="no label file"):
         unlabelled.with_matrix(unlabelled.matrix.with_status("one", "liver", LabelStatus.PSEUDO))
 
@@ -156,6 +115,8 @@ def test_parts_that_contradict_each_other(project, files):
         {"cases": []},
         {"name": 3},
         {"schema_version": 9},
+        {"custom_organs": {"liver": {"name": "Liver"}}},
+        {"custom_organs": {"liver": {"name": "Liver", "color": [1, 2]}}},
     ],
 )
 def test_damaged_project_files(project, change):

@@ -22,7 +22,9 @@ def succeed(*arguments: object) -> str:
 
 def test_help_teaches():
     text = succeed("--help")
-    for command in ("create", "add", "import-nnunet", "import-msd", "merge", "status", "set", "check"):
+    for command in ("create", "add", "add-organ", "annotate", "merge", "status", "set", "check"):
+        assert command in text
+    for command in ("import-nnunet", "import-msd", "export-nnunet"):
         assert command in text
     for word in ("annotated", "absent", "unknown", "pseudo", "--label cancer=liver"):
         assert word in text
@@ -63,10 +65,11 @@ def test_set_status_and_check(make_project, tmp_path):
     assert "4 entries changed" in succeed(
         "set", folder, "--case", "a_*", "--organ", "all", "--status", "unknown"
     )
+    assert "unknown, but labelled" in run("check", folder).stdout
     matrix = load_project(folder).matrix
     assert matrix.known("a_1") == frozenset()
     assert matrix.known("b") == {"liver", "spleen"}
-    text = succeed("status", folder, "--cases", "--json", tmp_path / "matrix.json")
+    text = succeed("status", folder, "--cases", "--matrix", tmp_path / "matrix.json")
     assert "● annotated" in text
     data = json.loads((tmp_path / "matrix.json").read_text(encoding="utf-8"))
     data["cases"]["a_1"] = {"pseudo": ["liver"]}
@@ -100,9 +103,142 @@ def test_create_and_add(tmp_path, write_case):
     assert "aorta = 3" in succeed("add-organ", folder, "aorta")
     project = load_project(folder)
     assert project.matrix.known("ct") == {"liver", "spleen"}
-    both = run("add", folder, tmp_path / "ct.nii.gz", "--annotated", "liver", "--absent", "liver")
-    assert both.exit_code == 2
-    assert "'liver' cannot be annotated and absent" in both.stderr
+    for arguments, text in (
+        (("--annotated", "liver", "--absent", "liver"), "'liver' cannot be annotated and absent"),
+        (("--annotated", "liver,liver"), "'liver' is named twice"),
+    ):
+        both = run("add", folder, tmp_path / "ct.nii.gz", *arguments)
+        assert both.exit_code == 2
+        assert text in both.stderr
+    again = run("add", folder, tmp_path / "ct.nii.gz")
+    assert again.exit_code == 8
+    assert "has a case 'ct' already" in again.stderr
+
+
+def test_labels_with_a_table_of_their_own(tmp_path, write_case):
+    write_case(tmp_path / "ct.nii.gz", tmp_path / "result.nii.gz", (4,))
+    (tmp_path / "result.labels.json").write_text('{"labels": {"4": "spleen"}}', encoding="utf-8")
+    folder = tmp_path / "new"
+    succeed("create", folder, "--organs", "liver, spleen")
+    succeed(
+        *("add", folder, tmp_path / "ct.nii.gz", "--labels", tmp_path / "result.nii.gz"),
+        *("--pseudo", "spleen", "--name", "one"),
+    )
+    assert load_project(folder).matrix.status("one", "spleen") is LabelStatus.PSEUDO
+    assert "no contradiction" in succeed("check", folder)
+    result = succeed("annotate", folder, "one", tmp_path / "result.nii.gz", "--organ", "spleen")
+    assert "one: spleen is annotated, 20 voxels." in result
+
+
+def test_organs_of_a_bundle(tmp_path, bundle):
+    succeed("create", tmp_path / "p", "--base", bundle.folder)
+    assert load_project(tmp_path / "p").table.keys == bundle.metadata.labels.keys
+    assert run("create", tmp_path / "q", "--base", bundle.folder, "--organs", "liver").exit_code == 2
+
+
+def test_an_organ_of_ones_own(tmp_path):
+    folder = tmp_path / "p"
+    succeed("create", folder, "--organs", "liver")
+    said = ("--name", "Böse Masse", "--color", "#C80a00")
+    assert "mass = 2" in succeed("add-organ", folder, "mass", *said)
+    assert load_project(folder).custom_organs["mass"].color == (200, 10, 0)
+    for arguments in (
+        ("one", "two", *said),
+        ("one", "--name", "One"),
+        ("one", "--color", "#123456"),
+        ("one", "--name", "One", "--color", "red"),
+    ):
+        result = run("add-organ", folder, *arguments)
+        assert result.exit_code == 2, arguments
+        assert "needs one key, a name and a colour" in result.stderr
+    again = run("add-organ", folder, "liver")
+    assert again.exit_code == 8
+    assert "has the organ 'liver' already" in again.stderr
+
+
+@pytest.fixture
+def drawn(make_project, tmp_path, write_case):
+    """A project with a case `a`, and label files drawn on its image."""
+    folder = make_project("Projekt ö", {1: "liver", 2: "spleen", 3: "aorta"}, {"a": (1, 2, 3)}).folder
+    succeed("add-organ", folder, "gallbladder")
+    for name, values in (("mask", (0, 0, 0, 1)), ("many", (1, 2, 3, 4)), ("others", (0, 0, 0, 7, 8))):
+        write_case(tmp_path / "ct.nii.gz", tmp_path / f"{name}.nii.gz", values)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "organs"), [("mask", "gallbladder"), ("many", "gallbladder"), ("others", "gallbladder=7")]
+)
+def test_which_voxels_are_meant(drawn, tmp_path, file, organs, voxels_of):
+    text = succeed("annotate", drawn, "a", tmp_path / f"{file}.nii.gz", "--organ", organs)
+    assert "a: gallbladder is annotated, 20 voxels." in text
+    project = load_project(drawn)
+    assert (voxels_of(project, "a")[2:4, 3] == 4).all()
+    assert "no contradiction" in succeed("check", drawn)
+
+
+def test_annotate_several_organs_and_absent_ones(drawn, tmp_path):
+    said = ("--organ", "gallbladder=7", "--pseudo", "aorta=8")
+    text = succeed("annotate", drawn, "a", tmp_path / "others.nii.gz", *said)
+    assert "aorta is pseudo, 20 voxels" in text
+    succeed("annotate", drawn, "a", "--absent", "aorta")
+    row = load_project(drawn).matrix.rows["a"]
+    assert [row[key].value for key in ("gallbladder", "aorta")] == ["annotated", "absent"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("mask.nii.gz",), 2, "Say what the case holds"),
+        (("mask.nii.gz", "--organ", "aorta", "--absent", "aorta"), 2, "cannot be annotated and absent"),
+        (("mask.nii.gz", "--organ", "aorta", "--organ", "aorta=1"), 2, "named twice"),
+        (("mask.nii.gz", "--organ", "aorta=x"), 2, "names no label value"),
+        (("many.nii.gz", "--organ", "gallbladder=4", "--organ", "aorta=4"), 2, "to gallbladder and aorta"),
+        (("others.nii.gz", "--organ", "gallbladder"), 8, "annotation of gallbladder is empty"),
+        (("--organ", "gallbladder"), 8, "no labels of gallbladder"),
+        (("mask.nii.gz", "--organ", "pancreas"), 8, "no organ 'pancreas'"),
+        (("--absent", "liver"), 8, "liver cannot be absent: 20 voxels are annotated"),
+    ],
+)
+def test_annotate_what_cannot_be(drawn, tmp_path, arguments, code, text):
+    before = load_project(drawn)
+    paths = [tmp_path / part if part.endswith(".gz") else part for part in arguments]
+    result = run("annotate", drawn, "a", *paths)
+    assert result.exit_code == code, result.output
+    assert text in result.stderr
+    assert load_project(drawn) == before
+
+
+def test_the_state_for_other_programs(drawn):
+    state = json.loads(succeed("status", drawn, "--json"))
+    assert [organ["key"] for organ in state["organs"]] == ["liver", "spleen", "aorta", "gallbladder"]
+    assert state["cases"][0]["status"]["gallbladder"] == "unknown"
+
+
+def test_check_tells_of_unused_files_and_deletes_them_when_asked(drawn):
+    (drawn / "images" / "left.nii.gz").write_bytes(b"whole")
+    result = run("check", drawn)
+    assert result.exit_code == 8
+    assert "No case uses images/left.nii.gz." in result.stdout
+    assert "--delete-unused" in result.stderr
+    assert "Deleted: images/left.nii.gz" in succeed("check", drawn, "--delete-unused")
+    assert "no contradiction" in succeed("check", drawn)
+
+
+def test_a_name_that_looks_like_a_pattern(tmp_path, write_case):
+    write_case(tmp_path / "ct.nii.gz", None, ())
+    succeed("create", tmp_path / "p", "--organs", "liver")
+    for name in ("ct [1]", "ct 1"):
+        succeed("add", tmp_path / "p", tmp_path / "ct.nii.gz", "--name", name)
+    succeed("set", tmp_path / "p", "--case", "ct [1]", "--organ", "liver", "--status", "absent")
+    matrix = load_project(tmp_path / "p").matrix
+    assert [matrix.known(name) for name in ("ct [1]", "ct 1")] == [{"liver"}, frozenset()]
+
+
+def test_set_what_the_voxels_deny(drawn):
+    result = run("set", drawn, "--case", "a", "--organ", "liver", "--status", "absent")
+    assert result.exit_code == 8
+    assert "liver: It is absent, but labelled. (20 voxels)" in result.stderr
 
 
 def test_create_from_a_folder(tmp_path, write_case):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from multiorganseg.bundles.safe_names import clashes
 from multiorganseg.errors import VolumeError
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.progress import Progress
@@ -11,7 +12,7 @@ from multiorganseg.volumes.read import read_labels
 from multiorganseg_training.project.case_files import file_grid
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.relabel import count_values
-from multiorganseg_training.project.status import LABELLED, LabelStatus
+from multiorganseg_training.project.voxel_status import status_problem
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,19 @@ def find_contradictions(project: Project, progress: Progress | None = None) -> l
     """Find files that are missing, damaged or on another grid, and labels that contradict the matrix.
 
     An annotated organ needs a voxel, an absent or unknown one must have none. A pseudo-label may be empty.
+    Names of cases that differ in upper and lower case alone are found too.
 
     Args:
         project: To check.
         progress: Told once a case.
     """
     progress = progress or Progress()
-    found = []
+    doubled = clashes(project.cases)
+    found = [
+        Contradiction(case, "", "Another case has the same name but for upper and lower case.")
+        for case in project.cases
+        if any(clashes([case, name]) for name in doubled)
+    ]
     for number, case in enumerate(project.cases):
         progress("checking cases", number / len(project.cases))
         try:
@@ -64,11 +71,10 @@ def _in_case(project: Project, case: str) -> list[Contradiction]:
     counts = count_values(labels.voxels)
     counts.pop(0, None)
     for value, organ in project.table.organs.items():
-        voxels, status = counts.pop(value, 0), project.matrix.status(case, organ)
-        if voxels and status not in LABELLED:
-            found.append(Contradiction(case, organ, f"It is {status.value}, but labelled.", voxels))
-        if not voxels and status is LabelStatus.ANNOTATED:
-            found.append(Contradiction(case, organ, "It is annotated, but no voxel is labelled."))
+        voxels = counts.pop(value, 0)
+        problem = status_problem(project.matrix.status(case, organ), voxels)
+        if problem:
+            found.append(Contradiction(case, organ, problem, voxels))
     return found + [
         Contradiction(case, "", f"The label value {value} has no organ.", voxels)
         for value, voxels in counts.items()

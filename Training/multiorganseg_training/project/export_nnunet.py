@@ -15,7 +15,7 @@ import numpy as np
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.errors import TrainingError
-from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.names import volume_suffix
 from multiorganseg.volumes.read import read_labels, read_volume
@@ -26,6 +26,7 @@ from multiorganseg_training.project.dataset import DATASET_FILE
 from multiorganseg_training.project.matrix import LabelStatusMatrix
 from multiorganseg_training.project.matrix_json import matrix_to_json
 from multiorganseg_training.project.new_folder import new_folder
+from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.read_nnunet import IGNORE, STATUS_KEY, dataset_folder_problem
 from multiorganseg_training.project.relabel import relabel
@@ -97,7 +98,7 @@ def export_nnunet(
     if problem:
         msg = f"'{target.name}' cannot be the name of an nnU-Net dataset."
         raise TrainingError(msg, cause=problem, next_step="Choose a number that is free in nnUNet_raw.")
-    progress, catalogue = progress or Progress(), catalogue or load_catalogue()
+    progress, catalogue = progress or Progress(), project_catalogue(project, catalogue)
     rows = {case: _exported_row(project, case, catalogue) for case in project.cases}
     report = _plan(project, rows, partial)
     images = [project.image_path(case) for case in report.cases]

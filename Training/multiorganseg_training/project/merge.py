@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
@@ -46,7 +47,8 @@ def merge_projects(
     """Write one project with the cases of all; the folder appears complete or not at all.
 
     Organs meet by key and are numbered anew in the order in which they first occur. An organ that a project
-    does not have is unknown in all its cases. Case names that occur more than once get the name of their
+    does not have is unknown in all its cases. Of an own organ that several describe the first description is
+    kept. Case names that occur more than once get the name of their
     project in front. Of organs that are unknown or absent in a case no voxel is taken over.
 
     Args:
@@ -66,10 +68,13 @@ def merge_projects(
     """
     options, progress = options or MergeOptions({}), progress or Progress()
     catalogue = catalogue or load_catalogue()
+    own = {key: organ for project in projects[::-1] for key, organ in project.custom_organs.items()}
+    catalogue = with_custom_organs(catalogue, own)
     _check(projects, options, catalogue)
     whole = {part: key for key, parts in options.unions.items() for part in parts}
     keys = dict.fromkeys(whole.get(key, key) for project in projects for key in project.table.keys)
     table = LabelTable.numbered(keys)
+    own = {key: organ for key, organ in own.items() if key in table.keys}
     names = _case_names(projects)
     cases, matrix = {}, LabelStatusMatrix(table.keys)
     with new_folder(target) as folder:
@@ -86,7 +91,7 @@ def merge_projects(
             place_image(image, folder / entry.image, hardlink=options.hardlink)
             if labels is not None and entry.labels is not None:
                 place_labels(labels, folder / entry.labels, _values(project, table, whole, row))
-        merged = Project(folder, name, table, cases, matrix, projects[0].modality, _sources(projects))
+        merged = Project(folder, name, table, cases, matrix, projects[0].modality, _sources(projects), own)
         save_project(merged)
     progress("merging", 1.0)
     return replace(merged, folder=target)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
@@ -44,6 +45,7 @@ class Project:
         matrix: Its columns are the organs of the table, its rows the cases.
         modality: "CT" or "MR".
         sources: By name of a dataset, what it says of itself, such as its licence and reference.
+        custom_organs: By organ key, organs of the table that the catalogue does not know.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Project:
     matrix: LabelStatusMatrix
     modality: str = "CT"
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the parts against each other; no file is read.
@@ -105,15 +108,30 @@ class Project:
         """
         return replace(self, matrix=matrix)
 
-    def with_organ(self, organ: str) -> Project:
+    def with_organ(self, organ: str, custom: CustomOrgan | None = None) -> Project:
         """Copy with one more organ, of the next label value and unknown in every case.
+
+        Args:
+            organ: Its key.
+            custom: Its name and colour where the catalogue does not know it.
 
         Raises:
             TrainingError: The project has it already.
         """
+        if organ in self.table.keys:
+            msg = f"The project '{self.name}' has the organ '{organ}' already."
+            raise TrainingError(
+                msg,
+                cause=f"Its label value is {self.table.value(organ)}.",
+                next_step="Annotate it, or choose another key for another organ.",
+            )
         value = max(self.table.organs, default=0) + 1
-        matrix = self.matrix.with_organ(organ)
-        return replace(self, table=LabelTable({**self.table.organs, value: organ}), matrix=matrix)
+        return replace(
+            self,
+            table=LabelTable({**self.table.organs, value: organ}),
+            matrix=self.matrix.with_organ(organ),
+            custom_organs={**self.custom_organs, **({} if custom is None else {organ: custom})},
+        )
 
     def _problem(self) -> str:
         if not self.name.strip():
@@ -123,6 +141,9 @@ class Project:
         if set(self.table.keys) != set(self.matrix.organs):
             differing = sorted(set(self.table.keys) ^ set(self.matrix.organs))
             return f"Only one of label table and label-status matrix has: {', '.join(differing)}."
+        if set(self.custom_organs) - set(self.table.keys):
+            strangers = sorted(set(self.custom_organs) - set(self.table.keys))
+            return f"It describes {', '.join(strangers)}, which its label table lacks."
         if set(self.cases) != set(self.matrix.cases):
             differing = sorted(set(self.cases) ^ set(self.matrix.cases))
             return f"Only one of case list and label-status matrix has: {', '.join(differing)}."

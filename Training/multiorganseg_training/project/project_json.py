@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.json_text import format_json
+from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.errors import OrganError, TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
@@ -30,6 +32,10 @@ def save_project(project: Project) -> None:
         "name": project.name,
         "modality": project.modality,
         "labels": project.table.to_json(),
+        "custom_organs": {
+            key: {"name": organ.name, "color": list(organ.color)}
+            for key, organ in project.custom_organs.items()
+        },
         "sources": {name: dict(about) for name, about in project.sources.items()},
         "cases": {
             name: {
@@ -49,11 +55,29 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
 
     Args:
         folder: Holds `project.json`.
-        catalogue: Must know every organ; by default MultiOrganSeg's own.
+        catalogue: Must know every organ but the project's own ones; by default MultiOrganSeg's.
 
     Raises:
         TrainingError: The file is missing, damaged, of another version, or contradicts itself.
-        OrganError: The catalogue lacks an organ.
+        OrganError: The catalogue lacks an organ, or an own one is not valid.
+    """
+    path = require_project(folder)
+    data = read_json(path, SCHEMA_VERSION)
+    try:
+        project = _project(folder, data)
+    except (KeyError, TypeError, ValueError, AttributeError, OrganError) as error:
+        msg = f"{path} cannot be used."
+        cause = str(error) if isinstance(error, OrganError) else f"{type(error).__name__}: {error}"
+        raise TrainingError(msg, cause=cause, next_step="Correct the file.") from error
+    project.matrix.check_organs(with_custom_organs(catalogue or load_catalogue(), project.custom_organs))
+    return project
+
+
+def require_project(folder: Path) -> Path:
+    """Give the path of a folder's `project.json`.
+
+    Raises:
+        TrainingError: There is none.
     """
     path = folder / PROJECT_FILE
     if not path.is_file():
@@ -63,15 +87,7 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
             cause=f"It holds no {PROJECT_FILE}.",
             next_step="Name a project's folder, or make one: multiorganseg-train project --help",
         )
-    data = read_json(path, SCHEMA_VERSION)
-    try:
-        project = _project(folder, data)
-    except (KeyError, TypeError, AttributeError, OrganError) as error:
-        msg = f"{path} cannot be used."
-        cause = str(error) if isinstance(error, OrganError) else f"{type(error).__name__}: {error}"
-        raise TrainingError(msg, cause=cause, next_step="Correct the file.") from error
-    project.matrix.check_organs(catalogue or load_catalogue())
-    return project
+    return path
 
 
 def _project(folder: Path, data: Mapping[str, Any]) -> Project:
@@ -92,7 +108,15 @@ def _project(folder: Path, data: Mapping[str, Any]) -> Project:
     sources = {
         name: {key: _text(value) for key, value in about.items()} for name, about in data["sources"].items()
     }
-    return Project(folder, _text(data["name"]), table, cases, matrix, _text(data["modality"]), sources)
+    custom = {key: _custom_organ(organ) for key, organ in data.get("custom_organs", {}).items()}
+    return Project(
+        folder, _text(data["name"]), table, cases, matrix, _text(data["modality"]), sources, custom
+    )
+
+
+def _custom_organ(entry: Mapping[str, Any]) -> CustomOrgan:
+    red, green, blue = entry["color"]
+    return CustomOrgan(_text(entry["name"]), (red, green, blue))
 
 
 def _text(value: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,31 @@ def count_values(labels: LabelArray) -> dict[int, int]:
     for plane in labels:
         counts += np.bincount(plane.ravel(), minlength=size)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def label_array(labels: NDArray) -> LabelArray:
+    """Give label values the type that files of labels have.
+
+    Args:
+        labels: (k, j, i), whole numbers of any type.
+
+    Returns:
+        The values as uint8 where they allow it and as uint16 otherwise.
+
+    Raises:
+        TrainingError: The array has not three axes, or its values are no whole numbers in 0…65535.
+    """
+    whole = labels.dtype.kind in "biu" or bool(np.array_equal(labels, np.rint(labels)))
+    low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+    if labels.ndim != 3 or not (whole and low >= 0 and high < 65536):
+        msg = "This is not a label map."
+        raise TrainingError(
+            msg,
+            cause=f"It has {labels.ndim} axes and values from {low} to {high}.",
+            next_step="Give whole numbers in 0…65535 along (k, j, i).",
+        )
+    dtype = np.uint8 if high < 256 else np.uint16
+    return cast("LabelArray", labels.astype(dtype, copy=False))
 
 
 def relabel(labels: LabelArray, values: Mapping[int, int], source: Path) -> LabelArray:
