@@ -1,0 +1,119 @@
+"""What a finished run's folder tells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from multiorganseg.errors import TrainingError
+from multiorganseg.events import read_events
+from multiorganseg_training.evaluation.report import JSON_FILE
+from multiorganseg_training.fit import EVENTS_FILE, RECIPE_FILE, RESULT_FILE
+from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
+
+Dice = Mapping[str, float | None]
+
+MEAN = "mean"
+_METRIC = "dice of {} network"
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run that came to its end.
+
+    Attributes:
+        folder: Of the run.
+        recipe: As `recipe_to_dict` gives it, with the defaults of this version for fields that it lacks.
+        scores: Dice by organ key and "mean", for "last" and "averaged"; empty without a fold.
+        losses: Logged training loss by iteration, ascending.
+        series: For "averaged" and "last", Dice on the fold by iteration, ascending.
+        evaluations: Content of each evaluation.json in the run's folders.
+    """
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    scores: Mapping[str, Dice]
+    losses: Mapping[int, float]
+    series: Mapping[str, Mapping[int, Dice]]
+    evaluations: tuple[Mapping[str, Any], ...]
+
+    @property
+    def seed(self) -> int:
+        """Of the recipe."""
+        return int(self.recipe["seed"])
+
+    @property
+    def best_on_fold(self) -> Dice:
+        """Dice of the network with the best mean among all that the fold was asked for; may be empty.
+
+        Optimistic: the cases that choose it also measure it.
+        """
+        points = [dice for series in self.series.values() for dice in series.values()]
+        known = [(mean, dice) for dice in points if (mean := dice.get(MEAN)) is not None]
+        return max(known, key=lambda pair: pair[0])[1] if known else {}
+
+
+def read_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
+    """Read runs.
+
+    Returns:
+        The finished ones, and the folders of those that are not finished.
+
+    Raises:
+        TrainingError: A folder holds no run, a file of it is damaged, or none is finished.
+    """
+    listed = list(dict.fromkeys(folders))
+    for folder in listed:
+        if not (folder / RECIPE_FILE).is_file():
+            msg = f"{folder} holds no run."
+            raise TrainingError(
+                msg, cause=f"There is no {RECIPE_FILE}.", next_step="Give folders that `fit` wrote."
+            )
+    finished = [read_run(folder) for folder in listed if (folder / RESULT_FILE).is_file()]
+    if not finished:
+        msg = "None of the runs is finished."
+        raise TrainingError(msg, next_step="Let `multiorganseg-train fit` come to its end.")
+    return finished, [folder for folder in listed if not (folder / RESULT_FILE).is_file()]
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a finished run; where a resumed run told an iteration twice, the later line counts.
+
+    Raises:
+        TrainingError: A file is missing or damaged.
+    """
+    losses: dict[int, float] = {}
+    series: dict[str, dict[int, Dice]] = {"averaged": {}, "last": {}}
+    names = {_METRIC.format(name): name for name in series}
+    try:
+        for event in read_events(folder / EVENTS_FILE):
+            if event["event"] == "progress" and "loss" in event:
+                losses[event["iteration"]] = event["loss"]
+            elif event["event"] == "metric" and event["name"] in names:
+                told = {key: event[key] for key in event if key not in ("event", "time", "name", "iteration")}
+                series[names[event["name"]]][event["iteration"]] = told
+    except (OSError, KeyError, UnicodeDecodeError) as error:
+        raise _damaged(folder / EVENTS_FILE, error) from error
+    return FinishedRun(
+        folder,
+        recipe_to_dict(recipe_from_dict(_read_json(folder / RECIPE_FILE))),
+        _read_json(folder / RESULT_FILE),
+        dict(sorted(losses.items())),
+        {name: dict(sorted(points.items())) for name, points in series.items()},
+        tuple(_read_json(path) for path in sorted(folder.glob(f"*/{JSON_FILE}"))),
+    )
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> TrainingError:
+    msg = f"{path} cannot be read."
+    return TrainingError(msg, cause=str(error), next_step="Leave this run away, or repeat it.")
