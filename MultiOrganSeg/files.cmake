@@ -20,11 +20,19 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/model_facts.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
+  MultiOrganSegLib/panels/plot.py
   MultiOrganSegLib/panels/results.py
   MultiOrganSegLib/panels/segment.py
+  MultiOrganSegLib/panels/segment_editor.py
   MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/swatch.py
   MultiOrganSegLib/panels/table_layout.py
+  MultiOrganSegLib/panels/teach.py
+  MultiOrganSegLib/panels/teach_case.py
+  MultiOrganSegLib/panels/teach_project.py
+  MultiOrganSegLib/panels/teach_report.py
+  MultiOrganSegLib/panels/teach_train.py
+  MultiOrganSegLib/panels/teach_worklist.py
   MultiOrganSegLib/panels/volume_facts.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
@@ -36,6 +44,22 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/self_test.py
   MultiOrganSegLib/stages.py
   MultiOrganSegLib/tags.py
+  MultiOrganSegLib/teach/__init__.py
+  MultiOrganSegLib/teach/case_scene.py
+  MultiOrganSegLib/teach/command_queue.py
+  MultiOrganSegLib/teach/commands.py
+  MultiOrganSegLib/teach/curves.py
+  MultiOrganSegLib/teach/event_tail.py
+  MultiOrganSegLib/teach/gate_report.py
+  MultiOrganSegLib/teach/organ_choice.py
+  MultiOrganSegLib/teach/project_file.py
+  MultiOrganSegLib/teach/published.py
+  MultiOrganSegLib/teach/ranking.py
+  MultiOrganSegLib/teach/readiness.py
+  MultiOrganSegLib/teach/session.py
+  MultiOrganSegLib/teach/told_error.py
+  MultiOrganSegLib/teach/trainer.py
+  MultiOrganSegLib/teach/training_run.py
   MultiOrganSegLib/undo.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
@@ -82,18 +106,23 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
   multiorganseg/inference/segment.py
+  multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
+  multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensity.py
   multiorganseg/metrics/__init__.py
   multiorganseg/metrics/compare.py
+  multiorganseg/metrics/jaccard.py
   multiorganseg/metrics/overlap.py
   multiorganseg/metrics/pairs.py
   multiorganseg/metrics/report.py
   multiorganseg/metrics/scores.py
+  multiorganseg/metrics/slice_hausdorff.py
   multiorganseg/metrics/summary.py
   multiorganseg/metrics/surface.py
   multiorganseg/metrics/surface_dice.py
+  multiorganseg/metrics/voxel_distances.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/build.py
   multiorganseg/networks/monai_segresnet.py
@@ -110,6 +139,7 @@ set(MODULE_SCRIPTS
   multiorganseg/phantom.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
+  multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
   multiorganseg/quality/flags.py
   multiorganseg/quality/measure.py
@@ -117,6 +147,7 @@ set(MODULE_SCRIPTS
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
   multiorganseg/results/dicom_seg.py
+  multiorganseg/results/heat.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
   multiorganseg/results/palette.py
@@ -137,6 +168,7 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/dicom_series.py
   multiorganseg/volumes/headers.py
   multiorganseg/volumes/layers.py
+  multiorganseg/volumes/modality.py
   multiorganseg/volumes/names.py
   multiorganseg/volumes/nifti.py
   multiorganseg/volumes/nrrd_file.py
@@ -150,6 +182,7 @@ set(MODULE_RESOURCES
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png
   Resources/UI/MultiOrganSeg.ui
+  Resources/UI/Teach.ui
   Resources/requirements.txt
   multiorganseg/py.typed
   )
@@ -162,4 +195,225 @@ set(SHARED_RESOURCES
   Resources/Models/abdomen-ct/manifest.json
   Resources/Models/abdomen-ct/models/model.safetensors
   Resources/Organs/organs.json
+  Training/multiorganseg_training/__init__.py
+  Training/multiorganseg_training/__main__.py
+  Training/multiorganseg_training/advice/__init__.py
+  Training/multiorganseg_training/advice/collect_points.py
+  Training/multiorganseg_training/advice/draw_curve.py
+  Training/multiorganseg_training/advice/learning_curve.py
+  Training/multiorganseg_training/advice/network_view.py
+  Training/multiorganseg_training/advice/next_case.py
+  Training/multiorganseg_training/augment.py
+  Training/multiorganseg_training/average.py
+  Training/multiorganseg_training/build.py
+  Training/multiorganseg_training/cache.py
+  Training/multiorganseg_training/card.py
+  Training/multiorganseg_training/cases.py
+  Training/multiorganseg_training/checkpoint.py
+  Training/multiorganseg_training/cli.py
+  Training/multiorganseg_training/evaluation/__init__.py
+  Training/multiorganseg_training/evaluation/comparison.py
+  Training/multiorganseg_training/evaluation/comparison_report.py
+  Training/multiorganseg_training/evaluation/curves.py
+  Training/multiorganseg_training/evaluation/evaluate_run.py
+  Training/multiorganseg_training/evaluation/finished_run.py
+  Training/multiorganseg_training/evaluation/grouping.py
+  Training/multiorganseg_training/evaluation/means.py
+  Training/multiorganseg_training/evaluation/options.py
+  Training/multiorganseg_training/evaluation/organ_result.py
+  Training/multiorganseg_training/evaluation/predictor.py
+  Training/multiorganseg_training/evaluation/report.py
+  Training/multiorganseg_training/evaluation/segment_case.py
+  Training/multiorganseg_training/evaluation/tables.py
+  Training/multiorganseg_training/evaluation_cli.py
+  Training/multiorganseg_training/extend/__init__.py
+  Training/multiorganseg_training/extend/memory.py
+  Training/multiorganseg_training/extend/pace.py
+  Training/multiorganseg_training/extend/part_events.py
+  Training/multiorganseg_training/extend/plan.py
+  Training/multiorganseg_training/extend/plan_file.py
+  Training/multiorganseg_training/extend/retention.py
+  Training/multiorganseg_training/extend/run.py
+  Training/multiorganseg_training/extend/widen.py
+  Training/multiorganseg_training/extend/wishes.py
+  Training/multiorganseg_training/extend_cli.py
+  Training/multiorganseg_training/features/__init__.py
+  Training/multiorganseg_training/features/collect.py
+  Training/multiorganseg_training/features/grid.py
+  Training/multiorganseg_training/features/organ_style.py
+  Training/multiorganseg_training/features/picture.py
+  Training/multiorganseg_training/features/pixels.py
+  Training/multiorganseg_training/features/plane.py
+  Training/multiorganseg_training/features/report.py
+  Training/multiorganseg_training/features/study.py
+  Training/multiorganseg_training/features/trained_run.py
+  Training/multiorganseg_training/features/variance.py
+  Training/multiorganseg_training/features_cli.py
+  Training/multiorganseg_training/fit.py
+  Training/multiorganseg_training/gate/__init__.py
+  Training/multiorganseg_training/gate/card.py
+  Training/multiorganseg_training/gate/case.py
+  Training/multiorganseg_training/gate/decide.py
+  Training/multiorganseg_training/gate/gate.py
+  Training/multiorganseg_training/gate/gate_json.py
+  Training/multiorganseg_training/gate/interval.py
+  Training/multiorganseg_training/gate/judge.py
+  Training/multiorganseg_training/gate/picture.py
+  Training/multiorganseg_training/gate/publish_extension.py
+  Training/multiorganseg_training/gate/report.py
+  Training/multiorganseg_training/gate/run_gate.py
+  Training/multiorganseg_training/gate/score.py
+  Training/multiorganseg_training/gate/split.py
+  Training/multiorganseg_training/gate_cli.py
+  Training/multiorganseg_training/leftovers.py
+  Training/multiorganseg_training/locks.py
+  Training/multiorganseg_training/loop.py
+  Training/multiorganseg_training/losses.py
+  Training/multiorganseg_training/methods/__init__.py
+  Training/multiorganseg_training/methods/extend.py
+  Training/multiorganseg_training/methods/fused.py
+  Training/multiorganseg_training/methods/ltuda.py
+  Training/multiorganseg_training/methods/mean_teacher.py
+  Training/multiorganseg_training/methods/method.py
+  Training/multiorganseg_training/methods/mutual.py
+  Training/multiorganseg_training/methods/partial.py
+  Training/multiorganseg_training/methods/supervised.py
+  Training/multiorganseg_training/methods/teacher.py
+  Training/multiorganseg_training/mixing/__init__.py
+  Training/multiorganseg_training/mixing/carvemix.py
+  Training/multiorganseg_training/mixing/cutmix.py
+  Training/multiorganseg_training/mixing/mix.py
+  Training/multiorganseg_training/mixing/partner.py
+  Training/multiorganseg_training/mutual/__init__.py
+  Training/multiorganseg_training/mutual/certainty.py
+  Training/multiorganseg_training/mutual/loss.py
+  Training/multiorganseg_training/mutual/ramp.py
+  Training/multiorganseg_training/mutual/reliability.py
+  Training/multiorganseg_training/mutual/similarity.py
+  Training/multiorganseg_training/partial/__init__.py
+  Training/multiorganseg_training/partial/dice.py
+  Training/multiorganseg_training/partial/fusion.py
+  Training/multiorganseg_training/partial/known.py
+  Training/multiorganseg_training/partial/marginal_loss.py
+  Training/multiorganseg_training/partial/probabilities.py
+  Training/multiorganseg_training/partial/sigmoid_loss.py
+  Training/multiorganseg_training/partial/targets.py
+  Training/multiorganseg_training/partial/threshold.py
+  Training/multiorganseg_training/pause.py
+  Training/multiorganseg_training/project/__init__.py
+  Training/multiorganseg_training/project/add_case.py
+  Training/multiorganseg_training/project/annotate.py
+  Training/multiorganseg_training/project/case_files.py
+  Training/multiorganseg_training/project/channels.py
+  Training/multiorganseg_training/project/contradictions.py
+  Training/multiorganseg_training/project/create.py
+  Training/multiorganseg_training/project/dataset.py
+  Training/multiorganseg_training/project/export_nnunet.py
+  Training/multiorganseg_training/project/grids.py
+  Training/multiorganseg_training/project/import_dataset.py
+  Training/multiorganseg_training/project/import_folder.py
+  Training/multiorganseg_training/project/import_msd.py
+  Training/multiorganseg_training/project/import_nnunet.py
+  Training/multiorganseg_training/project/label_mapping.py
+  Training/multiorganseg_training/project/lock.py
+  Training/multiorganseg_training/project/matrix.py
+  Training/multiorganseg_training/project/matrix_json.py
+  Training/multiorganseg_training/project/matrix_table.py
+  Training/multiorganseg_training/project/merge.py
+  Training/multiorganseg_training/project/new_folder.py
+  Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/project.py
+  Training/multiorganseg_training/project/project_json.py
+  Training/multiorganseg_training/project/read_folder.py
+  Training/multiorganseg_training/project/read_msd.py
+  Training/multiorganseg_training/project/read_nnunet.py
+  Training/multiorganseg_training/project/relabel.py
+  Training/multiorganseg_training/project/run_state.py
+  Training/multiorganseg_training/project/set_status.py
+  Training/multiorganseg_training/project/state.py
+  Training/multiorganseg_training/project/status.py
+  Training/multiorganseg_training/project/unused_files.py
+  Training/multiorganseg_training/project/voxel_status.py
+  Training/multiorganseg_training/project_annotate_cli.py
+  Training/multiorganseg_training/project_cli.py
+  Training/multiorganseg_training/project_publish_cli.py
+  Training/multiorganseg_training/project_transfer_cli.py
+  Training/multiorganseg_training/prototypes/__init__.py
+  Training/multiorganseg_training/prototypes/assignment.py
+  Training/multiorganseg_training/prototypes/banks.py
+  Training/multiorganseg_training/prototypes/classifier.py
+  Training/multiorganseg_training/prototypes/losses.py
+  Training/multiorganseg_training/publish.py
+  Training/multiorganseg_training/randomness.py
+  Training/multiorganseg_training/recipe.py
+  Training/multiorganseg_training/recipe_dict.py
+  Training/multiorganseg_training/recipe_file.py
+  Training/multiorganseg_training/sampling.py
+  Training/multiorganseg_training/schedule.py
+  Training/multiorganseg_training/validate.py
+  Training/recipes/abdomen-ct-continued.toml
+  Training/recipes/abdomen-ct.toml
+  Training/recipes/extend/parts/small-few.toml
+  Training/recipes/extend/parts/small-ignored.toml
+  Training/recipes/extend/parts/small-naive.toml
+  Training/recipes/extend/parts/small-ours.toml
+  Training/recipes/extend/small-base.toml
+  Training/recipes/ltuda/paper-baseline.toml
+  Training/recipes/ltuda/paper-cda-next.toml
+  Training/recipes/ltuda/paper-cda-pda.toml
+  Training/recipes/ltuda/paper-cda.toml
+  Training/recipes/ltuda/paper-marginal.toml
+  Training/recipes/ltuda/paper-supervised.toml
+  Training/recipes/ltuda/parts/baseline.toml
+  Training/recipes/ltuda/parts/cda.toml
+  Training/recipes/ltuda/parts/four-organs.toml
+  Training/recipes/ltuda/parts/marginal.toml
+  Training/recipes/ltuda/parts/one-organ-each.toml
+  Training/recipes/ltuda/parts/paper.toml
+  Training/recipes/ltuda/parts/small.toml
+  Training/recipes/ltuda/parts/volume.toml
+  Training/recipes/ltuda/small-baseline.toml
+  Training/recipes/ltuda/small-cda-exclusive.toml
+  Training/recipes/ltuda/small-cda-next.toml
+  Training/recipes/ltuda/small-cda-pda-exclusive.toml
+  Training/recipes/ltuda/small-cda-pda.toml
+  Training/recipes/ltuda/small-cda.toml
+  Training/recipes/ltuda/small-marginal.toml
+  Training/recipes/ltuda/small-supervised.toml
+  Training/recipes/ltuda/volume-baseline.toml
+  Training/recipes/ltuda/volume-cda-pda.toml
+  Training/recipes/ltuda/volume-cda-swin.toml
+  Training/recipes/ltuda/volume-cda.toml
+  Training/recipes/ltuda/volume-supervised.toml
+  Training/recipes/mutual/paper-16-fused.toml
+  Training/recipes/mutual/paper-16-mean-teacher.toml
+  Training/recipes/mutual/paper-16-mutual.toml
+  Training/recipes/mutual/paper-16-vnet.toml
+  Training/recipes/mutual/paper-72-vnet.toml
+  Training/recipes/mutual/paper-8-fused.toml
+  Training/recipes/mutual/paper-8-mean-teacher.toml
+  Training/recipes/mutual/paper-8-mutual.toml
+  Training/recipes/mutual/paper-8-vnet.toml
+  Training/recipes/mutual/parts/fused.toml
+  Training/recipes/mutual/parts/labelled-16.toml
+  Training/recipes/mutual/parts/labelled-8.toml
+  Training/recipes/mutual/parts/left-atrium.toml
+  Training/recipes/mutual/parts/mean-teacher.toml
+  Training/recipes/mutual/parts/mutual.toml
+  Training/recipes/mutual/parts/paper.toml
+  Training/recipes/mutual/parts/small-ramp.toml
+  Training/recipes/mutual/parts/small.toml
+  Training/recipes/mutual/parts/vnet.toml
+  Training/recipes/mutual/small-16-fused.toml
+  Training/recipes/mutual/small-16-mean-teacher.toml
+  Training/recipes/mutual/small-16-mutual.toml
+  Training/recipes/mutual/small-16-vnet.toml
+  Training/recipes/mutual/small-72-vnet.toml
+  Training/recipes/mutual/small-8-fused.toml
+  Training/recipes/mutual/small-8-mean-teacher.toml
+  Training/recipes/mutual/small-8-mutual-alike.toml
+  Training/recipes/mutual/small-8-mutual-everywhere.toml
+  Training/recipes/mutual/small-8-mutual-threshold.toml
+  Training/recipes/mutual/small-8-mutual.toml
+  Training/recipes/mutual/small-8-vnet.toml
   )

@@ -126,7 +126,7 @@ def segmentation_from_node(
             _("{name} has no segments.").format(name=node.GetName()),
             next_step=_("Segment a volume first."),
         )
-    labels = _merged_labels(node, volume_node, ids)
+    labels = merged_labels(node, volume_node, ids)
     segments = [node.GetSegmentation().GetSegment(identity) for identity in ids]
     table = LabelTable.numbered(map(organ_key, ids, segments))
     counts = np.bincount(labels.ravel(), minlength=len(ids) + 1)
@@ -139,9 +139,10 @@ def segmentation_from_node(
     return Segmentation(labels, affine, table, statistics, provenance_from_tags(segments[0]))
 
 
-def _merged_labels(
+def merged_labels(
     node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, ids: Sequence[str]
 ) -> NDArray[np.unsignedinteger]:
+    """Give segments as labels 1, 2, … (k, j, i) on a volume's grid; of overlapping ones the later wins."""
     names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
     for value, identity in enumerate(ids, start=1):
         names.InsertNextValue(identity)

@@ -18,6 +18,7 @@ from MultiOrganSegLib.panels.device import DeviceProbe
 from MultiOrganSegLib.panels.models import ModelsPanel
 from MultiOrganSegLib.panels.results import ResultsPanel
 from MultiOrganSegLib.panels.segment import SegmentPanel
+from MultiOrganSegLib.panels.teach import TeachPanel
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 
 _POLL_MILLISECONDS = 150
@@ -49,10 +50,10 @@ class Widget(VTKObservationMixin):
         self.segment = SegmentPanel(self.ui)
         self.results = ResultsPanel(self.ui)
         self.models = ModelsPanel(self.ui, self.segment.reload_models)
+        self.teach = TeachPanel(self.ui.teachSection, ui_path.parent, logic, self._models_changed)
         self._gui_tag: Any = None
         self._entered = False
         self._shown_result: Any = None
-        self._device_known = False
         self._probe = DeviceProbe()
         self._timer = qt.QTimer(self.root)
         self._timer.setInterval(_POLL_MILLISECONDS)
@@ -72,15 +73,18 @@ class Widget(VTKObservationMixin):
         self._entered = True
         self._attach()
         self.segment.show_missing(dependencies.missing_packages())
+        self.teach.enter()
 
     def exit(self) -> None:
         """Another module is shown; a run goes on."""
         self._entered = False
+        self.teach.exit()
         self._detach()
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
         self.cancel()
+        self.teach.cleanup()
         self._probe.cancel()
         self._timer.stop()
         self._detach()
@@ -167,8 +171,8 @@ class Widget(VTKObservationMixin):
         self._timer.start()
 
     def _tick(self) -> None:
-        if self._probe.running:
-            self._show_device(self._probe.poll())
+        if self._probe.running and (device := self._probe.poll()):
+            self.segment.show_device(device)
         if self.run is not None:
             try:
                 self.run.poll()
@@ -199,8 +203,7 @@ class Widget(VTKObservationMixin):
         parameters.segmentation = run.segmentation_node
         self._show_result(run.segmentation_node)
         self.ui.resultsSection.collapsed = False
-        name = run.segmentation_node.GetName()
-        done = _("“{name}” is ready: see Results below.").format(name=name)
+        done = _("“{name}” is ready: see Results below.").format(name=run.segmentation_node.GetName())
         self.segment.message.show_note(done, run.messages)
 
     def _attach(self) -> None:
@@ -212,8 +215,8 @@ class Widget(VTKObservationMixin):
             if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
                 self.parameters.volume = first
         self._gui_tag = self.parameters.connectGui(self.ui)
-        node = self.parameters.parameterNode
-        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._parameters_changed)
+        modified = vtk.vtkCommand.ModifiedEvent
+        self.addObserver(self.parameters.parameterNode, modified, self._parameters_changed)
         self.segment.attach(self.parameters)
         self._update()
 
@@ -247,6 +250,7 @@ class Widget(VTKObservationMixin):
 
     def _scene_closes(self, _caller: Any, _event: str) -> None:
         self.cancel()
+        self.teach.scene_closes()
         self.segment.drop_question()
         self._detach()
         self._show_result(None)
@@ -281,16 +285,16 @@ class Widget(VTKObservationMixin):
 
     def _ask_device(self) -> None:
         """Ask once in the background, as soon as there is something to segment and PyTorch to ask."""
-        if self._device_known or "torch" in dependencies.missing_packages():
-            return
-        self._device_known = True
         try:
-            self._probe.start()
+            if self._probe.ask_once():
+                self._timer.start()
         except ResourceError as error:
             self.segment.message.show_error(error)
-            return
-        self._timer.start()
 
-    def _show_device(self, text: str) -> None:
-        if text:
-            self.segment.show_device(text)
+    def _models_changed(self, name: str) -> None:
+        """Show the models anew in all sections, and choose one to segment with."""
+        if name and self.parameters is not None:
+            self.parameters.organs = ""
+            self.parameters.model = name
+        self.models.reload()
+        self.segment.reload_models()

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 STUB = ROOT / "Testing" / "packaging" / "slicer_cmake"
 LAUNCHER = ROOT / "Testing" / "host" / "launcher.py"
-SOURCES = ("CMakeLists.txt", "MultiOrganSeg", "Resources", "README.md", "LICENSE")
+SOURCES = ("CMakeLists.txt", "MultiOrganSeg", "Resources", "Training", "README.md", "LICENSE")
 REVISION, DATE = "0123456", "2025-01-31"
 NO_COMPILER = [
     f"-DCMAKE_{language}_COMPILER{key}"

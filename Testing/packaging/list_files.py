@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = "MultiOrganSeg"
-SHARED = ("Resources/Models", "Resources/Organs")
+SHARED = ("Resources/Models", "Resources/Organs", "Training/multiorganseg_training", "Training/recipes")
 TARGET = Path(MODULE) / "files.cmake"
 BUILD_FILES = frozenset({"CMakeLists.txt", TARGET.name})
 HEADER = "# Written by `make package-list`: every file of the package. Do not edit.\n"

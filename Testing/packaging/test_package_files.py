@@ -27,6 +27,9 @@ NEEDED = (
     "Resources/requirements.txt",
     "Resources/Organs/organs.json",
     "Resources/Models/abdomen-ct/models/model.safetensors",
+    "Resources/UI/Teach.ui",
+    "Training/multiorganseg_training/__main__.py",
+    "Training/recipes/abdomen-ct.toml",
 )
 
 
@@ -45,9 +48,14 @@ def _expected() -> dict[str, Path]:
     """All files that the package should hold, found without the list that CMake reads."""
     module = _tree(ROOT / "MultiOrganSeg")
     files = {name: path for name, path in module.items() if name not in ("CMakeLists.txt", "files.cmake")}
-    for folder in ("Organs", "Models"):
-        inside = _tree(ROOT / "Resources" / folder)
-        files |= {f"Resources/{folder}/{name}": path for name, path in inside.items()}
+    for folder in (
+        "Resources/Organs",
+        "Resources/Models",
+        "Training/multiorganseg_training",
+        "Training/recipes",
+    ):
+        inside = _tree(ROOT / folder)
+        files |= {f"{folder}/{name}": path for name, path in inside.items()}
     return {name: path for name, path in files.items() if "__pycache__" not in name}
 
 
@@ -67,13 +75,20 @@ def test_the_list_leaves_out_what_is_no_part_of_the_package(tmp_path: Path) -> N
         "MultiOrganSeg/Resources/UI/MultiOrganSeg.ui",
         "Resources/Organs/organs.json",
         "Resources/Screenshots/demo.png",
+        "Training/README.md",
+        "Training/multiorganseg_training/cli.py",
+        "Training/recipes/deep/one.toml",
     ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     assert _list_files().list_package(tmp_path) == {
         "MODULE_SCRIPTS": ["MultiOrganSeg.py"],
         "MODULE_RESOURCES": ["Resources/UI/MultiOrganSeg.ui"],
-        "SHARED_RESOURCES": ["Resources/Organs/organs.json"],
+        "SHARED_RESOURCES": [
+            "Resources/Organs/organs.json",
+            "Training/multiorganseg_training/cli.py",
+            "Training/recipes/deep/one.toml",
+        ],
     }
 
 

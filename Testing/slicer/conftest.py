@@ -11,7 +11,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-for folder in (REPOSITORY / "Testing" / "host", REPOSITORY / "MultiOrganSeg"):
+for folder in (
+    REPOSITORY / "Testing" / "host",
+    REPOSITORY / "Testing" / "slicer",
+    REPOSITORY / "MultiOrganSeg",
+):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
+from MultiOrganSegLib.panels.choices import Choice
 
 _CODE = """
 import json
@@ -26,11 +28,24 @@ class DeviceProbe:
 
     def __init__(self) -> None:
         self._job: Job | None = None
+        self._asked = False
 
     @property
     def running(self) -> bool:
         """Whether an answer is still to come."""
         return self._job is not None
+
+    def ask_once(self) -> bool:
+        """Start asking, at the first call with a PyTorch to ask; whether it was started now.
+
+        Raises:
+            ResourceError: The child cannot be started.
+        """
+        if self._asked or "torch" in dependencies.missing_packages():
+            return False
+        self._asked = True
+        self.start()
+        return True
 
     def start(self) -> None:
         """Start asking.
@@ -65,3 +80,13 @@ def _device_text(device: str, name: str) -> str:
     if device == "cuda":
         return name or _("NVIDIA graphics card")
     return {"cpu": _("CPU"), "mps": _("Apple graphics")}.get(device, device)
+
+
+def device_choices() -> list[Choice]:
+    """The entries of a choice of the device."""
+    return [
+        Choice("auto", _("Automatic"), _("A graphics card when PyTorch finds one, else the processor.")),
+        Choice("cpu", _("Processor (CPU)"), _("Works on every computer.")),
+        Choice("cuda", _("NVIDIA graphics card (CUDA)"), _("Needs PyTorch built for CUDA.")),
+        Choice("mps", _("Apple graphics (MPS)"), _("For Macs with Apple silicon.")),
+    ]

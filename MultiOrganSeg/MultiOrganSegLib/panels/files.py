@@ -34,3 +34,14 @@ def ask_save(parent: Any, title: str, suggestion: str, suffix: str) -> Path | No
     if not name:
         return None
     return Path(name if name.lower().endswith(suffix) else name + suffix)
+
+
+def ask_folder(parent: Any, title: str) -> Path | None:
+    """Ask for a folder; None when the user cancelled."""
+    name = qt.QFileDialog.getExistingDirectory(parent, title, "")
+    return Path(name) if name else None
+
+
+def ask_open_many(parent: Any, title: str, kinds: str) -> list[Path]:
+    """Ask for files that exist; none when the user cancelled."""
+    return [Path(name) for name in qt.QFileDialog.getOpenFileNames(parent, title, "", kinds) or ()]

@@ -11,6 +11,7 @@ from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.organs import OrganList
@@ -43,7 +44,7 @@ class SegmentPanel:
         }
         self._choices["existing"].fill(_existing_choices())
         self._choices["quality"].fill(_quality_choices())
-        self._choices["device"].fill(_device_choices())
+        self._choices["device"].fill(device_choices())
         ui.copyLogButton.connect("clicked(bool)", self._copy_log)
 
     def attach(self, parameters: Parameters | None) -> None:
@@ -209,13 +210,4 @@ def _quality_choices() -> list[Choice]:
             _("Best"),
             _("Windows overlap by three fifths: the smoothest, three times slower."),
         ),
-    ]
-
-
-def _device_choices() -> list[Choice]:
-    return [
-        Choice("auto", _("Automatic"), _("A graphics card when PyTorch finds one, else the processor.")),
-        Choice("cpu", _("Processor (CPU)"), _("Works on every computer.")),
-        Choice("cuda", _("NVIDIA graphics card (CUDA)"), _("Needs PyTorch built for CUDA.")),
-        Choice("mps", _("Apple graphics (MPS)"), _("For Macs with Apple silicon.")),
     ]

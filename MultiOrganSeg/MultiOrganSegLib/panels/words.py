@@ -55,3 +55,40 @@ def flag_text(flag: str) -> str:
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
     }.get(flag, flag_title(flag))
+
+
+def status_text(status: str) -> str:
+    """Name what is known of an organ in a case."""
+    return {
+        "annotated": _("annotated"),
+        "absent": _("absent"),
+        "pseudo": _("by a model"),
+        "unknown": _("unknown"),
+    }.get(status, status)
+
+
+def status_tip(status: str) -> str:
+    """Explain what is known of an organ in a case."""
+    return {
+        "annotated": _("Every voxel of the organ in this image is labelled."),
+        "absent": _("The image does not hold the organ."),
+        "pseudo": _("Labelled by a model, and not checked by a person."),
+        "unknown": _("Nobody has said anything of the organ in this image yet."),
+    }.get(status, status)
+
+
+def run_state_text(state: str) -> str:
+    """Name the state of a training."""
+    return {
+        "running": _("Running"),
+        "stopping": _("Saving and stopping"),
+        "paused": _("Paused"),
+        "finished": _("Finished"),
+        "failed": _("Failed"),
+        "interrupted": _("Interrupted"),
+    }.get(state, state)
+
+
+def verdict_text(verdict: str) -> str:
+    """Name the verdict on an organ."""
+    return {"pass": _("passed"), "fail": _("failed"), "unproven": _("not proven")}.get(verdict, verdict)

@@ -3,7 +3,8 @@
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
 `--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
-phantom is segmented. The user's own models are left out of the pictures.
+phantom is segmented. `--only teach` draws the section Teach alone. The user's own models are left out of the
+pictures.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 WIDTH = 460
 SPARE_HEIGHT = 40
-SECTIONS = ("segmentSection", "resultsSection", "modelsSection")
+SECTIONS = ("segmentSection", "resultsSection", "teachSection", "modelsSection")
 RUN_SECONDS = 1800
 
 
@@ -101,6 +102,30 @@ def _compose(panel: Path, views: list[Path], path: Path) -> None:
     canvas.save(path, optimize=True)
 
 
+def take_teaching(folder: Path, module_folder: Path) -> list[Path]:
+    """Walk through the section Teach and save a picture of each step.
+
+    Args:
+        folder: Where the PNG files go.
+        module_folder: Holds MultiOrganSeg.py.
+
+    Returns:
+        The files in the order of the steps.
+    """
+    import slicer_host
+    from teach_screenshots import take_teach
+
+    host = slicer_host.start(widgets=True)
+    module = host.load_module("MultiOrganSeg", module_folder)
+    widget = module.widgetRepresentation().self()
+    camera = _Camera(host, module.widgetRepresentation(), widget.panel, folder)
+    widget.enter()
+    with tempfile.TemporaryDirectory() as work:
+        take_teach(host, widget.panel, camera, Path(work))
+        host.reset()
+    return camera.files
+
+
 class _Camera:
     def __init__(self, host: Any, window: Any, panel: Any, folder: Path) -> None:
         self.files: list[Path] = []
@@ -116,7 +141,8 @@ class _Camera:
             getattr(self._panel.ui, each).collapsed = each != section
         self._window.show()
         for _pass in range(3):
-            self._window.resize(WIDTH, self._window.sizeHint.height() + SPARE_HEIGHT)
+            needed = self._window.layout().totalHeightForWidth(WIDTH)
+            self._window.resize(WIDTH, max(needed, self._window.sizeHint.height()) + SPARE_HEIGHT)
             self._host.process_events()
         path = self._folder / f"panel-{name}.png"
         self._window.grab().save(str(path))
@@ -139,13 +165,18 @@ def main() -> None:
     parser.add_argument("--module", type=Path, default=REPOSITORY / "MultiOrganSeg")
     parser.add_argument("--volume", type=Path)
     parser.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced")
+    parser.add_argument("--only", choices=("segment", "teach"), default="segment")
     options = parser.parse_args()
     module = options.module.resolve()
     sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(module)]
     with tempfile.TemporaryDirectory() as models:
         os.environ["MULTIORGANSEG_MODELS"] = models
-        for path in take(options.folder, module, options.volume, options.quality):
-            sys.stdout.write(f"{path}\n")
+        files = (
+            take_teaching(options.folder, module)
+            if options.only == "teach"
+            else take(options.folder, module, options.volume, options.quality)
+        )
+        sys.stdout.writelines(f"{path}\n" for path in files)
 
 
 if __name__ == "__main__":

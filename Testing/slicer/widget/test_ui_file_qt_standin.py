@@ -11,23 +11,28 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-UI = ROOT / "MultiOrganSeg" / "Resources" / "UI" / "MultiOrganSeg.ui"
+FOLDER = ROOT / "MultiOrganSeg" / "Resources" / "UI"
+UI = FOLDER / "MultiOrganSeg.ui"
+TEACH = FOLDER / "Teach.ui"
+BOTH = pytest.mark.parametrize("ui", [UI, TEACH], ids=lambda path: path.stem)
 LIBRARY = ROOT / "MultiOrganSeg" / "MultiOrganSegLib"
 CONTROLS = {
     "QPushButton": ("clicked(bool)", "toggled(bool)"),
     "QComboBox": ("currentIndexChanged(int)",),
+    "QCheckBox": ("toggled(bool)",),
     "QLineEdit": ("textChanged(QString)",),
-    "QListWidget": ("itemChanged(QListWidgetItem*)",),
+    "QListWidget": ("itemChanged(QListWidgetItem*)", "currentRowChanged(int)"),
     "QTableWidget": ("currentCellChanged(int,int,int,int)",),
     "qMRMLNodeComboBox": ("currentNodeChanged(vtkMRMLNode*)",),
 }
 """Kinds of widgets that the user acts on, and signals of which at least one must be heard."""
 FOCUS = {*CONTROLS, "QPlainTextEdit", "QTextBrowser"}
+STEPS = ("project", "cases", "train", "report")
 BINDINGS = ("SlicerParameterName", "choiceOf")
 
 
-def _widgets() -> list[ElementTree.Element]:
-    return list(ElementTree.parse(UI).getroot().iter("widget"))
+def _widgets(ui: Path = UI) -> list[ElementTree.Element]:
+    return list(ElementTree.parse(ui).getroot().iter("widget"))
 
 
 def _property(widget: ElementTree.Element, name: str) -> str:
@@ -37,8 +42,8 @@ def _property(widget: ElementTree.Element, name: str) -> str:
     return ""
 
 
-def _controls(*classes: str) -> list[str]:
-    return [w.get("name", "") for w in _widgets() if w.get("class") in (classes or tuple(FOCUS))]
+def _controls(*classes: str, ui: Path = UI) -> list[str]:
+    return [w.get("name", "") for w in _widgets(ui) if w.get("class") in (classes or tuple(FOCUS))]
 
 
 def test_each_parameter_is_bound_to_one_widget() -> None:
@@ -49,15 +54,17 @@ def test_each_parameter_is_bound_to_one_widget() -> None:
     assert bound == Counter(parameters)
 
 
-def test_names_are_unique() -> None:
-    names = Counter(w.get("name") for w in _widgets())
+@BOTH
+def test_names_are_unique(ui: Path) -> None:
+    names = Counter(w.get("name") for w in _widgets(ui))
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_every_widget_has_a_tooltip() -> None:
+@BOTH
+def test_every_widget_has_a_tooltip(ui: Path) -> None:
     bare = [
         w.get("name")
-        for w in _widgets()
+        for w in _widgets(ui)
         if not _property(w, "toolTip")
         and w.get("class") != "qMRMLWidget"
         and not str(w.get("name")).endswith("MessageLabel")
@@ -65,15 +72,17 @@ def test_every_widget_has_a_tooltip() -> None:
     assert bare == []
 
 
-def test_every_column_has_a_title_and_a_tooltip() -> None:
-    for column in ElementTree.parse(UI).getroot().iter("column"):
+@BOTH
+def test_every_column_has_a_title_and_a_tooltip(ui: Path) -> None:
+    for column in ElementTree.parse(ui).getroot().iter("column"):
         assert _property(column, "text")
         assert _property(column, "toolTip")
 
 
-def test_tab_order_holds_every_control_once_in_the_order_of_the_panel() -> None:
-    stops = [stop.text for stop in ElementTree.parse(UI).getroot().iter("tabstop")]
-    assert stops == _controls()
+@BOTH
+def test_tab_order_holds_every_control_once_in_the_order_of_the_panel(ui: Path) -> None:
+    stops = [stop.text for stop in ElementTree.parse(ui).getroot().iter("tabstop")]
+    assert stops == _controls(ui=ui)
 
 
 def test_mnemonics_are_there_and_unique_within_a_section() -> None:
@@ -90,9 +99,28 @@ def test_mnemonics_are_there_and_unique_within_a_section() -> None:
     assert [name for name in _controls("QPushButton") if "&" not in buttons[name]] == []
 
 
-def test_every_label_with_a_mnemonic_has_a_buddy() -> None:
-    names = {w.get("name") for w in _widgets()}
-    for label in (w for w in _widgets() if w.get("class") == "QLabel" and "&" in _property(w, "text")):
+def test_mnemonics_are_there_and_unique_within_a_step_of_teaching() -> None:
+    widgets = {w.get("name"): w for w in _widgets(TEACH)}
+    always = [f"{step}StepButton" for step in STEPS] + ["busyCancelButton"]
+    for step in STEPS:
+        shown = [*widgets[f"{step}Step"].iter("widget"), *(widgets[name] for name in always)]
+        if step in ("train", "report"):
+            shown += widgets["runPane"].iter("widget")
+        texts = [
+            _property(w, "text") for w in shown if w.get("class") in ("QPushButton", "QLabel", "QCheckBox")
+        ]
+        letters = Counter(found.group(1).lower() for text in texts if (found := re.search(r"&(\w)", text)))
+        assert [letter for letter, count in letters.items() if count > 1] == [], step
+    bare = [
+        name for name in _controls("QPushButton", ui=TEACH) if "&" not in _property(widgets[name], "text")
+    ]
+    assert bare == []
+
+
+@BOTH
+def test_every_label_with_a_mnemonic_has_a_buddy(ui: Path) -> None:
+    names = {w.get("name") for w in _widgets(ui)}
+    for label in (w for w in _widgets(ui) if w.get("class") == "QLabel" and "&" in _property(w, "text")):
         assert _property(label, "buddy") in names, label.get("name")
 
 
@@ -102,15 +130,16 @@ def test_node_selectors_get_the_scene() -> None:
     assert set(_controls("qMRMLNodeComboBox")) <= receivers
 
 
-def test_promoted_widgets_are_declared() -> None:
-    root = ElementTree.parse(UI).getroot()
+@BOTH
+def test_promoted_widgets_are_declared(ui: Path) -> None:
+    root = ElementTree.parse(ui).getroot()
     declared = {entry.findtext("class") for entry in root.iter("customwidget")}
-    used = {str(w.get("class")) for w in _widgets()}
+    used = {str(w.get("class")) for w in _widgets(ui)}
     assert {name for name in used if not name.startswith("Q")} <= declared
 
 
 def test_the_code_names_only_widgets_that_exist() -> None:
-    names = {w.get("name") for w in _widgets()}
+    names = {w.get("name") for ui in (UI, TEACH) for w in _widgets(ui)}
     for path in [LIBRARY / "widget.py", *(LIBRARY / "panels").glob("*.py")]:
         used = re.findall(r"\bui\.(\w+)", path.read_text(encoding="utf-8"))
         assert set(used) <= names, path.name
@@ -120,6 +149,14 @@ def test_the_code_names_only_widgets_that_exist() -> None:
 def test_every_control_is_wired_on_stand_in_qt(panel: Any, name: str) -> None:
     control = getattr(panel.ui, name)
     kind = next(w.get("class") for w in _widgets() if w.get("name") == name)
+    assert any(_is_heard(control, signal) for signal in CONTROLS[str(kind)]), name
+
+
+@pytest.mark.parametrize("name", _controls(*CONTROLS, ui=TEACH))
+def test_every_control_of_teaching_is_wired_on_stand_in_qt(panel: Any, name: str) -> None:
+    panel.ui.teachSection.collapsed = False
+    control = getattr(panel.teach.ui, name)
+    kind = next(w.get("class") for w in _widgets(TEACH) if w.get("name") == name)
     assert any(_is_heard(control, signal) for signal in CONTROLS[str(kind)]), name
 
 

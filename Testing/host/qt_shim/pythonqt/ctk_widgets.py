@@ -7,7 +7,7 @@ from typing import Any
 from PySide6 import QtCore
 from PySide6.QtCore import QRect, QSize, Qt, Signal
 from PySide6.QtGui import QPainter
-from PySide6.QtWidgets import QStyle, QStyleOption, QStyleOptionButton
+from PySide6.QtWidgets import QSizePolicy, QStyle, QStyleOption, QStyleOptionButton
 
 from pythonqt.classes import exported_names, stand_in
 
@@ -35,6 +35,7 @@ class ctkCollapsibleButton(QAbstractButton):
         self.setCheckable(True)
         self.setChecked(True)
         self.setContentsMargins(0, _HEADER_HEIGHT, 0, 0)
+        self.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Preferred)
         self.toggled.connect(self._fold)
 
     def _fold(self, open_: bool) -> None:
@@ -60,13 +61,12 @@ class ctkCollapsibleButton(QAbstractButton):
 
     def sizeHint(self) -> Any:
         """Header and contents."""
-        inner = self.layout().sizeHint() if self.layout() and self.isChecked() else QSize(0, 0)
-        margin = 0 if self.layout() else _HEADER_HEIGHT
-        return QSize(max(inner.width(), 160), max(inner.height() + margin, _HEADER_HEIGHT))
+        inner = self.layout().totalSizeHint() if self.layout() and self.isChecked() else QSize(0, 0)
+        return QSize(max(inner.width(), 160), max(inner.height(), _HEADER_HEIGHT))
 
     def minimumSizeHint(self) -> Any:
         """Header and contents."""
-        inner = self.layout().minimumSize() if self.layout() and self.isChecked() else QSize(0, 0)
+        inner = self.layout().totalMinimumSize() if self.layout() and self.isChecked() else QSize(0, 0)
         return QSize(inner.width(), max(inner.height(), _HEADER_HEIGHT))
 
     def paintEvent(self, event: Any) -> None:

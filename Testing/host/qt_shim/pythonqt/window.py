@@ -69,9 +69,9 @@ class Window:
     def _publish_widgets(self) -> None:
         import slicer
 
-        from pythonqt import mrml_widgets, node_combo_box
+        from pythonqt import mrml_widgets, node_combo_box, segment_editor
 
-        for module in (mrml_widgets, node_combo_box):
+        for module in (mrml_widgets, node_combo_box, segment_editor):
             for name, value in vars(module).items():
                 if name.startswith(("qMRML", "qSlicer")):
                     setattr(slicer, name, value)

@@ -1,0 +1,293 @@
+"""Third step of teaching: starting a training, following it, pausing and discarding it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import slicer
+from slicer.i18n import tr as _
+
+from multiorganseg.errors import MultiOrganSegError, ResourceError, TrainingError
+from MultiOrganSegLib import dependencies
+from MultiOrganSegLib.failure import told_failure
+from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.device import device_choices
+from MultiOrganSegLib.panels.plot import training_plot
+from MultiOrganSegLib.panels.words import eta_text, run_state_text, stage_text
+from MultiOrganSegLib.teach import commands
+from MultiOrganSegLib.teach import training_run as runs
+from MultiOrganSegLib.teach.curves import TrainingLog
+from MultiOrganSegLib.teach.event_tail import EventTail
+from MultiOrganSegLib.teach.project_file import Project
+from MultiOrganSegLib.teach.readiness import not_started_here, readiness, require_annotated
+from MultiOrganSegLib.teach.told_error import command_error
+from MultiOrganSegLib.teach.trainer import start_detached
+from MultiOrganSegLib.teach.training_run import Orders, TrainingRun
+
+_NOWHERE = Path()
+_LOG_CHARACTERS = 20_000
+_RESUMABLE = (runs.PAUSED, runs.INTERRUPTED, runs.FAILED)
+
+
+class TrainPane:
+    """Follows one training of the project by its files, whether it was started here or not.
+
+    Args:
+        ui: The widgets of the section.
+        teach: The `TeachPanel`.
+
+    Attributes:
+        run: The training that is shown; None when there is none.
+        log: What it told.
+        state: Its state, of `teach.training_run`; empty when there is none.
+    """
+
+    def __init__(self, ui: Any, teach: Any) -> None:
+        self.run: TrainingRun | None = None
+        self.log = TrainingLog()
+        self.state = ""
+        self._ui = ui
+        self._teach = teach
+        self._session = teach.session
+        self._tail = EventTail(runs.TrainingRun(_NOWHERE).events)
+        self._reading = False
+        self._discarding = False
+        self._process: subprocess.Popen[bytes] | None = None
+        self._drawn: tuple[Any, ...] = ()
+        self._time = ChoiceBox(ui.timeSelector, lambda _value: None)
+        self._device = ChoiceBox(ui.trainDeviceSelector, lambda _value: None)
+        self._runs = ChoiceBox(ui.runSelector, self._choose)
+        self._time.fill(_time_choices())
+        self._time.set_value("1h")
+        self._device.fill(device_choices())
+        ui.trainButton.connect("clicked(bool)", lambda: teach.guarded(self._train))
+        ui.pauseButton.connect("clicked(bool)", lambda: teach.guarded(self._pause))
+        ui.discardButton.connect("clicked(bool)", lambda: teach.guarded(self._discard))
+
+    @property
+    def has_runs(self) -> bool:
+        """Whether the project has a training."""
+        return self.run is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to follow."""
+        return self._reading or self._discarding or self.state in runs.ALIVE
+
+    def project_changed(self) -> None:
+        """Another project is open: show the training that began last, such as one that outlived Slicer."""
+        self.run, self._process = None, None
+        found = self._list()
+        self._follow(found[0] if found else None)
+
+    def update(self) -> None:
+        """Show what there is to learn from, and the training."""
+        self._list()
+        project: Project = self._session.project
+        self._ui.readyLabel.text = readiness(project, self._session.taught, self._session.base)
+        self._show()
+
+    def poll(self) -> None:
+        """Take what the training told since the last call; to be called from a timer."""
+        if self.run is None:
+            return
+        if self._process is not None and self._process.poll() is not None:
+            self._process = None
+        events = self._tail.poll()
+        for event in events:
+            self.log.take(event)
+        self._reading = bool(events)
+        before, self.state = self.state, self.run.state(self.log.ended)
+        if self._process is not None and self.state not in runs.ALIVE:
+            self.state = runs.RUNNING
+        if self._discarding and self.state not in runs.ALIVE:
+            self._delete()
+            return
+        ended = before in runs.ALIVE and self.state not in runs.ALIVE and not self._reading
+        if before in runs.ALIVE and self._reading:
+            self.state = before
+        if events or before != self.state:
+            self._show()
+        if ended:
+            self._tell_end()
+
+    def _follow(self, run: TrainingRun | None) -> None:
+        self.run, self.log = run, TrainingLog()
+        self.state = runs.RUNNING if self._process is not None else ""
+        self._drawn = ()
+        if run is None:
+            return
+        self._runs.set_value(run.name)
+        self._tail = EventTail(run.events)
+        if orders := run.orders():
+            self._time.set_value(orders.time)
+            self._device.set_value(orders.device)
+        self._reading = True
+        self.poll()
+        self._teach.watch()
+
+    def _choose(self, name: str) -> None:
+        project: Project = self._session.project
+        self._process = None
+        self._follow(TrainingRun(project.folder / "runs" / name))
+        self._teach.update()
+
+    def _list(self) -> list[TrainingRun]:
+        project = self._session.project
+        found = runs.list_runs(project.folder) if project else []
+        self._runs.fill([Choice(run.name, run.name, str(run.folder)) for run in found])
+        if self.run is not None:
+            self._runs.set_value(self.run.name)
+        return found
+
+    def _train(self) -> None:
+        if dependencies.missing_packages():
+            dependencies.ensure_dependencies()
+        project: Project = self._session.project
+        if self.run is not None and self.state in _RESUMABLE:
+            orders = self.run.orders()
+            if orders is None:
+                raise not_started_here(self.run)
+            run, orders = self.run, replace(orders, device=self._device.value)
+        else:
+            organs = self._session.taught
+            require_annotated(project, organs)
+            base = self._session.base_bundle().metadata.name
+            run = runs.new_run(project.folder, base, organs)
+            orders = Orders(base, organs, self._time.value, self._device.value)
+        arguments = commands.extend(
+            project.folder, run.name, orders.base, orders.organs, time=orders.time, device=orders.device
+        )
+        run.give_orders(orders)
+        run.withdraw_stop()
+        self._process = start_detached(arguments, project.folder, run.log)
+        run.give_orders(replace(orders, pid=self._process.pid))
+        self.run = run
+        self._list()
+        self._follow(run)
+        self._teach.update()
+
+    def _pause(self) -> None:
+        if self.run is None:
+            return
+        try:
+            self.run.ask_to_stop()
+        except OSError as error:
+            raise ResourceError(
+                _("The training cannot be told to pause."),
+                cause=str(error),
+                next_step=_("Check that the project's folder can be written."),
+            ) from error
+        self.poll()
+
+    def _discard(self) -> None:
+        if self.run is None:
+            return
+        question = _("End the training {name} and delete what it has learned?").format(name=self.run.name)
+        if not slicer.util.confirmYesNoDisplay(question):
+            return
+        if self.run.is_alive():
+            self._pause()
+            self.run.kill()
+        self._discarding = True
+        self._teach.watch()
+        self.poll()
+
+    def _delete(self) -> None:
+        self._discarding = False
+        run = self.run
+        try:
+            if run is not None:
+                run.delete()
+        except OSError as error:
+            self._teach.show_error(
+                ResourceError(
+                    _("The training cannot be deleted."),
+                    cause=str(error),
+                    next_step=_("Close programs that use its files, and try again."),
+                )
+            )
+        self.project_changed()
+        self._teach.update()
+
+    def _tell_end(self) -> None:
+        if self.state == runs.FINISHED:
+            self._teach.message.show_note(_("The training is finished: see step 4."))
+        elif self.state in (runs.FAILED, runs.INTERRUPTED):
+            self._teach.show_error(self._failure())
+        self._teach.update()
+
+    def _failure(self) -> MultiOrganSegError:
+        if self.log.failure:
+            return told_failure(self.log.failure, TrainingError.exit_code)
+        text = ""
+        if self.run is not None and self.run.log.is_file():
+            text = self.run.log.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARACTERS:]
+        error = command_error(text, None)
+        if "Error: " in text:
+            return error
+        return TrainingError(
+            _("The training was ended from outside."),
+            cause=text.strip().splitlines()[-1] if text.strip() else "",
+            next_step=_("Press Resume: it goes on from its last checkpoint."),
+        )
+
+    def _show(self) -> None:
+        ui, log = self._ui, self.log
+        alive = self.state in runs.ALIVE
+        ui.trainButton.enabled = not alive and not self._discarding
+        ui.trainButton.text = _("Resu&me") if self.state in _RESUMABLE else _("&Train")
+        ui.pauseButton.enabled = self.state == runs.RUNNING
+        ui.discardButton.enabled = self.run is not None and not self._discarding
+        for control in (ui.timeSelector, ui.trainDeviceSelector):
+            control.enabled = not alive
+        shown = self.run is not None
+        for part in (ui.trainBar, ui.trainLabel, ui.curveLabel):
+            part.visible = shown
+        ui.trainBar.value = round(100 * log.fraction)
+        ui.trainLabel.text = self._words()
+        text = "\n".join(log.messages)
+        ui.trainMessages.visible = bool(text)
+        if text != ui.trainMessages.plainText:
+            ui.trainMessages.setPlainText(text)
+        if shown:
+            self._draw()
+
+    def _words(self) -> str:
+        log = self.log
+        parts = [run_state_text(self.state)]
+        if self.state == runs.RUNNING and log.stage:
+            parts = [stage_text(log.stage)]
+        if log.iterations:
+            parts.append(_("iteration {done} of {count}").format(done=log.iteration, count=log.iterations))
+        if self.state == runs.RUNNING:
+            parts.append(eta_text(log.eta_seconds))
+        if self.state in _RESUMABLE:
+            parts.append(_("Resume goes on from the last checkpoint"))
+        return escape(" · ".join(part for part in parts if part), quote=False)
+
+    def _draw(self) -> None:
+        label = self._ui.curveLabel
+        width, height = max(label.width, 200), label.minimumHeight
+        log = self.log
+        state = (width, log.iteration, log.iterations, len(log.mean_dice.points), len(log.loss.points))
+        if state == self._drawn:
+            return
+        self._drawn = state
+        project: Project = self._session.project
+        orders = self.run.orders() if self.run else None
+        organs = [project.catalogue.get(key) for key in (orders.organs if orders else self._session.taught)]
+        named = [(organ.key, organ.name, organ.color) for organ in organs]
+        label.setPixmap(training_plot(log, named, width, height, label))
+
+
+def _time_choices() -> list[Choice]:
+    return [
+        Choice("10m", _("10 minutes"), _("To see whether it works; rarely good enough.")),
+        Choice("1h", _("1 hour"), _("For an organ that is easy to see, on a graphics card.")),
+        Choice("overnight", _("Overnight"), _("The best result; on a processor the only good one.")),
+    ]

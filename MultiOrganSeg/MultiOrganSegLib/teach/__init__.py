@@ -1,0 +1,1 @@
+"""Teaching a model further organs: projects, annotated cases, trainings and their reports, without Qt."""

@@ -1,0 +1,210 @@
+"""Trainings of a project: which there are, what state each is in, and asking one to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multiorganseg.atomic import write_text_atomically
+from MultiOrganSegLib.teach.trainer import PACKAGE
+
+RUNNING, STOPPING, PAUSED = "running", "stopping", "paused"
+FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
+ALIVE = (RUNNING, STOPPING)
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a training was started with, kept beside its folder so that it can go on with the same.
+
+    Attributes:
+        base: Name of the bundle that is extended.
+        organs: Keys of the organs that are taught.
+        time: A preset of `commands.PRESETS`.
+        device: "auto", "cpu", "cuda" or "mps".
+        pid: Number of the process that was started last.
+    """
+
+    base: str
+    organs: tuple[str, ...]
+    time: str
+    device: str
+    pid: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A folder in `runs/` of a project.
+
+    Attributes:
+        folder: Where it lies; it need not exist while its process starts.
+    """
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.folder.name
+
+    @property
+    def events(self) -> Path:
+        """Its event log."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def gate(self) -> Path:
+        """Its comparison of old and new organs."""
+        return self.folder / "gate.json"
+
+    @property
+    def log(self) -> Path:
+        """What its process wrote, beside the folder."""
+        return self.folder.with_name(f"{self.name}.log")
+
+    @property
+    def orders_file(self) -> Path:
+        """Its orders, beside the folder."""
+        return self.folder.with_name(f"{self.name}.orders.json")
+
+    def orders(self) -> Orders | None:
+        """What it was started with; None when it was not started here."""
+        try:
+            data: Mapping[str, Any] = json.loads(self.orders_file.read_text(encoding="utf-8"))
+            return Orders(**{**data, "organs": tuple(data["organs"])})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def give_orders(self, orders: Orders) -> None:
+        """Keep what it is started with.
+
+        Raises:
+            ResourceError: The project's folder cannot be written.
+        """
+        write_text_atomically(self.orders_file, json.dumps(asdict(orders), indent=1) + "\n")
+
+    def is_alive(self) -> bool:
+        """Whether a process works on it now: one that holds its lock, or that is just starting."""
+        orders = self.orders()
+        return _is_locked(self.folder / ".lock") or (orders is not None and _is_trainer(orders.pid))
+
+    def state(self, ended: str) -> str:
+        """Its state, from the kind of the last event that ended it; empty before any."""
+        if self.is_alive():
+            return STOPPING if self._stop.exists() else RUNNING
+        return ended if ended in (PAUSED, FINISHED, FAILED) else INTERRUPTED
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to save what it has learned and to end.
+
+        Raises:
+            OSError: The project's folder cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._stop.touch()
+
+    def withdraw_stop(self) -> None:
+        """Forget a request to stop that came before this start."""
+        self._stop.unlink(missing_ok=True)
+
+    def kill(self) -> None:
+        """End the process with all that it started, if it was started on this computer."""
+        import psutil
+
+        orders = self.orders()
+        if orders is None or not _is_trainer(orders.pid):
+            return
+        with suppress(psutil.Error):
+            root = psutil.Process(orders.pid)
+            for member in [*root.children(recursive=True), root]:
+                with suppress(psutil.Error):
+                    member.kill()
+
+    def delete(self) -> None:
+        """Delete all of it.
+
+        Raises:
+            OSError: A file cannot be deleted.
+        """
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        for file in (self.orders_file, self.log):
+            file.unlink(missing_ok=True)
+
+    @property
+    def _stop(self) -> Path:
+        return self.folder / "stop"
+
+
+def list_runs(project: Path) -> list[TrainingRun]:
+    """Give the trainings of a project, that which began last first."""
+    folder = project / "runs"
+    names = {path.name: path for path in _children(folder) if path.is_dir() and path.name[0] != "."}
+    suffix = ".orders.json"
+    started = (path.name.removesuffix(suffix) for path in _children(folder) if path.name.endswith(suffix))
+    names |= {name: folder / name for name in started}
+    return sorted((TrainingRun(path) for path in names.values()), key=_began, reverse=True)
+
+
+def new_run(project: Path, base: str, organs: Sequence[str]) -> TrainingRun:
+    """Give a run of a name that is free: base and organs, and a number where that was used before."""
+    stem = f"{base}-plus-{'-'.join(organs)}"
+    used = {run.name for run in list_runs(project)}
+    names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(used) + 2))
+    return TrainingRun(project / "runs" / next(name for name in names if name not in used))
+
+
+def _children(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _began(run: TrainingRun) -> tuple[float, str]:
+    times = [file.stat().st_mtime for file in (run.orders_file, run.folder) if file.exists()]
+    return (times[0] if times else 0.0), run.name
+
+
+def _is_trainer(pid: int) -> bool:
+    """Whether the process of a number is a living trainer: numbers are given again to other programs."""
+    import psutil
+
+    if pid <= 0:
+        return False
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and PACKAGE in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether another process holds a lock of the library `filelock`; nothing is written to the file."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try_lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _try_lock(handle: int) -> bool:
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

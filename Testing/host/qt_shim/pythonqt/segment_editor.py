@@ -1,0 +1,150 @@
+"""Stand-in for the Segment Editor as a widget: its methods and what they refuse, without any drawing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from PySide6 import QtCore
+
+from pythonqt.classes import exported_names, stand_in
+from pythonqt.mrml_widgets import qMRMLWidget
+
+_names = exported_names()
+Property: Any = QtCore.Property
+EFFECTS = (
+    *("Threshold", "Paint", "Draw", "Erase", "Level tracing", "Grow from seeds", "Fill between slices"),
+    *("Margin", "Hollow", "Smoothing", "Scissors", "Islands", "Logical operators", "Mask volume"),
+)
+
+
+@stand_in
+class qMRMLSegmentEditorWidget(qMRMLWidget):
+    """Keeps its choices in a vtkMRMLSegmentEditorNode, as the application's widget does."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._node: Any = None
+        self._effect = ""
+        self._order: list[str] = []
+        self._others = True
+        self._has_views = False
+        self._has_shortcuts = False
+        layout = _names["QVBoxLayout"](self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        self._label = _names["QLabel"]("", self)
+        self._label.setStyleSheet(
+            "border: 1px dashed palette(mid); padding: 12px; color: palette(mid); "
+            "qproperty-alignment: AlignCenter"
+        )
+        layout.addWidget(self._label)
+        self._tell()
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
+        """Keep all choices in this node."""
+        self._node = node
+
+    def mrmlSegmentEditorNode(self) -> Any:
+        """The node that keeps the choices."""
+        return self._node
+
+    def setSegmentationNode(self, node: Any) -> None:
+        """Edit this segmentation, or none."""
+        self._needed().SetAndObserveSegmentationNode(node)
+        if node is None:
+            self._effect = ""
+        self._tell()
+
+    def segmentationNode(self) -> Any:
+        """The segmentation that is edited."""
+        return self._node.GetSegmentationNode() if self._node else None
+
+    def setSourceVolumeNode(self, node: Any) -> None:
+        """Draw over this volume, or over none."""
+        self._needed().SetAndObserveSourceVolumeNode(node)
+
+    def sourceVolumeNode(self) -> Any:
+        """The volume that is drawn over."""
+        return self._node.GetSourceVolumeNode() if self._node else None
+
+    def setCurrentSegmentID(self, identity: str) -> None:
+        """Edit this segment, which must exist."""
+        segmentation = self.segmentationNode()
+        if segmentation is None or segmentation.GetSegmentation().GetSegment(identity) is None:
+            message = f"there is no segment {identity}"
+            raise ValueError(message)
+        self._node.SetSelectedSegmentID(identity)
+        self._tell()
+
+    def currentSegmentID(self) -> str:
+        """The segment that is edited."""
+        return self._node.GetSelectedSegmentID() or "" if self._node else ""
+
+    def setActiveEffectByName(self, name: str) -> None:
+        """Take an effect in hand, which must exist and be shown."""
+        if name not in EFFECTS or (not self._others and name not in self._order):
+            message = f"there is no effect {name}"
+            raise ValueError(message)
+        self._effect = name
+        self._tell()
+
+    def setActiveEffect(self, effect: Any) -> None:
+        """Lay the effect aside; the stand-in has no effect objects."""
+        if effect is not None:
+            message = "the stand-in takes effects by name"
+            raise TypeError(message)
+        self._effect = ""
+        self._tell()
+
+    def activeEffectName(self) -> str:
+        """Name of the effect in hand; for tests, the application has `activeEffect().name`."""
+        return self._effect
+
+    def setEffectNameOrder(self, names: Any) -> None:
+        """Show these effects first."""
+        self._order = list(names)
+
+    def setSegmentationNodeSelectorVisible(self, visible: bool) -> None:
+        """Show or hide the choice of the segmentation."""
+
+    def setSourceVolumeNodeSelectorVisible(self, visible: bool) -> None:
+        """Show or hide the choice of the volume."""
+
+    def setSwitchToSegmentationsButtonVisible(self, visible: bool) -> None:
+        """Show or hide the button that leads to the module Segmentations."""
+
+    def setMaximumNumberOfUndoStates(self, count: int) -> None:
+        """Remember as many steps."""
+
+    def setupViewObservations(self) -> None:
+        """Follow the views."""
+        self._has_views = True
+
+    def removeViewObservations(self) -> None:
+        """Stop following the views."""
+        self._has_views = False
+
+    def installKeyboardShortcuts(self) -> None:
+        """Listen to keys."""
+        self._has_shortcuts = True
+
+    def uninstallKeyboardShortcuts(self) -> None:
+        """Stop listening to keys."""
+        self._has_shortcuts = False
+
+    unorderedEffectsVisible = Property(
+        bool, lambda self: self._others, lambda self, visible: setattr(self, "_others", visible)
+    )
+
+    def _needed(self) -> Any:
+        if self._node is None:
+            message = "the Segment Editor has no vtkMRMLSegmentEditorNode"
+            raise RuntimeError(message)
+        return self._node
+
+    def _tell(self) -> None:
+        lines = ["Segment Editor"]
+        segmentation = self.segmentationNode()
+        if segmentation is not None and self.currentSegmentID():
+            segment = segmentation.GetSegmentation().GetSegment(self.currentSegmentID())
+            lines.append(f"{segment.GetName() if segment else ''}: {self._effect or 'no effect'}")
+        self._label.text = "\n".join(lines)

@@ -1,0 +1,118 @@
+"""Pictures of the section Teach: real project commands and phantoms, a training that only pretends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SECTION = "teachSection"
+SECONDS = 600
+CASES = 5
+
+
+class _Changes:
+    """What the tests' `monkeypatch` does, for the life of this process."""
+
+    def setattr(self, target: Any, name: str, value: Any) -> None:
+        setattr(target, name, value)
+
+    def setenv(self, name: str, value: str) -> None:
+        os.environ[name] = value
+
+
+def take_teach(host: Any, panel: Any, camera: Any, work: Path) -> None:
+    """Walk from a new project to a published model, as the guide does.
+
+    Args:
+        host: The stand-in application.
+        panel: The module's panel.
+        camera: Saves pictures, see `screenshots`.
+        work: An empty folder for the project.
+    """
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import slicer
+    from teach_project import use_fake_trainer
+
+    plan = use_fake_trainer(_Changes())
+    panel.ui.teachSection.collapsed = False
+    teach, ui = panel.teach, panel.teach.ui
+
+    def settle() -> None:
+        host.process_events(lambda: not teach.session.queue.busy, SECONDS)
+
+    folder = work / "colon-study"
+    folder.mkdir()
+    camera.save("teach-start", SECTION)
+    host.answers.add(str(folder))
+    ui.createProjectButton.click()
+    settle()
+    ui.offerSearch.text = "col"
+    camera.save("teach-project", SECTION)
+    ui.addOrganButton.click()
+    settle()
+    teach.show_step("cases")
+    _add_cases(folder)
+    teach.guarded(teach.session.reload)
+    teach.cases.open("case_04")
+    camera.save("teach-empty", SECTION)
+    ui.presegmentButton.click()
+    host.process_events(lambda: not teach.cases.busy, SECONDS)
+    drawn = np.zeros(slicer.util.arrayFromVolume(teach.cases._volume).shape, np.uint8)
+    drawn[20:34, 40:58, 60:78] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(
+        drawn, teach.cases._node, teach.session.taught[0], teach.cases._volume
+    )
+    ui.paintButton.click()
+    teach.message.clear()
+    ui.caseTable.setCurrentCell(3, 0)
+    camera.save("teach-cases", SECTION)
+    ui.doneButton.click()
+    settle()
+    camera.save("teach-done", SECTION)
+    teach.show_step("train")
+    teach.message.clear()
+    plan(iterations=600, seconds=0.01, shown_seconds=2.2)
+    ui.trainButton.click()
+    host.process_events(lambda: teach.train.log.iteration >= 330, SECONDS)
+    camera.save("teach-train", SECTION)
+    host.process_events(lambda: teach.train.state == "finished", SECONDS)
+    teach.show_step("report")
+    teach.message.clear()
+    camera.save("teach-report", SECTION)
+    ui.publishButton.click()
+    settle()
+    camera.save("teach-published", SECTION)
+
+
+def _add_cases(project: Path) -> None:
+    """Put phantoms into the project as cases, three of them with what is known of the organ."""
+    from multiorganseg.phantom import phantom_ct
+    from multiorganseg.volumes import Volume, write_volume
+
+    volume = phantom_ct()
+    path = project / "project.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    organ = list(data["labels"].values())[-1]
+    for number in range(1, CASES + 1):
+        name = f"case_{number:02}"
+        write_volume(volume, project / "images" / f"{name}.nrrd")
+        status = {1: {"annotated": [organ]}, 2: {"annotated": [organ]}, 3: {"absent": [organ]}}.get(
+            number, {}
+        )
+        labels = f"labels/{name}.nrrd" if "annotated" in status else None
+        if labels:
+            drawn = np.zeros(volume.voxels.shape, np.uint8)
+            drawn[20:30, 40:50, 60:70] = len(data["labels"])
+            write_volume(Volume(drawn, volume.affine, name), project / labels)
+        data["cases"][name] = {
+            "image": f"images/{name}.nrrd",
+            "labels": labels,
+            "source": "",
+            "status": status,
+        }
+    path.write_text(json.dumps(data), encoding="utf-8")
