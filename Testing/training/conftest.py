@@ -18,7 +18,8 @@ from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.fit import EVENTS_FILE, Place, fit
-from multiorganseg_training.recipe import Recipe, recipe_from_dict
+from multiorganseg_training.recipe import Recipe
+from multiorganseg_training.recipe_dict import recipe_from_dict
 
 SPACING = (2.0, 1.5, 1.5)
 LIVER, SPLEEN = 6, 1

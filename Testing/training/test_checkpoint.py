@@ -9,7 +9,7 @@ import torch
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.checkpoint import FILE_NAME, Checkpoint, load_checkpoint, save_checkpoint
-from multiorganseg_training.recipe import recipe_to_dict
+from multiorganseg_training.recipe_dict import recipe_to_dict
 
 
 class Malicious:

@@ -18,7 +18,7 @@ from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
 from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training import loop
-from multiorganseg_training.build import recipe_network
+from multiorganseg_training.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.checkpoint import load_checkpoint
 from multiorganseg_training.loop import Trained, train
 from multiorganseg_training.methods import METHODS, Batch, Method, Setting, Step
@@ -349,3 +349,61 @@ def test_the_loop_names_no_method():
     taken = set(METHODS) | {kind.__name__ for kind in METHODS.values()}
     assert not taken & (said | names | attributes)
     assert not {"cpu", "cuda", "mps"} & said
+
+
+def test_the_last_layer_moves_alone_in_the_first_share_of_the_run(phantom_recipe, runner, tmp_path):
+    share = {**SHORT, "head_alone": 0.5, "weight_decay": 0.1}
+    recipe = phantom_recipe(optimisation=share, reporting={**SILENT, "checkpoint_every": 3})
+    torch.manual_seed(recipe.seed)
+    before = recipe_network(recipe).state_dict()
+    runner.cancel_at = lambda _, done: done >= 0.3
+    with pytest.raises(Cancelled):
+        runner(recipe)
+    alone = load_checkpoint(runner.run)
+    assert alone is not None
+    assert alone.iteration == 3
+    moved = {name for name in before if not torch.equal(before[name], alone.network[name])}
+    assert moved == {"head.weight", "head.bias"}
+    parts = Runner(runner.cases, runner.run)(recipe)
+    assert all(not torch.equal(before[name], tensor) for name, tensor in parts.last.state_dict().items())
+    whole = Runner(runner.cases, tmp_path / "whole")(recipe)
+    _assert_equal_states(whole.last.state_dict(), parts.last.state_dict())
+
+
+def test_the_trunk_learns_slower_by_its_factor(phantom_recipe, runner):
+    recipe = phantom_recipe(
+        optimisation={"iterations": 1, "warmup": 0.0, "weight_decay": 0.0, "trunk_factor": 0.1}
+    )
+    torch.manual_seed(recipe.seed)
+    before = recipe_network(recipe).state_dict()
+    after = runner(recipe).last.state_dict()
+    rest = max(float((after[name] - before[name]).abs().max()) for name in before if name[:5] != "head.")
+    assert rest == pytest.approx(0.1 * recipe.optimisation.learning_rate, rel=1e-2)
+
+
+def test_the_last_layers_of_all_decoders_are_no_trunk(phantom_recipe):
+    arguments = {"n_filters": 4, "stages": 2, "decoders": ["transposed", "nearest"]}
+    recipe = phantom_recipe(network={"architecture": "vnet", "arguments": arguments})
+    network = recipe_network(recipe)
+    optimiser = build_optimiser(network, recipe_method(recipe, network), recipe.optimisation)
+    trunk = {id(parameter) for parameter in optimiser.param_groups[TRUNK]["params"]}
+    outside = {name for name, parameter in network.named_parameters() if id(parameter) not in trunk}
+    assert outside == {"head.weight", "head.bias", "other_heads.0.weight", "other_heads.0.bias"}
+
+
+def test_training_starts_from_a_run_of_fewer_organs(phantom_recipe, phantom_run):
+    labels = {"1": "spleen", "6": "liver", "7": "pancreas"}
+    recipe = phantom_recipe(data={"labels": labels}, network={"initial": str(phantom_run.place.run)})
+    checkpoint = load_checkpoint(phantom_run.place.run)
+    assert checkpoint is not None
+    started = recipe_network(recipe).state_dict()
+    assert torch.equal(started["head.weight"][:, :3], checkpoint.network["head.weight"])
+    assert torch.equal(started["head.bias"][1:3], checkpoint.network["head.bias"][1:])
+    assert len(started["head.bias"]) == 4
+    other = phantom_recipe(
+        data={"labels": {"1": "pancreas", "2": "spleen", "6": "liver"}},
+        network={"initial": str(phantom_run.place.run)},
+    )
+    with pytest.raises(TrainingError, match="cannot start from") as caught:
+        recipe_network(other)
+    assert "not the recipe's first ones" in caught.value.cause

@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.recipe import (
-    OptimisationSpec,
-    PreprocessingSpec,
-    load_recipe,
-    recipe_from_dict,
-    recipe_to_dict,
-)
+from multiorganseg_training.recipe import OptimisationSpec, PreprocessingSpec
+from multiorganseg_training.recipe_dict import load_recipe, recipe_from_dict, recipe_to_dict
 
 FOLDER = Path(__file__).parents[2] / "Training" / "recipes"
 RECIPES = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "parts")

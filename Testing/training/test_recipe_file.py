@@ -11,7 +11,7 @@ import pytest
 from multiorganseg.errors import TrainingError
 from multiorganseg.progress import Progress
 from multiorganseg_training.fit import RECIPE_FILE, fit
-from multiorganseg_training.recipe import load_recipe, recipe_from_dict
+from multiorganseg_training.recipe_dict import load_recipe, recipe_from_dict
 from multiorganseg_training.recipe_file import read_recipe_file
 
 Write = Callable[[str, str], Path]

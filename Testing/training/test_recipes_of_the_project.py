@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from multiorganseg_training.build import recipe_method, recipe_network
-from multiorganseg_training.recipe import load_recipe, recipe_to_dict
+from multiorganseg_training.recipe_dict import load_recipe, recipe_to_dict
 
 FOLDER = Path(__file__).parents[2] / "Training" / "recipes"
 RECIPES = sorted(path for path in FOLDER.rglob("*.toml") if path.parent.name != "parts")
@@ -19,7 +19,8 @@ SIZES = ("paper", "small")
 def test_network_and_method_are_built(path):
     recipe = load_recipe(path)
     recipe = replace(recipe, network=replace(recipe.network, initial=""))
-    with torch.device("meta"):
+    on_meta = recipe.network.architecture != "monai_swin_unetr"  # MONAI reads values while it builds this one
+    with torch.device("meta" if on_meta else "cpu"):
         network = recipe_network(recipe)
         recipe_method(recipe, network)
 

@@ -50,3 +50,39 @@ def test_a_case_without_organs_and_one_without_background():
         assert (centre < case.labels.shape).all()
         if case.name == "full":
             assert np.array_equal(centre, centre.astype(int))
+
+
+def _favouring(cases: list[PreparedCase], favoured: list[int], share: float, **labelled) -> list:
+    sampler = PatchSampler(cases, 0.0, np.random.default_rng(0), favoured, share)
+    return [sampler.draw(**labelled) for _ in range(300)]
+
+
+def test_a_share_of_patches_lies_on_favoured_organs(prepared):
+    rare, other = prepared
+    other = other.hide_all_but(frozenset({2}))
+    drawn = _favouring([rare, other], [1], 0.5)
+    hits = [case.labels[tuple(centre.astype(int))] == 1 for case, centre in drawn]
+    assert 0.4 < np.mean(hits) < 0.65
+    names = [case.name for case, _ in drawn]
+    assert names.count(rare.name) > 190, "half of them, and half of the others"
+    always = _favouring([rare, other], [1], 1.0)
+    assert {case.labels[tuple(centre.astype(int))] for case, centre in always} == {1}
+
+
+def test_favoured_organs_come_equally_often(prepared):
+    channels = [case.labels[tuple(centre.astype(int))] for case, centre in _favouring(prepared, [1, 2], 1.0)]
+    assert 110 < channels.count(1) < 190
+    assert channels.count(1) + channels.count(2) == 300
+
+
+def test_a_favoured_organ_that_occurs_nowhere_changes_nothing(prepared):
+    plain = [(case.name, *centre) for case, centre in _favouring(prepared, [], 0.0)]
+    assert [(case.name, *centre) for case, centre in _favouring(prepared, [7], 1.0)] == plain
+    both = _favouring(prepared, [1, 7], 1.0)
+    assert {case.labels[tuple(centre.astype(int))] for case, centre in both} == {1}
+
+
+def test_a_case_without_annotations_is_not_exchanged_for_one_with_a_favoured_organ(prepared):
+    known, hidden = prepared[0], prepared[1].hide_all_but(frozenset())
+    assert {case.name for case, _ in _favouring([known, hidden], [1], 1.0, labelled=False)} == {"case_b"}
+    assert {case.name for case, _ in _favouring([known, hidden], [1], 1.0, labelled=True)} == {"case_a"}

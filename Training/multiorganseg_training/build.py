@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
@@ -15,9 +15,13 @@ from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import build_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.extend.widen import widen_state
 from multiorganseg_training.methods import Method, Setting, build_method
 from multiorganseg_training.partial.known import within_matrix
-from multiorganseg_training.recipe import OptimisationSpec, Recipe, recipe_from_dict
+from multiorganseg_training.recipe import OptimisationSpec, Recipe
+from multiorganseg_training.recipe_dict import recipe_from_dict
+
+TRUNK = 0
 
 
 def recipe_network(recipe: Recipe) -> nn.Module:
@@ -25,7 +29,7 @@ def recipe_network(recipe: Recipe) -> nn.Module:
 
     Raises:
         TrainingError: The patch does not suit the network, or what the recipe starts from has another
-            network or other organs.
+            network or other organs; organs after those that it has are new to it.
         BundleError: The bundle that it starts from is missing or damaged, or the architecture is unknown.
     """
     spec = recipe.network
@@ -63,15 +67,18 @@ def recipe_method(recipe: Recipe, network: nn.Module) -> Method:
 def build_optimiser(network: nn.Module, method: Method, spec: OptimisationSpec) -> torch.optim.Optimizer:
     """Build the optimiser of the network's and the method's parameters.
 
-    Each group of parameters has its own "peak": the learning rate at the top of the schedule.
+    Each group of parameters has its own "peak": the learning rate at the top of the schedule. The
+    network without the last layers of its decoders is group `TRUNK`.
     """
-    head = list(network.get_submodule("head").parameters())
+    last_layers = [network.get_submodule("head"), getattr(network, "other_heads", None)]
+    head = [parameter for layer in last_layers if layer is not None for parameter in layer.parameters()]
     known = {id(parameter) for parameter in head}
     trunk = [parameter for parameter in network.parameters() if id(parameter) not in known]
     own = [parameter for parameter in method.parameters() if parameter.requires_grad]
     groups = [
-        {"params": trunk + own, "peak": spec.learning_rate},
+        {"params": trunk, "peak": spec.learning_rate * spec.trunk_factor},
         {"params": head, "peak": spec.learning_rate * spec.head_factor},
+        {"params": own, "peak": spec.learning_rate},
     ]
     if spec.optimiser == "sgd":
         return torch.optim.SGD(
@@ -98,24 +105,29 @@ def _started_network(recipe: Recipe) -> nn.Module:
         theirs = recipe_from_dict(checkpoint.recipe)
         network, table = theirs.network, theirs.data.table
         _require_same(recipe, network.architecture, network.arguments, network.activation, table.keys)
-        started = new_network(recipe)
-        started.load_state_dict(checkpoint.network)
-        return started
+        return _with_state(recipe, checkpoint.network)
     bundle = find_bundle(spec.initial)
     said = bundle.metadata
     _require_same(recipe, said.architecture, said.arguments, said.activation, said.labels.keys)
-    return load_network(bundle)
+    return _with_state(recipe, load_network(bundle).state_dict())
+
+
+def _with_state(recipe: Recipe, state: Mapping[str, Tensor]) -> nn.Module:
+    network = new_network(recipe)
+    network.load_state_dict(widen_state(state, network.state_dict(), recipe.network.activation))
+    return network
 
 
 def _require_same(
     recipe: Recipe, architecture: str, arguments: Mapping[str, Any], activation: str, organs: tuple[str, ...]
 ) -> None:
     spec = recipe.network
-    ours = (spec.architecture, spec.arguments, spec.activation, recipe.data.table.keys)
+    ours = (spec.architecture, spec.arguments, spec.activation, recipe.data.table.keys[: len(organs)])
     if ours != (architecture, dict(arguments), activation, organs):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(
             msg,
-            cause="Its architecture, arguments, activation or organs are not those of the recipe.",
+            cause="Its architecture, arguments or activation are not those of the recipe, "
+            "or its organs are not the recipe's first ones.",
             next_step="Copy them from its metadata or recipe, or leave network.initial away.",
         )

@@ -15,12 +15,22 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.user_folders import user_cache_dir
+from multiorganseg_training.evaluation_cli import evaluation_app
+from multiorganseg_training.extend_cli import extend_command
+from multiorganseg_training.features_cli import features_command
+from multiorganseg_training.gate_cli import gate_command
 from multiorganseg_training.project_cli import project_app
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 app.add_typer(project_app, name="project")
+app.command("extend")(extend_command)
+app.command("gate")(gate_command)
+app.add_typer(evaluation_app)
+app.command("features")(features_command)
 
-Data = Annotated[Path, typer.Option(help="Folder with images/ and labels/ of equal file names.")]
+Data = Annotated[
+    Path, typer.Option(help="Folder with images/ and labels/ of equal file names, or of a project.")
+]
 
 
 @app.callback()
@@ -45,12 +55,16 @@ def fit(
 ) -> None:
     """Train a network; the same command again goes on where a stopped run was.
 
-    Ctrl-C saves a checkpoint first. A run that was killed goes on from its last checkpoint.
+    Ctrl-C saves a checkpoint first, and so does an empty file `stop` in the run's folder, after which the
+    command ends as if all were done. A run that was killed goes on from its last checkpoint.
+
+    In a project the label-status matrix says which organs each case knows; the recipe names the organs.
     """
     from multiorganseg.inference.backends import choose_device
     from multiorganseg_training.fit import Place
     from multiorganseg_training.fit import fit as run_fit
-    from multiorganseg_training.recipe import load_recipe
+    from multiorganseg_training.pause import Paused
+    from multiorganseg_training.recipe_dict import load_recipe
 
     loaded = load_recipe(recipe)
     if seed is not None:
@@ -60,8 +74,12 @@ def fit(
     place = Place(
         data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
     )
-    with progress_bar() as progress:
-        scores = run_fit(loaded, place, progress)
+    try:
+        with progress_bar() as progress:
+            scores = run_fit(loaded, place, progress)
+    except Paused as pause:
+        out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
+        return
     if scores:
         table = Table("organ", *scores, title="Mean Dice on the validation fold")
         for key in scores["averaged"]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +14,20 @@ import torch
 from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.errors import TrainingError
+from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg_training.build import recipe_method, recipe_network
 from multiorganseg_training.cache import prepare_cases
-from multiorganseg_training.cases import find_cases, split_cases
+from multiorganseg_training.cases import split_cases, training_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
+from multiorganseg_training.leftovers import delete_leftovers
+from multiorganseg_training.locks import run_lock
 from multiorganseg_training.loop import train
-from multiorganseg_training.recipe import UNNAMED, Recipe, recipe_to_dict
+from multiorganseg_training.pause import Paused, withdraw_pause
+from multiorganseg_training.recipe import UNNAMED, Recipe
+from multiorganseg_training.recipe_dict import recipe_to_dict
 from multiorganseg_training.validate import validation_dice
 
 EVENTS_FILE = "events.jsonl"
@@ -33,7 +40,7 @@ class Place:
     """Where a run reads and writes.
 
     Attributes:
-        data: Folder with images/ and labels/.
+        data: Folder with images/ and labels/, or of a project.
         run: Folder of the run.
         cache: Folder of prepared cases.
         device: Where to train.
@@ -49,43 +56,73 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
     """Train to the end, from the checkpoint of the run where there is one, and validate.
 
     The run's folder receives the recipe with every default, the events (JSON lines), the checkpoint and the
-    Dice of the last and of the averaged network on the validation fold.
+    Dice of the last and of the averaged network on the validation fold. Its lock is held all the time; a
+    request to pause that lies there from before is forgotten.
 
     Returns:
         Mean Dice by organ key, and their "mean", for "last" and "averaged", on the network's grid; NaN where
         an organ occurs in no case. Empty without a validation fold.
 
     Raises:
-        TrainingError: Recipe, data or checkpoint do not fit.
+        TrainingError: Recipe, data or checkpoint do not fit, or the run goes on in another program.
         Cancelled: The user asked for it; the checkpoint is kept.
+        Paused: A pause was requested; the checkpoint is kept.
     """
-    place.run.mkdir(parents=True, exist_ok=True)
-    with event_log(place.run / EVENTS_FILE) as events:
-        try:
-            return _fit(recipe, place, events, progress)
-        except Exception as error:
-            events.fail(error)
-            raise
+    with run_lock(place.run):
+        withdraw_pause(place.run)
+        delete_leftovers(place.run)
+        with event_log(place.run / EVENTS_FILE) as events, end_told(events):
+            return fit_locked(recipe, place, events, progress)
 
 
-def _fit(
+@contextmanager
+def end_told(events: EventStream) -> Iterator[None]:
+    """Tell that the block was paused or failed, where it does not come to its end."""
+    try:
+        yield
+    except (Cancelled, Paused):
+        events.emit("paused")
+        raise
+    except Exception as error:
+        events.fail(error)
+        raise
+
+
+def fit_locked(
     recipe: Recipe, place: Place, events: EventStream, progress: Progress
 ) -> dict[str, dict[str, float]]:
+    """Do what `fit` does, without its lock and without telling how it ends early.
+
+    Args:
+        recipe: What to do.
+        place: Where; nobody else may write into the folder of the run.
+        events: Told all but the pause or the failure.
+        progress: Told every step.
+
+    Returns:
+        As `fit`.
+
+    Raises:
+        TrainingError: As `fit`.
+        Cancelled: As `fit`.
+        Paused: As `fit`.
+    """
     recipe_method(recipe, recipe_network(recipe))
-    training, fold = split_cases(find_cases(place.data), recipe.data.validation)
+    training, fold = split_cases(training_cases(place.data, recipe), recipe.data.validation)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
     unknown_cases = sorted(set(recipe.data.known) - {UNNAMED} - {case.name for case in training})
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    cached = [
-        prepare_cases(cases, place.cache, recipe.preprocessing, recipe.data.channels, progress)
-        for cases in (training, fold)
-    ]
-    cached[0] = [case.hide_all_but(recipe.data.known_channels(case.name)) for case in cached[0]]
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, progress) for cases in (training, fold)]
     events.emit(
-        "started", recipe=recipe.name, training=len(training), validation=len(fold), device=str(place.device)
+        "started",
+        recipe=recipe.name,
+        training=len(training),
+        validation=len(fold),
+        device=str(place.device),
+        pid=os.getpid(),
     )
     scores: dict[str, dict[str, float]] = {}
 

@@ -18,16 +18,25 @@ from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.augment import random_patch
 from multiorganseg_training.average import WeightAverage
-from multiorganseg_training.build import build_optimiser, recipe_method, recipe_network
+from multiorganseg_training.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from multiorganseg_training.methods import Batch, Method, Step
 from multiorganseg_training.partial.known import known_matrix
-from multiorganseg_training.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from multiorganseg_training.pause import Paused, heed_pause
+from multiorganseg_training.recipe import Recipe
+from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.sampling import PatchSampler
 from multiorganseg_training.schedule import rate_factor
 
 Validate = Callable[[nn.Module, int], None]
+
+TRAINING = "training"
+"""How the stage of iterations begins."""
+
+
+class NotFiniteError(TrainingError):
+    """The loss or its gradient is not finite."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +66,17 @@ def train(
     Args:
         recipe: What to do.
         cases: Prepared training cases.
-        run: Folder of the run, for checkpoints.
+        run: Folder of the run, for checkpoints and the request to pause.
         device: Where to train.
         events: Told progress and metrics.
         progress: Told each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
 
     Raises:
-        TrainingError: The loss or its gradient is not finite, or the checkpoint belongs to another recipe.
+        NotFiniteError: The loss or its gradient is not finite.
+        TrainingError: The checkpoint belongs to another recipe.
         Cancelled: The user asked for it.
+        Paused: A pause was requested; a checkpoint is saved first.
     """
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -74,7 +85,13 @@ def train(
     average = WeightAverage(network, optimisation.ema_decay)
     method = recipe_method(recipe, network).to(device)
     optimiser = build_optimiser(network, method, optimisation)
-    sampler = PatchSampler(cases, recipe.augmentation.organ_centred, generator)
+    sampler = PatchSampler(
+        cases,
+        recipe.augmentation.organ_centred,
+        generator,
+        [recipe.data.table.value(key) for key in recipe.augmentation.favoured],
+        recipe.augmentation.favoured_share,
+    )
     first = _resume(run, recipe, network, average, method, optimiser, generator)
     seconds = 0.0
 
@@ -100,6 +117,8 @@ def train(
         factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * factor
+        for parameter in optimiser.param_groups[TRUNK]["params"]:
+            parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
         torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
         batch = _draw_batch(recipe, sampler, generator, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
@@ -134,8 +153,9 @@ def train(
         try:
             if _due(done, reporting.validate_every) and done < optimisation.iterations:
                 validate(average.network, done)
-            progress(f"training, loss {loss:.3f}", done / optimisation.iterations)
-        except Cancelled:
+            progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
+            heed_pause(run, done, optimisation.iterations)
+        except (Cancelled, Paused):
             save(done)
             raise
     return Trained(network.eval(), average.network)
@@ -200,7 +220,7 @@ def _due(done: int, every: int) -> bool:
 def _require_finite(what: str, value: float, iteration: int) -> None:
     if not math.isfinite(value):
         msg = f"The {what} is {value} at iteration {iteration}."
-        raise TrainingError(
+        raise NotFiniteError(
             msg,
             next_step="Set optimisation.precision to fp32 (bfloat16 gradients of stages of a few voxels fail "
             "on some CPUs), or lower optimisation.learning_rate, and start anew in another run folder.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -14,7 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from multiorganseg import __version__
-from multiorganseg.bundles import Bundle, Metadata, write_bundle
+from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
+from multiorganseg.bundles.bundle import LICENSE
+from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
@@ -25,9 +28,13 @@ from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.build import new_network
 from multiorganseg_training.cache import to_channels
 from multiorganseg_training.card import model_card
-from multiorganseg_training.cases import Case, find_cases, split_cases
+from multiorganseg_training.cases import Case, split_cases, training_cases
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint
-from multiorganseg_training.recipe import Recipe, recipe_from_dict
+from multiorganseg_training.recipe import Recipe
+from multiorganseg_training.recipe_dict import recipe_from_dict
+
+LONGEST_DESCRIPTION = 2000
+LONGEST_STEM = 45
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
 
     Args:
         run: Folder of a finished run.
-        data: Folder with the cases.
+        data: Folder with the cases, or of a project.
         folder: Of the bundle; replaced when a bundle is there.
         publication: What the author adds.
         progress: Told each case.
@@ -65,46 +72,137 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     Raises:
         TrainingError: The run has no checkpoint.
     """
-    checkpoint = load_checkpoint(run)
-    if checkpoint is None:
-        msg = f"{run} holds no checkpoint."
-        raise TrainingError(msg, next_step="Run `multiorganseg-train fit` first.")
-    recipe = recipe_from_dict(checkpoint.recipe)
-    _, fold = split_cases(find_cases(data), recipe.data.validation)
-    metadata = _metadata(recipe, checkpoint, publication)
-    weights = _weights(checkpoint)
-    bundle = write_bundle(
-        folder, metadata, weights, "Not measured yet.", publication.license_text, replace=True
-    )
+    checkpoint, recipe = _trained(run)
+    _, fold = split_cases(training_cases(data, recipe), recipe.data.validation)
+    bundle = _draft(folder, _metadata(recipe, checkpoint, publication), checkpoint, publication.license_text)
     scores = measure_fold(bundle, fold, recipe, publication.quality, progress)
-    metadata = replace(metadata, metrics=_metrics(scores))
+    metadata = replace(bundle.metadata, metrics=_metrics(scores))
     card = model_card(metadata, recipe, scores, publication.notes)
-    return write_bundle(folder, metadata, weights, card, publication.license_text, replace=True)
+    return finish_bundle(bundle, folder, metadata, card)
+
+
+def draft_extension(
+    run: Path, base: Bundle, folder: Path, custom_organs: Mapping[str, CustomOrgan] | None = None
+) -> Bundle:
+    """Write the averaged network of a run that extended a base as a bundle without figures.
+
+    Its licence and own organs are those of the base. The recipe goes into its provenance without the names
+    of cases, which may be those of patients.
+
+    Args:
+        run: Folder of a run with a checkpoint.
+        base: That it extended.
+        folder: Of the bundle; replaced when a bundle is there.
+        custom_organs: Further organs that the catalogue does not know.
+
+    Raises:
+        TrainingError: The run has no checkpoint.
+        BundleError: An organ is unknown, or a weight is no finite number.
+        ResourceError: The folder cannot be written.
+    """
+    checkpoint, recipe = _trained(run)
+    said, table = base.metadata, recipe.data.table
+    license_text = (base.folder / LICENSE).read_text(encoding="utf-8")
+    metadata = _metadata(recipe, checkpoint, Publication("1.0.0", said.license, license_text, ""))
+    new = [key for key in table.keys if key not in said.labels.keys]
+    known = {**said.custom_organs, **(custom_organs or {})}
+    metadata = replace(
+        metadata,
+        name=extension_name(said.name, new),
+        description=f"{said.description}; extended by {', '.join(new)}"[:LONGEST_DESCRIPTION],
+        modality=said.modality,
+        training={
+            **_provenance(recipe, checkpoint),
+            "recipe": _without_case_names(checkpoint.recipe),
+            "base": {"name": said.name, "version": said.version, "sha256": base.digest},
+        },
+        custom_organs={key: organ for key, organ in known.items() if key in table.keys},
+    )
+    return _draft(folder, metadata, checkpoint, license_text)
+
+
+def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -> Bundle:
+    """Write a bundle's weights and licence with other metadata and another card.
+
+    Args:
+        bundle: Holds the weights.
+        folder: Where to write, the bundle's own or another one; replaced when a bundle is there.
+        metadata: With the figures.
+        card: The model card in Markdown.
+
+    Raises:
+        BundleError: The metadata does not fit, or the bundle was changed.
+        ResourceError: The folder cannot be written.
+    """
+    license_text = (bundle.folder / LICENSE).read_text(encoding="utf-8")
+    return write_bundle(folder, metadata, read_weights(bundle), card, license_text, replace=True)
+
+
+def extension_name(base: str, new_organs: Sequence[str]) -> str:
+    """Name a bundle after its base and what it learned, such as "abdomen-ct-plus-gallbladder"."""
+    name = f"{base}-plus-{'-'.join(new_organs)}".lower()
+    return name if NAME_PATTERN.fullmatch(name) else f"{base[:LONGEST_STEM]}-plus-{len(new_organs)}-organs"
+
+
+def holds_network_of(bundle: Bundle, run: Path) -> bool:
+    """Whether a bundle's weights are those of the averaged network of a run as it is now."""
+    checkpoint, _ = _trained(run)
+    ours, theirs = _weights(checkpoint), read_weights(bundle)
+    return ours.keys() == theirs.keys() and all(
+        np.array_equal(theirs[name].astype(np.float16), weight.astype(np.float16))
+        for name, weight in ours.items()
+    )
 
 
 def measure_fold(
     bundle: Bundle, fold: list[Case], recipe: Recipe, quality: str, progress: Progress
 ) -> dict[str, tuple[OrganScore, ...]]:
-    """Segment the cases of the fold as a user would and score them on their own grids.
+    """Segment the cases of the fold as a user would and score what is known of them on their own grids.
 
     Returns:
-        Scores by case name.
+        Scores by case name, of cases with a label file.
     """
     segmenter = Segmenter(bundle, Options(quality=quality))
     scores = {}
     for number, case in enumerate(fold):
+        if case.labels is None or not case.known:
+            continue
         progress(f"measuring {case.name}", number / len(fold))
         volume, reference = read_volume(case.image), read_labels(case.labels)
         result = segmenter.segment(volume, Progress(token=progress.token))
         scores[case.name] = evaluate(
             result.labels,
             result.table,
-            to_channels(reference.voxels, recipe.data.channels),
+            to_channels(reference.voxels, case.channels),
             recipe.data.table,
             volume.grid,
+            organs=[key for channel, key in recipe.data.table.organs.items() if channel in case.known],
         )
     progress("measuring", 1.0)
     return scores
+
+
+def _trained(run: Path) -> tuple[Checkpoint, Recipe]:
+    checkpoint = load_checkpoint(run)
+    if checkpoint is None:
+        msg = f"{run} holds no checkpoint."
+        raise TrainingError(msg, next_step="Run `multiorganseg-train fit` or `extend` first.")
+    return checkpoint, recipe_from_dict(checkpoint.recipe)
+
+
+def _draft(folder: Path, metadata: Metadata, checkpoint: Checkpoint, license_text: str) -> Bundle:
+    return write_bundle(
+        folder, metadata, _weights(checkpoint), "Not measured yet.", license_text, replace=True
+    )
+
+
+def _without_case_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    plain: dict[str, Any] = json.loads(json.dumps(recipe))
+    data = plain["data"]
+    data["validation"] = f"{len(data['validation'])} cases"
+    data["known"] = f"{len(data['known'])} cases"
+    del plain["network"]["initial"]
+    return plain
 
 
 def _weights(checkpoint: Checkpoint) -> dict[str, NDArray[np.floating[Any]]]:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import TrainingError
 from multiorganseg.intensity import AIR
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg_training.recipe_file import read_recipe_file
 from multiorganseg_training.schedule import SCHEDULES
 
 UNNAMED = "*"
@@ -113,6 +110,8 @@ class AugmentationSpec:
         noise: Largest standard deviation of Gaussian noise.
         blur_probability: How often the patch is smoothed along k, as thicker slices would.
         organ_centred: Share of patches centred on a voxel of a randomly chosen organ.
+        favoured: Organ keys on one of which further patches are centred, in cases in which it is annotated.
+        favoured_share: Share of these patches.
         quarter_turns: Whether patches are also mirrored and turned about k by right angles.
     """
 
@@ -124,6 +123,8 @@ class AugmentationSpec:
     noise: float = 0.08
     blur_probability: float = 0.15
     organ_centred: float = 0.6
+    favoured: tuple[str, ...] = ()
+    favoured_share: float = 0.0
     quarter_turns: bool = False
 
 
@@ -138,6 +139,8 @@ class OptimisationSpec:
             cases without annotations; 0 takes cases as they come.
         learning_rate: Peak of the schedule.
         head_factor: Factor of the learning rate for the last layer, whose logits must grow from near zero.
+        trunk_factor: Factor of the learning rate for all other layers of the network.
+        head_alone: Share of the iterations, the first ones, in which nothing but the last layer moves.
         optimiser: "adamw" or "sgd".
         momentum: Of "sgd".
         nesterov: Whether the momentum of "sgd" is Nesterov's.
@@ -154,6 +157,8 @@ class OptimisationSpec:
     labelled_per_batch: int = 0
     learning_rate: float = 1e-3
     head_factor: float = 1.0
+    trunk_factor: float = 1.0
+    head_alone: float = 0.0
     optimiser: str = "adamw"
     momentum: float = 0.9
     nesterov: bool = True
@@ -223,6 +228,8 @@ class Recipe:
             <= optimisation.batch_size,
             "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
             "optimisation.head_factor must be positive": optimisation.head_factor > 0,
+            "optimisation.trunk_factor must be positive": optimisation.trunk_factor > 0,
+            "optimisation.head_alone must lie in [0, 1)": 0 <= optimisation.head_alone < 1,
             "optimisation.weight_decay must not be negative": optimisation.weight_decay >= 0,
             "optimisation.warmup must lie in [0, 1)": 0 <= optimisation.warmup < 1,
             "optimisation.gradient_clip must be positive": optimisation.gradient_clip > 0,
@@ -239,6 +246,9 @@ class Recipe:
             "augmentation.noise must not be negative": augmentation.noise >= 0,
             "augmentation.blur_probability must lie in [0, 1]": 0 <= augmentation.blur_probability <= 1,
             "augmentation.organ_centred must lie in [0, 1]": 0 <= augmentation.organ_centred <= 1,
+            "augmentation.favoured must name organs of data.labels": set(augmentation.favoured)
+            <= set(self.data.labels.values()),
+            "augmentation.favoured_share must lie in [0, 1]": 0 <= augmentation.favoured_share <= 1,
             "reporting must not be negative": min(dataclasses.astuple(reporting)) >= 0,
             "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),
         }
@@ -250,60 +260,3 @@ class Recipe:
     def _labels_hold(self) -> bool:
         labels = self.data.labels
         return bool(labels) and all(value.isdecimal() and 0 < int(value) < 65536 for value in labels)
-
-
-def load_recipe(path: Path) -> Recipe:
-    """Read and check a recipe, with those that it builds on.
-
-    Raises:
-        TrainingError: A file is missing or is not TOML, or a field is unknown, missing or of a wrong type.
-    """
-    return recipe_from_dict(read_recipe_file(path))
-
-
-def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
-    """Build a recipe from nested dictionaries, as in the TOML file or in a checkpoint."""
-    recipe = _build(Recipe, data, "")
-    assert isinstance(recipe, Recipe)
-    return recipe
-
-
-def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Give the nested dictionaries that `recipe_from_dict` reads, with every default written out."""
-    return dataclasses.asdict(recipe)
-
-
-def _build(kind: type, data: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        msg = f"The recipe has unknown fields: {', '.join(where + name for name in unknown)}."
-        raise TrainingError(msg, next_step=f"Known here are: {', '.join(hints)}.")
-    values = {name: _convert(hints[name], value, where + name) for name, value in data.items()}
-    try:
-        return kind(**values)
-    except TypeError as error:
-        msg = "The recipe lacks a field."
-        raise TrainingError(
-            msg, cause=f"{where or 'top level'}: {error}", next_step="Add the field."
-        ) from error
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if isinstance(value, Mapping):
-            return _build(hint, value, f"{where}.")  # type: ignore[arg-type]
-    elif get_origin(hint) is tuple:
-        inner = get_args(hint)
-        kinds = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
-        if isinstance(value, (list, tuple)) and len(value) == len(kinds):
-            return tuple(_convert(kind, item, where) for kind, item in zip(kinds, value, strict=True))
-    elif get_origin(hint) is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
-        return value
-    msg = f"The recipe's field {where} has a wrong type: {value!r}."
-    raise TrainingError(msg, next_step=f"It must be {hint}.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,17 +16,39 @@ POSITIONS_KEPT = 2000
 class PatchSampler:
     """Draws a case and the centre of a patch in it.
 
-    Attributes:
+    Args:
         cases: The cases drawn from, all equally often.
+        organ_centred: Share of patches centred on an organ, where the case has one annotated.
+        generator: Source of all randomness.
+        favoured: Channels that are looked for first.
+        favoured_share: Share of patches centred on one of them, where some case has one annotated.
+
+    Attributes:
+        cases: The cases drawn from.
     """
 
     def __init__(
-        self, cases: list[PreparedCase], organ_centred: float, generator: np.random.Generator
+        self,
+        cases: list[PreparedCase],
+        organ_centred: float,
+        generator: np.random.Generator,
+        favoured: Collection[int] = (),
+        favoured_share: float = 0.0,
     ) -> None:
         self.cases = cases
         self._organ_centred = organ_centred
+        self._favoured_share = favoured_share
         self._generator = generator
-        self._positions = [_organ_positions(case.labels, generator) for case in cases]
+        by_channel = [_organ_positions(case.labels, generator) for case in cases]
+        self._positions = [list(positions.values()) for positions in by_channel]
+        self._favoured = [
+            [
+                (number, positions[channel])
+                for number, positions in enumerate(by_channel)
+                if channel in positions
+            ]
+            for channel in favoured
+        ]
         self._numbers: dict[bool | None, list[int]] = {
             None: list(range(len(cases))),
             True: [number for number, case in enumerate(cases) if case.known],
@@ -34,12 +58,19 @@ class PatchSampler:
     def draw(self, labelled: bool | None = None) -> tuple[PreparedCase, NDArray[np.float64]]:
         """Give a case and a centre (k, j, i) in voxels: on an organ's voxel, or anywhere in the body.
 
+        A case without annotations is never exchanged for one with a favoured organ.
+
         Args:
             labelled: Whether some organ is annotated in the case (True) or none (False); None takes any.
 
         Raises:
             TrainingError: There is no such case.
         """
+        occurring = [places for places in self._favoured if places]
+        if occurring and labelled is not False and self._generator.random() < self._favoured_share:
+            places = occurring[int(self._generator.integers(len(occurring)))]
+            number, organ = places[int(self._generator.integers(len(places)))]
+            return self.cases[number], organ[int(self._generator.integers(len(organ)))].astype(np.float64)
         numbers = self._numbers[labelled]
         if not numbers:
             msg = f"No case {'has' if labelled else 'is without'} annotations."
@@ -54,9 +85,11 @@ class PatchSampler:
         return case, self._generator.uniform(0, case.labels.shape)
 
 
-def _organ_positions(labels: NDArray[np.uint8], generator: np.random.Generator) -> list[NDArray[np.int32]]:
-    positions = []
+def _organ_positions(
+    labels: NDArray[np.uint8], generator: np.random.Generator
+) -> dict[int, NDArray[np.int32]]:
+    positions = {}
     for channel in np.setdiff1d(labels, 0):
         found = np.argwhere(labels == channel).astype(np.int32)
-        positions.append(found[generator.permutation(len(found))[:POSITIONS_KEPT]])
+        positions[int(channel)] = found[generator.permutation(len(found))[:POSITIONS_KEPT]]
     return positions

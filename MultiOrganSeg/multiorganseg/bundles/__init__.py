@@ -1,7 +1,7 @@
 """Bundles: trained networks as verified folders in MONAI Bundle layout."""
 
 from multiorganseg.bundles.bundle import Bundle, load_bundle, read_weights, verify_bundle
-from multiorganseg.bundles.install import AlreadyInstalledError, install_bundle
+from multiorganseg.bundles.install import AlreadyInstalledError, install_bundle, install_folder
 from multiorganseg.bundles.metadata import CustomOrgan, Metadata, Preprocessing
 from multiorganseg.bundles.pack import pack_bundle
 from multiorganseg.bundles.registry import (
@@ -22,6 +22,7 @@ __all__ = [
     "Preprocessing",
     "find_bundle",
     "install_bundle",
+    "install_folder",
     "list_bundles",
     "load_bundle",
     "pack_bundle",

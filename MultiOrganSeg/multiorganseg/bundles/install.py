@@ -1,7 +1,8 @@
-"""Installing a bundle from a zip file that nobody has vouched for."""
+"""Installing a bundle: from a zip file that nobody has vouched for, or from a folder."""
 
 from __future__ import annotations
 
+import shutil
 import stat
 import zipfile
 import zlib
@@ -55,6 +56,32 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
         if not replace:
             _check_newer(bundle, target)
         put_in_place(root, target, scratch)
+    return load_bundle(target)
+
+
+def install_folder(folder: Path | str, into: Path | str | None = None, *, replace: bool = False) -> Bundle:
+    """Install a copy of a bundle's folder, whatever that is called; it appears only when it was verified.
+
+    Args:
+        folder: Of the bundle; it stays as it is.
+        into: As for `install_bundle`.
+        replace: As for `install_bundle`.
+
+    Raises:
+        BundleError: The folder holds no valid bundle.
+        AlreadyInstalledError: As `install_bundle`.
+        ResourceError: As `install_bundle`.
+    """
+    bundle = load_bundle(folder)
+    target = (Path(into).absolute() if into is not None else user_models_dir()) / bundle.metadata.name
+    with scratch_folder(target) as scratch:
+        delete_stale(target.parent)
+        copy = scratch / "bundle"
+        shutil.copytree(bundle.folder, copy)
+        load_bundle(copy)
+        if not replace:
+            _check_newer(bundle, target)
+        put_in_place(copy, target, scratch)
     return load_bundle(target)
 
 
@@ -141,7 +168,7 @@ def _check_newer(bundle: Bundle, target: Path) -> None:
         message = f"The bundle {name} {present.version} is installed already."
         raise AlreadyInstalledError(
             message,
-            cause=f"The zip file holds version {version}, which is not newer.",
+            cause=f"Version {version}, which was to be installed, is not newer.",
             next_step="Use --replace to install it all the same.",
         )
 

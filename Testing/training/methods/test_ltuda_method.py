@@ -77,6 +77,41 @@ def test_without_mixing_the_first_stage_is_the_sum_of_its_terms(batch):
     )
 
 
+def test_a_dice_stands_beside_each_cross_entropy_where_it_is_asked_for(batch):
+    plain, network = _method(mixing="none", reduction="mean", views=1)
+    method, _ = _method(mixing="none", reduction="mean", views=1, dice_weight=0.5)
+    without, together = _step(plain, network, batch), _step(method, network, batch)
+    with torch.no_grad():
+        targets = tri_state(batch.labels, batch.known, exclusive=False)
+        inside = network(batch.image).logits.sigmoid()
+    dice = []
+    for organ in range(ORGANS):
+        counts, truth = targets[:, organ] >= 0, targets[:, organ] > 0
+        predicted = inside[:, organ][counts].sum()
+        overlap = inside[:, organ][truth].sum()
+        dice.append((2 * overlap + 1) / (predicted + truth.sum() + 1))
+    expected = 0.5 * (1 - torch.stack(dice).mean())
+    for name in ("annotated", "mixed_annotated"):
+        torch.testing.assert_close(together.logs[name] - without.logs[name], expected, rtol=1e-4, atol=1e-5)
+    assert float(together.logs["fused"]) > float(without.logs["fused"])
+
+
+def test_fused_labels_count_more_from_step_to_step(batch):
+    arguments = {"mixing": "none", "views": 1, "teacher_decay": 1.0}
+    plain, network = _method(**arguments)
+    full = float(_step(plain, network, batch).logs["fused"])
+    method, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
+    told = []
+    for _ in range(6):
+        told.append(float(_step(method, network, batch).logs["fused"]) / full)
+        method.after_step(network)
+    expected = [np.exp(-5), np.exp(-5), np.exp(-5 / 4), np.exp(-5 / 4), 1, 1]
+    assert told == pytest.approx(expected, rel=1e-4)
+    resumed, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
+    resumed.load_state_dict(method.state_dict())
+    assert float(_step(resumed, network, batch).logs["fused"]) == pytest.approx(full, rel=1e-4)
+
+
 def test_strong_views_hold_parts_of_the_other_hospitals_patches(batch):
     method, network = _method()
     _step(method, network, batch)
@@ -121,6 +156,35 @@ def test_the_banks_losses_are_those_of_the_alignment(batch):
         expected = align(untouched.classifier, pixels, fused.labels, fused.labelled, fused.unlabelled)
     assert float(logs["labelled_bank"]) == pytest.approx(float(expected[0].total), rel=1e-4)
     assert float(logs["unlabelled_bank"]) == pytest.approx(float(expected[1].total), rel=1e-4)
+
+
+class Coarse(Small):
+    """Its features lie on a grid coarser in plane, as behind a strided stem."""
+
+    def forward(self, image: Tensor) -> SimpleNamespace:
+        output = super().forward(image)
+        coarse = nn.functional.avg_pool3d(output.features, (1, 2, 2))
+        return SimpleNamespace(logits=output.logits, features=coarse)
+
+
+def test_the_second_stage_brings_coarse_features_onto_the_grid(batch):
+    network = Coarse()
+    setting = Setting(network, "sigmoid", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    arguments = {"width": WIDTH, "mixing": "none", "views": 1, "prototypes": True}
+    method, untouched = (build_method("ltuda", arguments, setting) for _ in range(2))
+    untouched.load_state_dict(method.state_dict())
+    fused = method._fuse(batch)
+    step = _step(method, network, batch)
+    with torch.no_grad():
+        finer = torch.nn.functional.interpolate(
+            network(batch.image).features, size=tuple(batch.labels.shape[1:]), mode="trilinear"
+        )
+        pixels = untouched.classifier.embed(finer)
+        expected = align(untouched.classifier, pixels, fused.labels, fused.labelled, fused.unlabelled)
+    assert float(step.logs["labelled_bank"]) == pytest.approx(float(expected[0].total), rel=1e-4)
+    assert float(step.logs["unlabelled_bank"]) == pytest.approx(float(expected[1].total), rel=1e-4)
+    step.loss.backward()
+    assert float(network.trunk.weight.grad.abs().sum()) > 0
 
 
 def test_the_teacher_follows_and_is_not_trained(batch):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.methods.extend import Extend
 from multiorganseg_training.methods.fused import FusedMethod
 from multiorganseg_training.methods.ltuda import LTUDA
 from multiorganseg_training.methods.mean_teacher import MeanTeacher
@@ -21,12 +22,14 @@ METHODS: Mapping[str, type[Method]] = {
     "mean_teacher": MeanTeacher,
     "mutual": Mutual,
     "fused": FusedMethod,
+    "extend": Extend,
 }
 
 __all__ = [
     "LTUDA",
     "METHODS",
     "Batch",
+    "Extend",
     "FusedMethod",
     "MeanTeacher",
     "Method",

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.mixing.carvemix import carve_mask
 from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
 from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner, next_partner
+from multiorganseg_training.mutual.ramp import Ramp
+from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.fusion import Fused, fuse
 from multiorganseg_training.partial.probabilities import SIGMOID
 from multiorganseg_training.partial.sigmoid_loss import SUM_BATCH, masked_bce
@@ -70,6 +73,9 @@ class LTUDA(Method):
         partner: "cross_set" enforces a partner of another known set, "next" takes the next of the batch.
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
+        dice_weight: Of a soft Dice beside each binary cross-entropy; the paper has none, and many iterations.
+        ramp_every: Iterations between two steps of the weight of the fused labels.
+        ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
         threshold: Of the linear classifier (Eq. 2).
         teacher_decay: Of the teacher's exponential moving average.
@@ -89,6 +95,7 @@ class LTUDA(Method):
     """
 
     within: Tensor
+    iteration: Tensor
 
     def __init__(
         self,
@@ -99,6 +106,9 @@ class LTUDA(Method):
         partner: str = CROSS_SET,
         position: str = SAME,
         reduction: str = SUM_BATCH,
+        dice_weight: float = 0.0,
+        ramp_every: int = 150,
+        ramp_steps: int = 0,
         exclusive: bool = False,
         threshold: float = 0.5,
         teacher_decay: float = 0.999,
@@ -122,6 +132,8 @@ class LTUDA(Method):
         self.choose_partner = cross_set_partner if partner == CROSS_SET else next_partner
         self.boxes = BoxSpec(position=position)
         self.reduction = reduction
+        self.dice_weight = dice_weight
+        self.ramp = Ramp(ramp_every, ramp_steps)
         self.exclusive = exclusive
         self.threshold = threshold
         self.teacher_mode = teacher_mode
@@ -143,6 +155,7 @@ class LTUDA(Method):
             else None
         )
         self.register_buffer("within", setting.within, persistent=False)
+        self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
@@ -151,7 +164,7 @@ class LTUDA(Method):
         views = [self._view(batch, fused, targets, generator) for _ in range(self.views)]
         output = network(torch.cat([batch.image, *(view.image for view in views)]))
         weak, *strong = output.logits.split(len(batch.image))
-        annotated = masked_bce(weak, targets, self.reduction)
+        annotated = self._linear(weak, targets)
         logs = {"annotated": annotated.detach()}
         loss = annotated
         features = output.features.split(len(batch.image))[1:]
@@ -163,8 +176,15 @@ class LTUDA(Method):
 
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
-        """Let the teacher follow the network."""
+        """Let the teacher follow the network and count the iteration."""
+        self.iteration += 1
         self.teacher.update_parameters(network)
+
+    def _linear(self, logits: Tensor, targets: Tensor) -> Tensor:
+        loss = masked_bce(logits, targets, self.reduction)
+        if self.dice_weight:
+            loss = loss + self.dice_weight * masked_dice(logits.float().sigmoid(), targets, targets >= 0)
+        return loss
 
     @torch.no_grad()
     def _fuse(self, batch: Batch) -> Fused:
@@ -189,12 +209,12 @@ class LTUDA(Method):
         self, view: View, logits: Tensor, features: Tensor, generator: np.random.Generator
     ) -> dict[str, Tensor]:
         pseudo = full_targets(view.labels, logits.shape[1], self.within)
-        losses = {"fused": masked_bce(logits, pseudo, self.reduction)}
+        losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, pseudo)}
         if self.classifier is None:
-            losses["mixed_annotated"] = masked_bce(logits, view.targets, self.reduction)
+            losses["mixed_annotated"] = self._linear(logits, view.targets)
             return losses
         draws = torch_generator(generator, features.device)
-        pixels = self.classifier.embed(features)
+        pixels = self.classifier.embed(on_grid(features, view.labels.shape[1:]))
         labelled, unlabelled = align(
             self.classifier,
             pixels,

@@ -1,0 +1,1 @@
+"""Teaching a trained network further organs without losing those that it knows."""

@@ -1,0 +1,111 @@
+"""Patches and batches that fit into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from math import prod
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor, nn
+
+from multiorganseg.errors import ResourceError
+from multiorganseg_training.build import recipe_method, recipe_network
+from multiorganseg_training.methods import Batch
+from multiorganseg_training.recipe import Recipe
+
+USED_SHARE = 0.7
+"""Of the free memory that a training may take."""
+
+OVERHEAD = 1.6
+"""What a step needs beyond the tensors kept for the backward pass, as a factor: gradients and buffers."""
+
+COPIES = 7
+"""Of the weights: network, average, trained network, gradient, two moments, one being written."""
+
+
+def fit_memory(recipe: Recipe, device: torch.device, free: int | None = None) -> Recipe:
+    """Give the recipe the largest batch and patch, up to its own, that fit into memory.
+
+    A batch of one comes before a smaller patch.
+
+    Args:
+        recipe: Whose batch and patch are the largest ones wanted.
+        device: Where it will train.
+        free: Bytes; those of the device by default.
+
+    Raises:
+        ResourceError: Not even the smallest patch fits.
+    """
+    free = free_bytes(device) if free is None else free
+    network = recipe_network(recipe)
+    weights = COPIES * sum(tensor.nbytes for tensor in network.state_dict().values())
+    per_voxel = {batch: bytes_per_voxel(recipe, network, batch) for batch in (1, 2)}
+    for batch, patch in _candidates(recipe, network):
+        if weights + OVERHEAD * per_voxel[min(batch, 2)] * batch * prod(patch) <= USED_SHARE * free:
+            return replace(
+                recipe,
+                network=replace(recipe.network, patch_shape=patch),
+                optimisation=replace(recipe.optimisation, batch_size=batch),
+            )
+    msg = f"{free / 2**30:.1f} GiB of free memory do not suffice to train this network."
+    raise ResourceError(msg, next_step="Close other programs, or train on another device.")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Give the free memory of a device; of the machine for all but CUDA."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def bytes_per_voxel(recipe: Recipe, network: nn.Module, batch: int = 2) -> float:
+    """Measure what a step keeps for the backward pass, on a small patch on the CPU.
+
+    Args:
+        recipe: Names the method.
+        network: As `recipe_network` gives it.
+        batch: How many patches; a single one is not mixed.
+
+    Returns:
+        Bytes for each voxel of a batch.
+    """
+    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+    patch = tuple(2 * step for step in divisor)
+    organs = len(recipe.data.table.keys)
+    method = recipe_method(recipe, network)
+    generator = np.random.default_rng(0)
+    image = torch.from_numpy(generator.standard_normal((batch, 1, *patch), dtype=np.float32))
+    known = torch.zeros((batch, organs), dtype=torch.bool)
+    known[0, -1] = True
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    precision = recipe.optimisation.precision == "bf16"
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=precision),
+    ):
+        labels = torch.zeros((batch, *patch), dtype=torch.long)
+        method(network.train(), Batch(image, labels, known), generator)
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    return sum(size for place, size in sizes.items() if place not in weights) / (batch * prod(patch))
+
+
+def _candidates(recipe: Recipe, network: nn.Module) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+    patch = list(recipe.network.patch_shape)
+    for batch in range(recipe.optimisation.batch_size, 1, -1):
+        yield batch, recipe.network.patch_shape
+    while True:
+        yield 1, (patch[0], patch[1], patch[2])
+        axis = max(range(3), key=lambda number: patch[number] / divisor[number])
+        if patch[axis] <= 2 * divisor[axis]:
+            return
+        patch[axis] -= divisor[axis]

@@ -1,0 +1,167 @@
+"""From a bundle and the organs it lacks to the recipe of its extension."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from multiorganseg.bundles import Bundle
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.extend.wishes import Wishes
+from multiorganseg_training.gate.split import Split
+from multiorganseg_training.project.project import Project
+from multiorganseg_training.project.status import LabelStatus
+from multiorganseg_training.publish import extension_name
+from multiorganseg_training.recipe import (
+    AugmentationSpec,
+    DataSpec,
+    NetworkSpec,
+    OptimisationSpec,
+    PreprocessingSpec,
+    Recipe,
+    ReportingSpec,
+)
+
+NEW_ORGAN_SHARE = 1 / 3
+"""Share of patches centred on a new organ."""
+
+CURVE_POINTS = 5
+"""How often a run validates where the time allows it."""
+
+FEW_ITERATIONS = 100
+
+
+def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
+    """Name a run and the bundle made from it: that of the base, plus the organs."""
+    return extension_name(base.metadata.name, organs)
+
+
+def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
+    """Refuse what cannot be learned.
+
+    Raises:
+        TrainingError: No organ is named, one is named twice or known already, the project lacks it or has no
+            case in which it is annotated, or the project has images of another modality.
+    """
+    known = base.metadata.labels.keys
+    problem, step = "", "Name organs that the model lacks: --organ KEY"
+    if not wishes.organs:
+        problem = "No organ is named."
+    elif len(set(wishes.organs)) < len(wishes.organs):
+        problem = "An organ is named twice."
+    elif project.modality != base.metadata.modality:
+        problem = f"The project holds {project.modality}, the model segments {base.metadata.modality}."
+        step = "Take another model or another project."
+    for organ in wishes.organs if not problem else ():
+        if organ in known:
+            problem = f"{base.metadata.name} knows {organ} already."
+        elif organ not in project.table.keys:
+            problem = f"The project has no organ {organ}."
+            step = f"Add it: multiorganseg-train project add-organ {project.folder} {organ}"
+        elif not any(
+            project.matrix.status(case, organ) is LabelStatus.ANNOTATED for case in project.matrix.cases
+        ):
+            problem = f"In no case of the project {organ} is annotated."
+            step = f"Annotate one: multiorganseg-train project annotate {project.folder} --help"
+    if problem:
+        msg = "The model cannot be extended so."
+        raise TrainingError(msg, cause=problem, next_step=step)
+
+
+def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
+    """Plan the training, all but its length.
+
+    The base's own network and preprocessing; first its last layer alone, then the rest at a tenth of the
+    learning rate; a third of the patches on a new organ; two patches a step, so that cases can be mixed.
+
+    Args:
+        base: What is extended.
+        split: Its held-out cases are the validation fold.
+        wishes: Organs and seed.
+    """
+    said = base.metadata
+    organs = (*said.labels.keys, *wishes.organs)
+    window = said.preprocessing.window
+    return Recipe(
+        name=run_name(base, wishes.organs),
+        description=f"{said.description}; and {', '.join(wishes.organs)}",
+        data=DataSpec(
+            labels={str(value): key for value, key in enumerate(organs, 1)},
+            validation=split.held_out if split.how == "hold-out" else (),
+            modality=said.modality,
+        ),
+        method="extend",
+        method_arguments={"old_organs": len(said.labels.keys)},
+        seed=wishes.seed,
+        preprocessing=PreprocessingSpec(
+            said.preprocessing.spacing_mm,
+            **({"window": window} if window else {}),
+            intensity=said.preprocessing.intensity,
+        ),
+        network=NetworkSpec(
+            said.architecture,
+            dict(said.arguments),
+            said.activation,
+            said.patch_shape,
+            _place_of(base, wishes),
+        ),
+        augmentation=AugmentationSpec(
+            organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
+        ),
+        optimisation=OptimisationSpec(
+            batch_size=2,
+            learning_rate=2e-3,
+            head_factor=10.0,
+            trunk_factor=0.1,
+            head_alone=0.1,
+            weight_decay=1e-4,
+            ema_decay=0.99,
+        ),
+    )
+
+
+def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
+    """Say what a user should know of a plan before it runs.
+
+    Args:
+        wanted: Before it was fitted to memory and time.
+        recipe: What will run.
+        split: What is held out.
+    """
+    iterations, patch = recipe.optimisation.iterations, recipe.network.patch_shape
+    warnings = []
+    if split.how == "none":
+        warnings.append(
+            "No case can be held out, so that nothing will prove what is learned. Annotate the new organs in "
+            "a further case."
+        )
+    if iterations < FEW_ITERATIONS:
+        warnings.append(
+            f"Only {iterations} iterations: an organ is seldom learned in fewer than {FEW_ITERATIONS}. Give "
+            "more time, or train on a GPU."
+        )
+    if patch != wanted.network.patch_shape:
+        warnings.append(
+            f"The memory allows patches of {' × '.join(map(str, patch))} voxels instead of "
+            f"{' × '.join(map(str, wanted.network.patch_shape))}: the network sees less around an organ."
+        )
+    if recipe.optimisation.batch_size == 1 < wanted.optimisation.batch_size:
+        warnings.append("The memory allows one patch a step, so that cases are not mixed.")
+    return warnings
+
+
+def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:
+    """Give the recipe a length, and so many points to its curve of Dice."""
+    return replace(
+        recipe,
+        optimisation=replace(recipe.optimisation, iterations=iterations),
+        reporting=ReportingSpec(
+            log_every=max(1, iterations // 200),
+            validate_every=max(1, iterations // points) if points else 0,
+            checkpoint_every=min(50, max(1, iterations // 10)),
+        ),
+    )
+
+
+def _place_of(base: Bundle, wishes: Wishes) -> str:
+    """Give the name where that was asked for, which still holds when the bundles have moved."""
+    return wishes.base if wishes.base == base.metadata.name else str(base.folder.absolute())
