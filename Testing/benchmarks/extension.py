@@ -44,11 +44,12 @@ def main(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; medians are shown.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("build/cases"),
+    upper: Annotated[bool, typer.Option(help="Train once from all labels of all organs, too.")] = True,
     train: Annotated[bool, typer.Option(help="Train what is missing; else only tabulate.")] = True,
 ) -> None:
     """Train a base, extend it by each organ from few cases in three ways, and once from all labels."""
     loaded = load_project(project)
-    plans = plan(loaded, runs, size, organ or ORGANS, cases or CASES, seed or (0,))
+    plans = plan(loaded, runs, size, organ or ORGANS, cases or CASES, seed or (0,), upper)
     if train:
         chosen = choose_device(device)
         with progress_bar() as progress:
@@ -68,13 +69,15 @@ def plan(
     organs: tuple[str, ...] | list[str],
     cases: tuple[int, ...] | list[int],
     seeds: tuple[int, ...] | list[int],
+    upper: bool,
 ) -> dict[str, Recipe]:
     """Give the recipes by the name of their run, each after those that it starts from."""
     base = load_recipe(RECIPES / f"{size}-base.toml")
     plans: dict[str, Recipe] = {}
     for seed in seeds:
         plans[f"base-{seed}"] = replace(base, seed=seed)
-        plans[f"all-{seed}"] = _with_organs(replace(base, seed=seed, name=f"{base.name}-all"), organs)
+        if upper:
+            plans[f"all-{seed}"] = _with_organs(replace(base, seed=seed, name=f"{base.name}-all"), organs)
         for organ in organs:
             annotated = _holding(project, base, organ)
             for count in cases:

@@ -103,13 +103,18 @@ def publish(
     ],
     license_name: Annotated[str, typer.Option("--license", help="Its SPDX identifier.")],
     version: Annotated[str, typer.Option(help="Of the bundle, three numbers.")] = "1.0.0",
+    name: Annotated[str, typer.Option(help="Of the bundle; else the recipe's.")] = "",
 ) -> None:
     """Write the averaged network of a run as a bundle, measured on the validation fold."""
     from multiorganseg_training.publish import Publication
     from multiorganseg_training.publish import publish as write_publication
 
     publication = Publication(
-        version, license_name, license_file.read_text(encoding="utf-8"), notes.read_text(encoding="utf-8")
+        version,
+        license_name,
+        license_file.read_text(encoding="utf-8"),
+        notes.read_text(encoding="utf-8"),
+        name=name,
     )
     with progress_bar() as progress:
         bundle = write_publication(run, data, output, publication, progress)

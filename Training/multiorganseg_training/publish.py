@@ -47,6 +47,7 @@ class Publication:
         license_text: Its full text.
         notes: Markdown for the card: data, intended use, where it fails.
         quality: Quality at which the fold is measured.
+        name: Of the bundle; that of the recipe where it is empty.
     """
 
     version: str
@@ -54,6 +55,7 @@ class Publication:
     license_text: str
     notes: str
     quality: str = "balanced"
+    name: str = ""
 
 
 def publish(run: Path, data: Path, folder: Path, publication: Publication, progress: Progress) -> Bundle:
@@ -214,7 +216,7 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
     features: int = new_network(recipe).feature_channels  # type: ignore[assignment]
     return Metadata(
         schema_version=1,
-        name=recipe.name,
+        name=publication.name or recipe.name,
         version=publication.version,
         description=recipe.description or recipe.name,
         modality=recipe.data.modality,
