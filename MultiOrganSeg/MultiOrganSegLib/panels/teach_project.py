@@ -59,9 +59,10 @@ class ProjectPane:
                 "a further organ, and create a project in an empty folder."
             )
             return
-        self._ui.projectLabel.text = _("<b>{name}</b>, {count} cases<br>{folder}").format(
-            name=escape(project.name), count=len(project.cases), folder=escape(str(project.folder))
+        self._ui.projectLabel.text = _("<b>{name}</b>, {count} cases").format(
+            name=escape(project.name), count=len(project.cases)
         )
+        self._ui.projectLabel.toolTip = str(project.folder)
         taught = [project.catalogue.get(key).name for key in self._session.taught]
         self._ui.taughtLabel.text = (
             _("The new model will learn: <b>{organs}</b>.").format(organs=escape(", ".join(taught)))

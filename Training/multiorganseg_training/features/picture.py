@@ -58,7 +58,7 @@ def write_picture(study: Study, path: Path, progress: Progress) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    columns = min(COLUMNS, len(study.runs))
+    columns = math.ceil(len(study.runs) / math.ceil(len(study.runs) / COLUMNS))
     rows = math.ceil(len(study.runs) / columns)
     width = columns * PANEL_INCHES + LEGEND_INCHES
     height = rows * (PANEL_INCHES + HEADER_INCHES) + FOOTER_INCHES
