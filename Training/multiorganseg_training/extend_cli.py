@@ -68,8 +68,12 @@ def extend_command(
         return
     show_gate(gate)
     out.print(Text(f"Report: {place.run / 'report.md'}"), soft_wrap=True)
-    step = "publish" if gate.passed else "publish --force 'REASON'"
-    out.print(Text(f"Next: multiorganseg-train project {step} {project} {name}"), soft_wrap=True)
+    publish = f"multiorganseg-train project publish {project} {name}"
+    if gate.passed:
+        out.print(Text(f"Next: {publish}"), soft_wrap=True)
+        return
+    out.print("Next: read the report; annotate further cases, or train longer in another run: --run NAME")
+    out.print(Text(f"To publish it all the same: {publish} --force 'REASON'"), soft_wrap=True)
 
 
 def _require_name(name: str) -> None:

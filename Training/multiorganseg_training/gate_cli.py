@@ -69,15 +69,17 @@ def show_gate(gate: Gate) -> None:
     """Print the verdicts as a table, the new organs first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Organ", "", "Verdict"):
-        table.add_column(title, overflow="fold")
-    for title in ("Cases", "Dice old", "Dice new", "Change", "95 % interval"):
-        table.add_column(title, justify="right")
+        table.add_column(
+            title, no_wrap=True, min_width=max(map(len, gate.organs)) if title == "Organ" else None
+        )
+    some_interval = any(organ.confidence_interval for organ in gate.organs.values())
+    for title in ("Cases", "Dice old", "Dice new", "Change", *(["95 % interval"] if some_interval else [])):
+        table.add_column(title, justify="right", min_width=6)
     table.add_column("Worst case", overflow="fold")
     agreement = False
     for key, organ in {**gate.with_role("new"), **gate.with_role("old")}.items():
         by_base = organ.reference == "base" and organ.dice_new is not None
         agreement = agreement or by_base
-        interval = organ.confidence_interval
         table.add_row(
             key,
             organ.role,
@@ -86,7 +88,7 @@ def show_gate(gate: Gate) -> None:
             _number(organ.dice_old),
             _number(organ.dice_new) + ("*" if by_base else ""),
             "" if organ.difference is None else f"{organ.difference:+.3f}",
-            "" if interval is None else f"{interval[0]:+.3f} … {interval[1]:+.3f}",
+            *([_interval(organ.confidence_interval)] if some_interval else []),
             Text(organ.worst_case or ""),
         )
     out.print(table)
@@ -111,6 +113,10 @@ def find_run(project: Path, run: Path) -> Path:
         cause=f"The project has: {', '.join(known)}." if known else "The project has no run yet.",
         next_step="Name one of them, or train one: multiorganseg-train extend --help",
     )
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:+.3f} … {interval[1]:+.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -39,7 +39,6 @@ from multiorganseg_training.pause import STOP_FILE, Paused, withdraw_pause
 from multiorganseg_training.project import Project, load_project
 from multiorganseg_training.recipe import Recipe
 
-
 BEGUN_ANEW = "bfloat16 fails on this device: the training begins anew in float32, which takes longer."
 
 

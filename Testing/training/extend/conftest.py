@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from multiorganseg.bundles import Bundle, read_weights, write_bundle
+from multiorganseg.events import read_events
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.progress import CancelToken, Progress
+from multiorganseg.resources import resources_dir
+from multiorganseg_training.extend.run import Workplace, extend
+from multiorganseg_training.extend.wishes import Wishes
+from multiorganseg_training.fit import EVENTS_FILE
+from multiorganseg_training.gate import Gate
+from multiorganseg_training.project import Project, import_folder
+from multiorganseg_training.publish import Publication, publish
+
+TABLE = {1: "spleen", 6: "liver"}
+
+
+@dataclass
+class Extension:
+    """Extends the phantom's liver network and remembers what was told."""
+
+    project: Path
+    cache: Path
+    name: str = "run"
+    warnings: list[str] = field(default_factory=list)
+    stages: list[str] = field(default_factory=list)
+    token: CancelToken = field(default_factory=CancelToken)
+    at_report: Callable[[str, float], None] = lambda stage, fraction: None
+
+    @property
+    def run(self) -> Path:
+        return self.project / "runs" / self.name
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        return list(read_events(self.run / EVENTS_FILE))
+
+    def told(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == kind]
+
+    def beside(self, name: str) -> Extension:
+        """Give another run of the same project."""
+        return Extension(self.project, self.cache, name)
+
+    def __call__(
+        self, *organs: str, iterations: int | None = 4, base: str = "liver-ct", **wishes: Any
+    ) -> Gate:
+        place = Workplace(self.project, self.run, self.cache, torch.device("cpu"))
+        progress = Progress(self._report, self.token)
+        asked = Wishes(base, organs or ("spleen",), iterations=iterations, **wishes)
+        return extend(asked, place, progress, self.warnings.append)
+
+    def _report(self, stage: str, fraction: float) -> None:
+        self.stages.append(stage)
+        self.at_report(stage, fraction)
+
+
+@pytest.fixture(scope="session")
+def liver_bundle(phantom_run, tmp_path_factory) -> Bundle:
+    """A network that knows the phantom's liver but not its spleen, though its trunk has seen both."""
+    folder = tmp_path_factory.mktemp("bases")
+    said = Publication("1.0.0", "CC-BY-4.0", "The licence's text", "Blocks.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MULTIORGANSEG_CACHE", str(folder / "cache"))
+        full = publish(phantom_run.place.run, phantom_run.place.data, folder / "full", said, Progress())
+    weights = read_weights(full)
+    weights["head.weight"] = weights["head.weight"][:, [0, 2]]
+    weights["head.bias"] = weights["head.bias"][[0, 2]]
+    metadata = replace(full.metadata, name="liver-ct", labels=LabelTable.numbered(["liver"]), metrics={})
+    return write_bundle(folder / "liver-ct", metadata, weights, "# Liver", "The licence's text")
+
+
+@pytest.fixture
+def models(liver_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder of bundles with the base alone."""
+    resources, user = tmp_path / "Resources", tmp_path / "Modèles"
+    shutil.copytree(resources_dir() / "Organs", resources / "Organs")
+    (resources / "Models").mkdir()
+    monkeypatch.setenv("MULTIORGANSEG_RESOURCES", str(resources))
+    monkeypatch.setenv("MULTIORGANSEG_MODELS", str(user))
+    monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(liver_bundle.folder, user / "liver-ct")
+    return user
+
+
+@pytest.fixture
+def make_project(models: Path, add_case, tmp_path: Path) -> Callable[[int], Project]:
+    """Make a project of so many phantom cases, liver and spleen annotated in each."""
+
+    def make(count: int) -> Project:
+        data = tmp_path / f"data {count}"
+        for number in range(count):
+            add_case(data, f"case_{number}", number)
+        return import_folder(data, tmp_path / f"Projekt {count} 器官", LabelTable(TABLE), name="phantom")
+
+    return make
+
+
+@pytest.fixture
+def extension(make_project, tmp_path: Path) -> Callable[..., Extension]:
+    """Make what extends the base from a new project of so many cases."""
+
+    def make(cases: int = 4, **options: Any) -> Extension:
+        return Extension(make_project(cases).folder, tmp_path / "prepared", **options)
+
+    return make
