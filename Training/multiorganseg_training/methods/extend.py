@@ -22,9 +22,9 @@ from multiorganseg_training.mutual.reliability import reliability
 from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.known import annotated, known_map
 from multiorganseg_training.partial.marginal_loss import marginal_cross_entropy
-from multiorganseg_training.partial.probabilities import SOFTMAX, organ_probs, probs
+from multiorganseg_training.partial.probabilities import SOFTMAX, log_probs, organ_probs, probs
 from multiorganseg_training.partial.sigmoid_loss import masked_bce
-from multiorganseg_training.partial.targets import tri_state
+from multiorganseg_training.partial.targets import full_targets, tri_state
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Extend(Method):
     partial-label losses, in which organs without annotation and background are one class. Of the organs that
     the network knew, those that are not annotated in a case are held by the cross-entropy with what it said,
     the new organs counted to its background, with the reliability of mutual learning (Su et al. 2024) as
-    weight. In a second view of each batch a box is replaced by that of a case with other annotations, as in
+    weight, and by the soft Dice with the organs that it drew, without which small ones fade among so many
+    voxels of background. In a second view of each batch a box is replaced by that of a case with other annotations, as in
     LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in other bodies. Each of
     several decoders learns by itself and is held to itself. Batch normalisation keeps its statistics: those
     of a few patches around a new organ are not those of the bodies that the network was trained on.
@@ -64,7 +65,7 @@ class Extend(Method):
         setting: Its network knows the first `old_organs` organs.
         old_organs: How many organs the network knew.
         dice_weight: Weight of the Dice over annotated organs.
-        retain_weight: Weight of the loss that holds the old organs; 0 lets them go.
+        retain_weight: Weight of the losses that hold the old organs; 0 lets them go.
         similarity: Whether what the network said is weighted by its reliability.
         mixing: Whether the mixed view is added; it needs at least two cases in a batch.
 
@@ -79,7 +80,7 @@ class Extend(Method):
         setting: Setting,
         old_organs: int,
         dice_weight: float = 1.0,
-        retain_weight: float = 1.0,
+        retain_weight: float = 4.0,
         similarity: bool = True,
         mixing: bool = True,
     ) -> None:
@@ -145,14 +146,17 @@ class Extend(Method):
             cross_entropy = marginal_cross_entropy(logits, view.labels, view.known)
         else:
             cross_entropy = masked_bce(logits, view.targets)
+        organs = organ_probs(logits, self.activation)
         retained = retained_organs(view.known, self.old_organs)
-        free = ~annotated(view.labels, view.known)
+        truth = annotated(view.labels, view.known)
+        claims = log_probs(former, self.activation).argmax(dim=1).masked_fill(truth, 0)
+        claimed = full_targets(claims, retained.shape[1], self.within)
         return {
             "annotated": cross_entropy,
-            "dice_loss": self.dice_weight
-            * masked_dice(organ_probs(logits, self.activation), view.targets, view.known),
+            "dice_loss": self.dice_weight * masked_dice(organs, view.targets, view.known),
             "retained": self.retain_weight
-            * retention(logits, former, retained, free, view.weights, self.activation),
+            * retention(logits, former, retained, ~truth, view.weights, self.activation),
+            "retained_dice_loss": self.retain_weight * masked_dice(organs, claimed, retained),
         }
 
 
