@@ -188,6 +188,12 @@ set(MODULE_RESOURCES
   )
 
 set(SHARED_RESOURCES
+  Resources/Models/abdomen-ct-partial/LICENSE
+  Resources/Models/abdomen-ct-partial/configs/inference.json
+  Resources/Models/abdomen-ct-partial/configs/metadata.json
+  Resources/Models/abdomen-ct-partial/docs/README.md
+  Resources/Models/abdomen-ct-partial/manifest.json
+  Resources/Models/abdomen-ct-partial/models/model.safetensors
   Resources/Models/abdomen-ct/LICENSE
   Resources/Models/abdomen-ct/configs/inference.json
   Resources/Models/abdomen-ct/configs/metadata.json
@@ -373,10 +379,9 @@ set(SHARED_RESOURCES
   Training/recipes/ltuda/parts/small.toml
   Training/recipes/ltuda/parts/volume.toml
   Training/recipes/ltuda/small-baseline.toml
-  Training/recipes/ltuda/small-cda-exclusive.toml
   Training/recipes/ltuda/small-cda-next.toml
-  Training/recipes/ltuda/small-cda-pda-exclusive.toml
   Training/recipes/ltuda/small-cda-pda.toml
+  Training/recipes/ltuda/small-cda-twice.toml
   Training/recipes/ltuda/small-cda.toml
   Training/recipes/ltuda/small-marginal.toml
   Training/recipes/ltuda/small-supervised.toml

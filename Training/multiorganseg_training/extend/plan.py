@@ -24,6 +24,9 @@ from multiorganseg_training.recipe import (
 NEW_ORGAN_SHARE = 1 / 3
 """Share of patches centred on a new organ."""
 
+PATCHES, SLICES = 2, 8
+"""A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
+
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""
 
@@ -71,7 +74,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """Plan the training, all but its length.
 
     The base's own network and preprocessing; first its last layer alone, then the rest at a tenth of the
-    learning rate; a third of the patches on a new organ; two patches a step, so that cases can be mixed.
+    learning rate; a third of the patches on a new organ.
 
     Args:
         base: What is extended.
@@ -108,7 +111,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
         ),
         optimisation=OptimisationSpec(
-            batch_size=2,
+            batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
             learning_rate=2e-3,
             head_factor=10.0,
             trunk_factor=0.1,

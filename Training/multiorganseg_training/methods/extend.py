@@ -56,10 +56,11 @@ class Extend(Method):
     the network knew, those that are not annotated in a case are held by the cross-entropy with what it said,
     the new organs counted to its background, with the reliability of mutual learning (Su et al. 2024) as
     weight, and by the soft Dice with the organs that it drew, without which small ones fade among so many
-    voxels of background. In a second view of each batch a box is replaced by that of a case with other annotations, as in
-    LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in other bodies. Each of
-    several decoders learns by itself and is held to itself. Batch normalisation keeps its statistics: those
-    of a few patches around a new organ are not those of the bodies that the network was trained on.
+    voxels of background. In a second view of each batch a box is replaced by that of a case with other
+    annotations, as in LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in
+    other bodies. Each of several decoders learns by itself and is held to itself. Batch normalisation keeps
+    its statistics: those of a few patches around a new organ are not those of the bodies that the network was
+    trained on.
 
     Args:
         setting: Its network knows the first `old_organs` organs.
