@@ -40,7 +40,8 @@ def test_bundled_model_is_listed_with_its_card(models: Any) -> None:
     said = find_bundle("abdomen-ct").metadata
     dice = sum(organ["dice"] for organ in said.metrics.values()) / len(said.metrics)
     row = ["abdomen-ct", said.version, "13", f"{dice:.2f}", "Apache-2.0", "MultiOrganSeg"]
-    assert _rows(models) == [row]
+    assert _rows(models)[0] == row
+    assert {row[5] for row in _rows(models)} == {"MultiOrganSeg"}
     assert "portal-venous" in models.ui.modelCard.plainText
     assert "Limits" in models.ui.modelCard.plainText
     assert not models.ui.removeModelButton.enabled
@@ -53,17 +54,18 @@ def test_models_are_not_read_before_the_section_is_opened(panel: Any) -> None:
 def test_install_verify_and_remove(models: Any, qt_host: Any, archive: Path) -> None:
     import qt
 
+    bundled = _rows(models)
     assert "Installed abdomen-ct 1." in _install(models, qt_host, archive)
-    assert [row[5] for row in _rows(models)] == ["installed by you", "MultiOrganSeg"]
+    assert [row[5] for row in _rows(models)] == ["installed by you", *(row[5] for row in bundled)]
     models.ui.verifyModelsButton.click()
-    assert "2 models verified" in models.models.message.text
+    assert f"{len(bundled) + 1} models verified" in models.models.message.text
     assert models.ui.removeModelButton.enabled
     qt_host.answers.add(qt.QMessageBox.No)
     models.ui.removeModelButton.click()
-    assert len(_rows(models)) == 2
+    assert len(_rows(models)) == len(bundled) + 1
     qt_host.answers.add(qt.QMessageBox.Yes)
     models.ui.removeModelButton.click()
-    assert [row[5] for row in _rows(models)] == ["MultiOrganSeg"]
+    assert _rows(models) == bundled
 
 
 def test_same_version_is_replaced_only_after_a_question(models: Any, qt_host: Any, archive: Path) -> None:
@@ -76,6 +78,7 @@ def test_same_version_is_replaced_only_after_a_question(models: Any, qt_host: An
 
 
 def test_bad_zip_is_refused_with_the_reason(models: Any, qt_host: Any, tmp_path: Path) -> None:
+    bundled = _rows(models)
     bad = tmp_path / "evil.zip"
     with zipfile.ZipFile(bad, "w") as made:
         made.writestr("../../evil.py", "boom")
@@ -83,7 +86,7 @@ def test_bad_zip_is_refused_with_the_reason(models: Any, qt_host: Any, tmp_path:
     told = _install(models, qt_host, bad)
     assert "evil.zip was not installed" in told
     assert "evil.py" in told
-    assert len(_rows(models)) == 1
+    assert _rows(models) == bundled
 
 
 def test_file_that_is_no_zip_is_refused(models: Any, qt_host: Any, tmp_path: Path) -> None:
