@@ -99,10 +99,14 @@ def test_the_losses_of_the_plain_view(batch):
         logits, former, retained_organs(batch.known, OLD), free, torch.ones(free.shape), "softmax"
     )
     dice = masked_dice(organ_probs(logits, "softmax"), targets, batch.known)
+    drawn = former.argmax(dim=1).where(free, 0)
+    by_base = torch.stack([drawn == organ for organ in (1, 2, 3)], dim=1).to(torch.int8)
+    kept = masked_dice(organ_probs(logits, "softmax"), by_base, retained_organs(batch.known, OLD))
     expected = {
         "annotated": marginal_cross_entropy(logits, batch.labels, batch.known),
         "dice_loss": 0.5 * dice,
         "retained": 3 * held,
+        "retained_dice_loss": 3 * kept,
     }
     assert step.logs.keys() == expected.keys()
     for name, value in expected.items():
