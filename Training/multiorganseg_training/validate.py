@@ -7,14 +7,12 @@ import torch
 from torch import nn
 
 from multiorganseg.inference.backends import torch_backend
-from multiorganseg.inference.stream import stream_labels
-from multiorganseg.inference.windows import plan_windows
 from multiorganseg.metrics import dice
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import PreparedCase
+from multiorganseg_training.evaluation.predictor import Predictor
+from multiorganseg_training.evaluation.segment_case import segment_case
 from multiorganseg_training.recipe import Recipe
-
-OVERLAP = 0.25
 
 
 def validation_dice(
@@ -33,29 +31,15 @@ def validation_dice(
         Mean Dice by organ key over the cases that know the organ; NaN where none does, or where it occurs in
         none and is predicted in none.
     """
-    backend = torch_backend(network, device)
+    predictor = Predictor(torch_backend(network, device).predict, recipe.network.activation)
     organs = recipe.data.table.keys
     scores = np.full((len(cases), len(organs)), np.nan)
     for row, case in enumerate(cases):
         if not case.known:
             continue
-        image = case.image.astype(np.float32)
-        streamed = stream_labels(
-            backend.predict,
-            image,
-            plan_windows(
-                (image.shape[0], image.shape[1], image.shape[2]), recipe.network.patch_shape, OVERLAP
-            ),
-            len(organs),
-            activation=recipe.network.activation,
-            air=recipe.preprocessing.air,
-            batch_size=1,
-            network_device=device,
-            device=device,
-            progress=Progress(token=progress.token),
-        )
+        labels = segment_case(predictor, case, recipe, device, Progress(token=progress.token))
         for channel in sorted(case.known):
-            scores[row, channel - 1] = dice(streamed.labels == channel, case.labels == channel)
+            scores[row, channel - 1] = dice(labels == channel, case.labels == channel)
     present = ~np.isnan(scores).all(axis=0)
     means = np.full(len(organs), np.nan)
     means[present] = np.nanmean(scores[:, present], axis=0)

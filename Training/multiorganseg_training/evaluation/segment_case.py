@@ -14,13 +14,14 @@ from multiorganseg.quality.components import keep_components
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.evaluation.predictor import Predictor
 from multiorganseg_training.recipe import Recipe
-from multiorganseg_training.validate import OVERLAP
+
+OVERLAP = 0.25
 
 
 def segment_case(
     predictor: Predictor, case: PreparedCase, recipe: Recipe, device: torch.device, progress: Progress
 ) -> NDArray[np.unsignedinteger]:
-    """Give the channels (k, j, i) that a network finds on its own grid, by the windows of validation."""
+    """Give the channels (k, j, i) that a network finds on its own grid, without post-processing."""
     image = case.image.astype(np.float32)
     shape = (image.shape[0], image.shape[1], image.shape[2])
     return stream_labels(

@@ -16,10 +16,10 @@ from multiorganseg.events import EventStream
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import PreparedCase
+from multiorganseg_training.evaluation.segment_case import OVERLAP
 from multiorganseg_training.extend.plan import CURVE_POINTS
 from multiorganseg_training.loop import train
 from multiorganseg_training.recipe import Recipe, ReportingSpec
-from multiorganseg_training.validate import OVERLAP
 
 WARM_UP = 2
 MEASURED = 4

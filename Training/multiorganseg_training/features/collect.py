@@ -15,11 +15,11 @@ from multiorganseg.inference.windows import Shape, plan_windows
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.cache import PreparedCase
+from multiorganseg_training.evaluation.segment_case import OVERLAP
 from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.features.pixels import Pixels
 from multiorganseg_training.features.trained_run import TrainedRun
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
-from multiorganseg_training.validate import OVERLAP
 
 VOXELS_AT_ONCE = 2**18
 
