@@ -20,6 +20,7 @@ from multiorganseg_training.methods import Method, Setting, build_method
 from multiorganseg_training.partial.known import within_matrix
 from multiorganseg_training.recipe import OptimisationSpec, Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
+from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
 TRUNK = 0
 
@@ -42,6 +43,7 @@ def recipe_network(recipe: Recipe) -> nn.Module:
             cause=f"Its stages halve the patch down to cells of {' × '.join(map(str, divisor))} voxels.",
             next_step="Set network.patch_shape to multiples of these.",
         )
+    guard_thin_convolutions(network)
     return network
 
 

@@ -168,6 +168,6 @@ def _feature_sums(
 
 def _classes(logits: torch.Tensor, activation: str) -> torch.Tensor:
     if activation == "softmax":
-        return logits.argmax(dim=1)
+        return logits.max(dim=1).indices
     best, organ = logits.max(dim=1)
     return torch.where(best > 0, organ + 1, 0)

@@ -150,7 +150,7 @@ class Extend(Method):
         organs = organ_probs(logits, self.activation)
         retained = retained_organs(view.known, self.old_organs)
         truth = annotated(view.labels, view.known)
-        claims = log_probs(former, self.activation).argmax(dim=1).masked_fill(truth, 0)
+        claims = log_probs(former, self.activation).max(dim=1).indices.masked_fill(truth, 0)
         claimed = full_targets(claims, retained.shape[1], self.within)
         return {
             "annotated": cross_entropy,

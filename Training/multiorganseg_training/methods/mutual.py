@@ -146,4 +146,4 @@ class Mutual(Method):
         weights = (
             reliability(features, probabilities, self.form, self.min_voxels) if self.similarity else None
         )
-        return View(logs, probabilities, probabilities.argmax(dim=1), weights)
+        return View(logs, probabilities, probabilities.max(dim=1).indices, weights)

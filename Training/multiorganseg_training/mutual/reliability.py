@@ -41,7 +41,7 @@ def reliability(
     channels = probabilities.shape[1]
     with torch.autocast(features.device.type, enabled=False):
         features, probabilities = features.detach().float(), probabilities.detach().float()
-        prototypes = class_prototypes(features, probabilities.argmax(dim=1), channels, min_voxels)
+        prototypes = class_prototypes(features, probabilities.max(dim=1).indices, channels, min_voxels)
         differences = similarities(features, prototypes) - probabilities
         present = prototypes.present.reshape(*prototypes.present.shape, *[1] * (features.ndim - 2))
         squares = differences.square().where(present, 0.0).sum(dim=1)

@@ -86,4 +86,4 @@ def best_allowed(scores: Tensor, allowed: Tensor | None) -> Tensor:
         background = torch.ones_like(allowed[:, :1])
         may_win = expand_known(torch.cat([background, allowed], dim=1), scores.ndim - 2)
         scores = scores.masked_fill(~may_win, -math.inf)
-    return scores.argmax(dim=1)
+    return scores.max(dim=1).indices
