@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from multiorganseg.bundles import Bundle, read_weights, write_bundle
 from multiorganseg.events import read_events
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.resources import resources_dir
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.fit import EVENTS_FILE, Place, fit
+from multiorganseg_training.publish import Publication, publish
 from multiorganseg_training.recipe import Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
 
@@ -106,6 +111,35 @@ def phantom_run(phantom_data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return PhantomRun(recipe, place, scores, list(read_events(place.run / EVENTS_FILE)))
 
 
+@pytest.fixture(scope="session")
+def full(phantom_run: PhantomRun, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A network that knows the phantom's spleen and liver."""
+    folder = tmp_path_factory.mktemp("bases") / "phantom-ct"
+    said = Publication("1.0.0", "CC-BY-4.0", "The licence's text", "Blocks.")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MULTIORGANSEG_CACHE", str(folder.parent / "cache"))
+        return publish(phantom_run.place.run, phantom_run.place.data, folder, said, Progress())
+
+
+@pytest.fixture(scope="session")
+def base(full: Bundle) -> Bundle:
+    """The same network without a channel for the spleen, though its trunk has seen both."""
+    return forget_spleen(full)
+
+
+@pytest.fixture
+def models(base: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder of bundles, in which the base lies, beside an empty one of bundled networks."""
+    resources, user = tmp_path / "Resources", tmp_path / "Modèles"
+    shutil.copytree(resources_dir() / "Organs", resources / "Organs")
+    (resources / "Models").mkdir()
+    monkeypatch.setenv("MULTIORGANSEG_RESOURCES", str(resources))
+    monkeypatch.setenv("MULTIORGANSEG_MODELS", str(user))
+    monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(base.folder, user / base.folder.name)
+    return user
+
+
 @pytest.fixture
 def prepared() -> list[PreparedCase]:
     """Two cases as the cache would give them."""
@@ -117,6 +151,16 @@ def make_recipe(**sections: Any) -> Recipe:
     for name, value in sections.items():
         data[name] = {**data[name], **value} if isinstance(value, dict) and name in data else value
     return recipe_from_dict(data)
+
+
+def forget_spleen(full: Bundle) -> Bundle:
+    """Write the phantom's network beside itself without the channel of its spleen, as `liver-ct`."""
+    keep = [0, 2]
+    weights = read_weights(full)
+    weights["head.weight"] = weights["head.weight"][:, keep]
+    weights["head.bias"] = weights["head.bias"][keep]
+    metadata = replace(full.metadata, name="liver-ct", labels=LabelTable.numbered(["liver"]), metrics={})
+    return write_bundle(full.folder.parent / "liver-ct", metadata, weights, "# Liver", "The licence's text")
 
 
 def phantom_arrays(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:

@@ -65,6 +65,21 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
         raise _unreadable(path, str(error)) from error
 
 
+def trained_checkpoint(run: Path) -> Checkpoint:
+    """Read the checkpoint of a run that must have one.
+
+    Raises:
+        TrainingError: There is none, or as for `load_checkpoint`.
+    """
+    checkpoint = load_checkpoint(run)
+    if checkpoint is None:
+        msg = f"{run} holds no checkpoint."
+        raise TrainingError(
+            msg, next_step="Name another run, or train: `multiorganseg-train fit` or `extend`."
+        )
+    return checkpoint
+
+
 def _unreadable(path: Path, cause: str) -> TrainingError:
     msg = f"The checkpoint {path} cannot be read."
     return TrainingError(msg, cause=cause, next_step="Start the run anew in another folder.")

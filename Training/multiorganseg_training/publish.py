@@ -18,7 +18,6 @@ from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
-from multiorganseg.errors import TrainingError
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.scores import OrganScore
@@ -29,7 +28,7 @@ from multiorganseg_training.build import new_network
 from multiorganseg_training.cache import to_channels
 from multiorganseg_training.card import model_card
 from multiorganseg_training.cases import Case, split_cases, training_cases
-from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint
+from multiorganseg_training.checkpoint import Checkpoint, trained_checkpoint
 from multiorganseg_training.recipe import Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
 
@@ -185,10 +184,7 @@ def measure_fold(
 
 
 def _trained(run: Path) -> tuple[Checkpoint, Recipe]:
-    checkpoint = load_checkpoint(run)
-    if checkpoint is None:
-        msg = f"{run} holds no checkpoint."
-        raise TrainingError(msg, next_step="Run `multiorganseg-train fit` or `extend` first.")
+    checkpoint = trained_checkpoint(run)
     return checkpoint, recipe_from_dict(checkpoint.recipe)
 
 

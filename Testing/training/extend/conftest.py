@@ -1,25 +1,21 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from multiorganseg.bundles import Bundle, read_weights, write_bundle
 from multiorganseg.events import read_events
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import CancelToken, Progress
-from multiorganseg.resources import resources_dir
 from multiorganseg_training.extend.run import Workplace, extend
 from multiorganseg_training.extend.wishes import Wishes
 from multiorganseg_training.fit import EVENTS_FILE
 from multiorganseg_training.gate import Gate
 from multiorganseg_training.project import Project, import_folder
-from multiorganseg_training.publish import Publication, publish
 
 TABLE = {1: "spleen", 6: "liver"}
 
@@ -62,34 +58,6 @@ class Extension:
     def _report(self, stage: str, fraction: float) -> None:
         self.stages.append(stage)
         self.at_report(stage, fraction)
-
-
-@pytest.fixture(scope="session")
-def liver_bundle(phantom_run, tmp_path_factory) -> Bundle:
-    """A network that knows the phantom's liver but not its spleen, though its trunk has seen both."""
-    folder = tmp_path_factory.mktemp("bases")
-    said = Publication("1.0.0", "CC-BY-4.0", "The licence's text", "Blocks.")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MULTIORGANSEG_CACHE", str(folder / "cache"))
-        full = publish(phantom_run.place.run, phantom_run.place.data, folder / "full", said, Progress())
-    weights = read_weights(full)
-    weights["head.weight"] = weights["head.weight"][:, [0, 2]]
-    weights["head.bias"] = weights["head.bias"][[0, 2]]
-    metadata = replace(full.metadata, name="liver-ct", labels=LabelTable.numbered(["liver"]), metrics={})
-    return write_bundle(folder / "liver-ct", metadata, weights, "# Liver", "The licence's text")
-
-
-@pytest.fixture
-def models(liver_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's folder of bundles with the base alone."""
-    resources, user = tmp_path / "Resources", tmp_path / "Modèles"
-    shutil.copytree(resources_dir() / "Organs", resources / "Organs")
-    (resources / "Models").mkdir()
-    monkeypatch.setenv("MULTIORGANSEG_RESOURCES", str(resources))
-    monkeypatch.setenv("MULTIORGANSEG_MODELS", str(user))
-    monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path / "cache"))
-    shutil.copytree(liver_bundle.folder, user / "liver-ct")
-    return user
 
 
 @pytest.fixture

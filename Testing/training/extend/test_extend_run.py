@@ -363,14 +363,14 @@ def test_a_run_that_was_begun_otherwise(unjudged, extension, monkeypatch, wish, 
     assert ours.events[-1]["event"] == "paused", "the run itself did not fail"
 
 
-def test_a_base_that_has_changed(unjudged, extension, models, liver_bundle: Bundle):
+def test_a_base_that_has_changed(unjudged, extension, models, base: Bundle):
     ours = extension(4)
     ours.at_report = lambda stage, fraction: request_pause(ours.run) if "loss" in stage else None
     with pytest.raises(Paused):
         ours(iterations=3)
-    weights = {name: np.array(array) for name, array in read_weights(liver_bundle).items()}
+    weights = {name: np.array(array) for name, array in read_weights(base).items()}
     weights["head.bias"] += 1
-    write_bundle(models / "liver-ct", liver_bundle.metadata, weights, "# New", "Text", replace=True)
+    write_bundle(models / "liver-ct", base.metadata, weights, "# New", "Text", replace=True)
     with pytest.raises(TrainingError, match="cannot go on so") as caught:
         ours(iterations=3)
     assert "another version of liver-ct" in caught.value.cause

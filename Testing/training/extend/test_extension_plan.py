@@ -26,11 +26,6 @@ from multiorganseg_training.project import LabelStatus, create_project, load_pro
 HELD_OUT = Split(("a", "b", "c"), ("d",), "hold-out")
 
 
-@pytest.fixture
-def base(liver_bundle: Bundle) -> Bundle:
-    return liver_bundle
-
-
 def _changed(base: Bundle, **metadata) -> Bundle:
     return SimpleNamespace(metadata=replace(base.metadata, **metadata), folder=base.folder, digest="")
 

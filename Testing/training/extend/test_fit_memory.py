@@ -24,10 +24,10 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def recipe(liver_bundle) -> Recipe:
+def recipe(base) -> Recipe:
     """Batches of two patches of 16 × 32 × 32 voxels, in float32."""
-    wished = Wishes(str(liver_bundle.folder), ("spleen",))
-    made = extension_recipe(liver_bundle, Split((), (), "none"), wished)
+    wished = Wishes(str(base.folder), ("spleen",))
+    made = extension_recipe(base, Split((), (), "none"), wished)
     return replace(made, optimisation=replace(made.optimisation, precision="fp32"))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.build import new_network, recipe_method
-from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint
+from multiorganseg_training.checkpoint import Checkpoint, trained_checkpoint
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
 from multiorganseg_training.recipe import Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
@@ -47,10 +47,7 @@ def load_run(folder: Path, weights: str = AVERAGED) -> TrainedRun:
     Raises:
         TrainingError: There is no checkpoint, or it does not fit this version of the software.
     """
-    checkpoint = load_checkpoint(folder)
-    if checkpoint is None:
-        msg = f"{folder} holds no checkpoint."
-        raise TrainingError(msg, next_step="Run `multiorganseg-train fit` first.")
+    checkpoint = trained_checkpoint(folder)
     recipe = recipe_from_dict(checkpoint.recipe)
     network = new_network(recipe)
     try:

@@ -12,7 +12,7 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.progress import Progress
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
-from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.checkpoint import trained_checkpoint
 from multiorganseg_training.gate.case import gate_case
 from multiorganseg_training.gate.gate import Gate
 from multiorganseg_training.gate.gate_json import save_gate
@@ -99,10 +99,4 @@ def training_cases(recipe: Recipe, project: Project, organs: Sequence[str]) -> d
 
 
 def _recipe(run: Path) -> Recipe:
-    checkpoint = load_checkpoint(run)
-    if checkpoint is None:
-        msg = f"{run} holds no trained network."
-        raise TrainingError(
-            msg, cause="There is no checkpoint.", next_step="Train first, or name another run."
-        )
-    return recipe_from_dict(checkpoint.recipe)
+    return recipe_from_dict(trained_checkpoint(run).recipe)
