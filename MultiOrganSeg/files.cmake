@@ -29,6 +29,8 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/table_layout.py
   MultiOrganSegLib/panels/teach.py
   MultiOrganSegLib/panels/teach_case.py
+  MultiOrganSegLib/panels/teach_exchange.py
+  MultiOrganSegLib/panels/teach_learning.py
   MultiOrganSegLib/panels/teach_project.py
   MultiOrganSegLib/panels/teach_report.py
   MultiOrganSegLib/panels/teach_train.py
@@ -50,7 +52,9 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/teach/commands.py
   MultiOrganSegLib/teach/curves.py
   MultiOrganSegLib/teach/event_tail.py
+  MultiOrganSegLib/teach/found_dataset.py
   MultiOrganSegLib/teach/gate_report.py
+  MultiOrganSegLib/teach/learned.py
   MultiOrganSegLib/teach/organ_choice.py
   MultiOrganSegLib/teach/project_file.py
   MultiOrganSegLib/teach/published.py
@@ -314,10 +318,14 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/contradictions.py
   Training/multiorganseg_training/project/create.py
   Training/multiorganseg_training/project/dataset.py
+  Training/multiorganseg_training/project/dataset_labels.py
+  Training/multiorganseg_training/project/dicom_seg_labels.py
+  Training/multiorganseg_training/project/export_dicom_seg.py
   Training/multiorganseg_training/project/export_nnunet.py
   Training/multiorganseg_training/project/grids.py
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/import_folder.py
+  Training/multiorganseg_training/project/import_into.py
   Training/multiorganseg_training/project/import_msd.py
   Training/multiorganseg_training/project/import_nnunet.py
   Training/multiorganseg_training/project/label_mapping.py
@@ -330,6 +338,8 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/organs.py
   Training/multiorganseg_training/project/project.py
   Training/multiorganseg_training/project/project_json.py
+  Training/multiorganseg_training/project/read_dataset.py
+  Training/multiorganseg_training/project/read_dicom_seg.py
   Training/multiorganseg_training/project/read_folder.py
   Training/multiorganseg_training/project/read_msd.py
   Training/multiorganseg_training/project/read_nnunet.py
@@ -338,10 +348,12 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/set_status.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/project/status.py
+  Training/multiorganseg_training/project/suggest.py
   Training/multiorganseg_training/project/unused_files.py
   Training/multiorganseg_training/project/voxel_status.py
   Training/multiorganseg_training/project_annotate_cli.py
   Training/multiorganseg_training/project_cli.py
+  Training/multiorganseg_training/project_exchange_cli.py
   Training/multiorganseg_training/project_publish_cli.py
   Training/multiorganseg_training/project_transfer_cli.py
   Training/multiorganseg_training/prototypes/__init__.py
@@ -356,6 +368,8 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/recipe_file.py
   Training/multiorganseg_training/sampling.py
   Training/multiorganseg_training/schedule.py
+  Training/multiorganseg_training/thin_convolution.py
+  Training/multiorganseg_training/told_progress.py
   Training/multiorganseg_training/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct.toml
@@ -394,6 +408,10 @@ set(SHARED_RESOURCES
   Training/recipes/mutual/paper-16-mean-teacher.toml
   Training/recipes/mutual/paper-16-mutual.toml
   Training/recipes/mutual/paper-16-vnet.toml
+  Training/recipes/mutual/paper-4-fused.toml
+  Training/recipes/mutual/paper-4-mean-teacher.toml
+  Training/recipes/mutual/paper-4-mutual.toml
+  Training/recipes/mutual/paper-4-vnet.toml
   Training/recipes/mutual/paper-72-vnet.toml
   Training/recipes/mutual/paper-8-fused.toml
   Training/recipes/mutual/paper-8-mean-teacher.toml
@@ -401,18 +419,27 @@ set(SHARED_RESOURCES
   Training/recipes/mutual/paper-8-vnet.toml
   Training/recipes/mutual/parts/fused.toml
   Training/recipes/mutual/parts/labelled-16.toml
+  Training/recipes/mutual/parts/labelled-4.toml
   Training/recipes/mutual/parts/labelled-8.toml
   Training/recipes/mutual/parts/left-atrium.toml
   Training/recipes/mutual/parts/mean-teacher.toml
   Training/recipes/mutual/parts/mutual.toml
   Training/recipes/mutual/parts/paper.toml
   Training/recipes/mutual/parts/small-ramp.toml
+  Training/recipes/mutual/parts/small-start.toml
   Training/recipes/mutual/parts/small.toml
   Training/recipes/mutual/parts/vnet.toml
   Training/recipes/mutual/small-16-fused.toml
   Training/recipes/mutual/small-16-mean-teacher.toml
   Training/recipes/mutual/small-16-mutual.toml
+  Training/recipes/mutual/small-16-start.toml
   Training/recipes/mutual/small-16-vnet.toml
+  Training/recipes/mutual/small-4-fused.toml
+  Training/recipes/mutual/small-4-mean-teacher.toml
+  Training/recipes/mutual/small-4-mutual.toml
+  Training/recipes/mutual/small-4-start.toml
+  Training/recipes/mutual/small-4-vnet.toml
+  Training/recipes/mutual/small-72-start.toml
   Training/recipes/mutual/small-72-vnet.toml
   Training/recipes/mutual/small-8-fused.toml
   Training/recipes/mutual/small-8-mean-teacher.toml
@@ -420,5 +447,6 @@ set(SHARED_RESOURCES
   Training/recipes/mutual/small-8-mutual-everywhere.toml
   Training/recipes/mutual/small-8-mutual-threshold.toml
   Training/recipes/mutual/small-8-mutual.toml
+  Training/recipes/mutual/small-8-start.toml
   Training/recipes/mutual/small-8-vnet.toml
   )

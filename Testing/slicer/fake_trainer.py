@@ -82,8 +82,18 @@ def write_gate(run: Path, organs: list[str]) -> None:
     for key in organs:
         table[key] = entry("new", None, 0.781, "pass")
     picture(run / "pictures" / "worst.png")
-    gate = {"schema_version": 1, "run": run.name, "cases": ["case_7", "case_8", "case_9"], "how": "hold-out"}
+    cases = ["case_7", "case_8", "case_9"]
+    gate = gate_of(run, cases, dict.fromkeys(organs, PLAN.get("cases", 5)))
     (run / "gate.json").write_text(json.dumps({**gate, "organs": table, "passed": passed}), encoding="utf-8")
+
+
+def gate_of(run: Path, cases: list[str], trained: dict[str, int]) -> dict:
+    """All of a gate.json but its organs and its verdict."""
+    return {
+        **{"schema_version": 1, "base": {"name": "abdomen-ct", "version": "1.1.0", "sha256": "0" * 64}},
+        **{"run": run.name, "cases": cases, "how": "hold-out", "margin": 0.01, "floor": 0.5},
+        "training_cases": trained,
+    }
 
 
 def entry(role: str, old: float | None, new: float, verdict: str) -> dict:
@@ -95,6 +105,7 @@ def entry(role: str, old: float | None, new: float, verdict: str) -> dict:
     interval = None if change is None else [change - 0.012, change + 0.011]
     return {
         **{"role": role, "reference": "annotated", "cases": 3, "dice_old": old, "dice_new": new},
+        **dict.fromkeys(("nsd_old", "nsd_new", "volume_ml_old", "volume_ml_new")),
         **{"difference": change, "confidence_interval": interval, "verdict": verdict, "why": why},
         **{"worst_case": "case_8", "picture": "pictures/worst.png" if role == "new" else None},
     }

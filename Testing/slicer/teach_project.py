@@ -38,8 +38,37 @@ def write_project(folder: Path, statuses: dict[str, dict[str, list[str]]], organ
         "labels": {str(value): key for value, key in enumerate(organs, start=1)},
         "cases": cases,
     }
+    folder.mkdir(exist_ok=True)
     (folder / "project.json").write_text(json.dumps(data), encoding="utf-8")
     return folder
+
+
+def write_nnunet(folder: Path, labels: dict[str, int], case: str = "other_1") -> Path:
+    """Write an nnU-Net dataset of one case in which each label has voxels."""
+    from multiorganseg.volumes import Volume, write_volume
+
+    affine, drawn = np.diag([-2.0, -2.0, 3.0, 1.0]), np.zeros(SHAPE, np.uint8)
+    for place, value in enumerate(labels.values()):
+        drawn[2:5, 3 + 4 * place : 6 + 4 * place, 4:9] = value
+    write_volume(Volume(np.zeros(SHAPE, np.int16), affine), folder / "imagesTr" / f"{case}_0000.nii.gz")
+    write_volume(Volume(drawn, affine), folder / "labelsTr" / f"{case}.nii.gz")
+    about = {"channel_names": {"0": "CT"}, "numTraining": 1, "file_ending": ".nii.gz"}
+    data = {**about, "labels": {"background": 0, **labels}}
+    (folder / "dataset.json").write_text(json.dumps(data), encoding="utf-8")
+    return folder
+
+
+def write_measured_run(project: Path, organ: str, cases: int, dice: float) -> Path:
+    """Write a run that ended with a gate: an organ learned from so many cases, with this Dice."""
+    from fake_trainer import entry, gate_of
+
+    run = project / "runs" / f"run_{cases}"
+    run.mkdir(parents=True)
+    gate = {**gate_of(run, ["a", "b"], {organ: cases}), "passed": True}
+    organs = {organ: {**entry("new", None, dice, "pass"), "picture": None}}
+    (run / "gate.json").write_text(json.dumps({**gate, "organs": organs}), encoding="utf-8")
+    (run / "events.jsonl").write_text('{"event": "finished", "time": 0}\n', encoding="utf-8")
+    return run
 
 
 def use_fake_trainer(monkeypatch: Any) -> Any:

@@ -33,6 +33,7 @@ from multiorganseg_training.project.state import project_state
 from multiorganseg_training.project.status import LabelStatus
 from multiorganseg_training.project.unused_files import tidy
 from multiorganseg_training.project_annotate_cli import add_command, add_organ_command, annotate_command
+from multiorganseg_training.project_exchange_cli import register as register_exchange
 from multiorganseg_training.project_publish_cli import register as register_publishing
 from multiorganseg_training.project_transfer_cli import (
     export_command,
@@ -235,6 +236,7 @@ project_app.command("import-nnunet")(nnunet_command)
 project_app.command("import-msd")(msd_command)
 project_app.command("merge")(merge_command)
 project_app.command("export-nnunet")(export_command)
+register_exchange(project_app)
 register_publishing(project_app)
 
 

@@ -80,11 +80,16 @@ def learning_curve_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder of the pictures; else the project's.")
     ] = None,
+    json_path: Annotated[
+        Path | None, typer.Option("--json", metavar="PATH", help="Write points and estimates as JSON.")
+    ] = None,
 ) -> None:
     """Estimate from the runs' gates how many more cases an organ needs.
 
     It takes runs with at least three different numbers of annotated cases.
     """
+    from multiorganseg.atomic import write_text_atomically
+    from multiorganseg.bundles.json_text import format_json
     from multiorganseg_training.advice import cases_needed, collect_points, draw_curve, fit_curve
 
     project = load_project(folder)
@@ -96,7 +101,13 @@ def learning_curve_command(
         msg = "No run of this project has been through the gate with an organ measured."
         raise TrainingError(msg, next_step="Train and judge one first: multiorganseg-train extend --help")
     catalogue = project_catalogue(project)
+    told: dict[str, dict[str, object]] = {}
     for key, points in found.items():
+        told[key] = {
+            "points": [{"cases": point.cases, "dice": point.dice, "run": point.run} for point in points],
+            "sentence": "",
+            "picture": None,
+        }
         table = Table(box=None, pad_edge=False, header_style="bold", title=key, title_justify="left")
         table.add_column("Annotated cases", justify="right")
         table.add_column("Dice", justify="right")
@@ -107,17 +118,20 @@ def learning_curve_command(
         try:
             learned = fit_curve(points)
         except TrainingError:
-            if len(found) == 1:
+            if len(found) == 1 and json_path is None:
                 raise
             out.print(Text("Too few points: it takes runs with three different numbers of cases."))
             continue
         needed = cases_needed(learned, target)
         path = (output or folder) / f"learning-curve-{key}.png"
         draw_curve(learned, needed, catalogue.get(key).name, path)
+        told[key] |= {"sentence": needed.sentence(), "picture": str(path)}
         out.print(Text(needed.sentence()))
         limit, drop, rate = learned.best
         out.print(Text(f"Fit: Dice(n) = {limit:.3f} − {drop:.3f}·n^(−{rate:.2f})", style="dim"))
         out.print(Text(f"Written: {path}"), soft_wrap=True)
+    if json_path is not None:
+        write_text_atomically(json_path, format_json({"schema_version": 1, "organs": told}))
 
 
 @reported_errors()

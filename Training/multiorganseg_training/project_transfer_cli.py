@@ -19,6 +19,7 @@ from multiorganseg_training.project.matrix_table import counts_table
 from multiorganseg_training.project.merge import MergeOptions, merge_projects
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import load_project
+from multiorganseg_training.told_progress import TellEvents, told_progress
 
 _Target = Annotated[Path, typer.Argument(help="Folder of the new project.")]
 _Rules = Annotated[
@@ -52,7 +53,7 @@ def nnunet_command(
     say: --label tumour=liver (part of the liver), --label tumour=liver_tumor (an organ of its own), or
     --label tumour=background. Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
-    rules = _rules(label or [])
+    rules = label_rules(label or [])
     with progress_bar() as progress:
         project = import_nnunet(
             dataset,
@@ -84,7 +85,7 @@ def msd_command(
 
     Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
-    rules = _rules(label or [])
+    rules = label_rules(label or [])
     with progress_bar() as progress:
         project = import_msd(
             dataset,
@@ -132,10 +133,11 @@ def export_command(
         ),
     ] = PartialCases.REFUSE,
     hardlink: _Hardlink = False,
+    events: TellEvents = False,
 ) -> None:
     """Export a project as an nnU-Net v2 dataset folder, and say what is lost."""
     project = load_project(folder)
-    with progress_bar() as progress:
+    with told_progress(events) as progress:
         report = export_nnunet(project, output, partial, hardlink=hardlink, progress=progress)
     out.print(Text(f"Exported {len(report.cases)} of {len(project.cases)} cases to {output}"), soft_wrap=True)
     for sentence in report.lost:
@@ -153,7 +155,12 @@ def show_project(project: Project) -> None:
     out.print(counts_table(project.matrix))
 
 
-def _rules(texts: list[str]) -> dict[str, str]:
+def label_rules(texts: list[str]) -> dict[str, str]:
+    """Read rules LABEL=ORGAN of `map_labels`.
+
+    Raises:
+        OptionError: One is not written so, or a label has two.
+    """
     rules: dict[str, str] = {}
     for text in texts:
         label, organ = _halves(text, "a rule for a label", "cancer=liver")

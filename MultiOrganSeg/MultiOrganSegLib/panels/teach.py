@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.teach_case import CasePane
+from MultiOrganSegLib.panels.teach_exchange import ExchangePane
 from MultiOrganSegLib.panels.teach_project import ProjectPane
 from MultiOrganSegLib.panels.teach_report import ReportPane
 from MultiOrganSegLib.panels.teach_train import TrainPane
@@ -95,6 +96,7 @@ class TeachPanel:
         for name in STEPS[1:]:
             getattr(self.ui, f"{name}StepButton").enabled = has_project
         self.project.update()
+        self.exchange.update()
         if has_project:
             self.worklist.update()
             self.cases.update()
@@ -147,6 +149,7 @@ class TeachPanel:
         self._timer.setInterval(_POLL_MILLISECONDS)
         self._timer.connect("timeout()", self._tick)
         self.project = ProjectPane(self.ui, self)
+        self.exchange = ExchangePane(self.ui, self)
         self.cases = CasePane(self.ui, self, self._logic)
         self.worklist = WorklistPane(self.ui, self, self.cases)
         self.train = TrainPane(self.ui, self)
@@ -175,9 +178,13 @@ class TeachPanel:
         self.ui.busyLabel.text = f"{self.session.queue.text or _('Starting')} …" if busy else ""
         self.ui.busyLabel.visible = busy
         self.ui.busyCancelButton.visible = busy
+        fraction = self.session.queue.fraction
+        self.ui.busyBar.visible = busy and fraction is not None
+        self.ui.busyBar.value = round(100 * (fraction or 0.0))
 
     def _cancel(self) -> None:
         self.session.queue.cancel()
+        self._guarded(self.session.reload)
         self.update()
 
     def _guarded(self, action: Callable[[], object]) -> None:

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.teach_learning import LearningPane
 from MultiOrganSegLib.panels.words import verdict_text
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.gate_report import FAIL, PASS, GateReport, OrganVerdict, read_gate
@@ -48,6 +49,7 @@ class ReportPane:
         ui.forceDropButton.connect("clicked(bool)", lambda: self._ask_force(False))
         ui.gateButton.connect("clicked(bool)", lambda: teach.guarded(self._compare))
         ui.rollbackButton.connect("clicked(bool)", lambda: teach.guarded(self._roll_back))
+        self._learning = LearningPane(ui, teach)
         lay_out(ui.reportTable)
 
     def update(self) -> None:
@@ -58,11 +60,13 @@ class ReportPane:
         if seen != self._read:
             self._read, self._report = seen, None
             self._ask_force(False)
+            self._learning.clear()
             if seen:
                 self._load(seen[0])
             self._fill()
         ui, idle = self._ui, not self._session.queue.busy
         ui.publishButton.enabled = self._report is not None and idle
+        ui.learningButton.enabled = self._report is not None and idle
         ui.gateButton.enabled = run is not None and self._train.state == "finished" and idle
         published = newest_published(project.folder) if project else None
         ui.rollbackButton.enabled = published is not None and published.name in self._session.bundles and idle
@@ -82,6 +86,7 @@ class ReportPane:
         how = {
             "hold-out": _("compared on {count} cases that were held out"),
             "cross-validation": _("compared by cross-validation over {count} cases"),
+            "none": _("no case could be held out, so that nothing is proven"),
         }.get(report.how, _("compared on {count} cases")).format(count=len(report.cases))
         return f"<b>{verdict}</b>: {how}."
 

@@ -30,12 +30,17 @@ class Command:
 
 
 class CommandQueue:
-    """Runs commands in their order; when one fails, those behind it are dropped."""
+    """Runs commands in their order; when one fails, those behind it are dropped.
+
+    Attributes:
+        fraction: How much of the running command is done, in [0, 1]; None when it does not say.
+    """
 
     def __init__(self) -> None:
         self._waiting: deque[Command] = deque()
         self._current: Command | None = None
         self._job: Job | None = None
+        self.fraction: float | None = None
 
     @property
     def text(self) -> str:
@@ -57,8 +62,10 @@ class CommandQueue:
         Raises:
             MultiOrganSegError: A command failed; those behind it are dropped.
         """
-        if self._job is not None and not self._job.running:
-            self._conclude()
+        if self._job is not None:
+            self._listen(self._job)
+            if not self._job.running:
+                self._conclude()
         if self._current is None and self._waiting:
             self._current = self._waiting.popleft()
             try:
@@ -72,10 +79,15 @@ class CommandQueue:
         if self._job is not None:
             self._job.cancel()
         dropped = [*([self._current] if self._current else []), *self._waiting]
-        self._job, self._current = None, None
+        self._job, self._current, self.fraction = None, None, None
         self._waiting.clear()
         for command in dropped:
             command.finally_()
+
+    def _listen(self, job: Job) -> None:
+        for event in job.poll():
+            if event["event"] == "progress" and isinstance(event.get("fraction"), int | float):
+                self.fraction = min(max(float(event["fraction"]), 0.0), 1.0)
 
     def _conclude(self) -> None:
         job, command = self._job, self._current
@@ -86,7 +98,7 @@ class CommandQueue:
         if code:
             self.cancel()
             raise command_error(log, code)
-        self._job, self._current = None, None
+        self._job, self._current, self.fraction = None, None, None
         try:
             command.done(log)
         finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from multiorganseg.organs.catalogue import Organ
 
 PRESETS = ("10m", "1h", "overnight")
+BACKGROUND = "background"
 
 
 def create(folder: Path, name: str, modality: str, base: str) -> list[str]:
@@ -43,6 +44,35 @@ def next_case(project: Path, model: str, organ: str, answer: Path) -> list[str]:
     """Rank the cases in which an organ is unknown, and write the ranking as JSON."""
     command = ["project", "next", str(project), "--model", model, "--organ", organ]
     return [*command, "--json", str(answer)]
+
+
+def inspect(project: Path, dataset: Path, answer: Path) -> list[str]:
+    """Say as JSON what a dataset of another tool holds, and which organs its labels seem to be."""
+    return ["project", "inspect", str(project), str(dataset), "--json", str(answer), "--events"]
+
+
+def import_cases(project: Path, dataset: Path, organs: Mapping[str, str]) -> list[str]:
+    """Add the cases of a dataset; `organs` gives an organ key by label, empty to leave the label out."""
+    rules = [f"--label={label}={organ or BACKGROUND}" for label, organ in organs.items()]
+    return ["project", "import", str(project), str(dataset), *rules, "--events"]
+
+
+def export_nnunet(project: Path, target: Path) -> list[str]:
+    """Write an nnU-Net v2 dataset; what a case does not know gets the ignore label."""
+    command = ["project", "export-nnunet", str(project), "--output", str(target)]
+    return [*command, "--partial", "ignore", "--events"]
+
+
+def export_dicom_seg(project: Path, target: Path, series: Path) -> list[str]:
+    """Write the annotations as DICOM SEG of the series below a folder."""
+    command = ["project", "export-dicom-seg", str(project), "--output", str(target)]
+    return [*command, "--series", str(series), "--events"]
+
+
+def learning_curve(project: Path, answer: Path) -> list[str]:
+    """Estimate how many more cases each organ needs; pictures lie beside the answer."""
+    command = ["project", "learning-curve", str(project), "--json", str(answer)]
+    return [*command, "--output", str(answer.parent)]
 
 
 def extend(project: Path, run: str, base: str, organs: Sequence[str], *, time: str, device: str) -> list[str]:

@@ -270,3 +270,35 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
             assert name in command.commands, arguments
             command = command.commands[name]
         command.make_context(command.name, rest)
+
+
+def test_a_free_number_is_taken_for_an_nnunet_dataset(host: Any, tmp_path: Path) -> None:
+    from MultiOrganSegLib.teach.found_dataset import new_subfolder, nnunet_folder
+
+    assert nnunet_folder(tmp_path, "Kolon, Übung 1").name == "Dataset501_Kolon_Ubung_1"
+    (tmp_path / "Dataset501_Other").mkdir()
+    assert nnunet_folder(tmp_path, "器官").name == "Dataset502_Project"
+    for _number in range(2):
+        new_subfolder(tmp_path, "P DICOM SEG").mkdir()
+    assert new_subfolder(tmp_path, "P DICOM SEG").name == "P DICOM SEG 3"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"organs": 1, "labels": [1], "cases": []}'])
+def test_a_damaged_answer_is_told(host: Any, tmp_path: Path, text: str) -> None:
+    from multiorganseg.errors import TrainingError
+    from MultiOrganSegLib.teach.found_dataset import read_found
+    from MultiOrganSegLib.teach.learned import read_learned
+
+    answer = tmp_path / "answer.json"
+    answer.write_text(text, encoding="utf-8")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        read_found(tmp_path, answer)
+    with pytest.raises(TrainingError, match="cannot be read"):
+        read_learned(answer)
+
+
+def test_labels_that_are_left_out_are_background(host: Any) -> None:
+    from MultiOrganSegLib.teach import commands
+
+    arguments = commands.import_cases(Path("P"), Path("D"), {"Leber": "liver", "-x=y": ""})
+    assert arguments[4:6] == ["--label=Leber=liver", "--label=-x=y=background"]

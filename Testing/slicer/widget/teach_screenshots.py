@@ -36,7 +36,7 @@ def take_teach(host: Any, panel: Any, camera: Any, work: Path) -> None:
     """
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import slicer
-    from teach_project import use_fake_trainer
+    from teach_project import use_fake_trainer, write_measured_run, write_nnunet
 
     plan = use_fake_trainer(_Changes())
     panel.ui.teachSection.collapsed = False
@@ -55,6 +55,15 @@ def take_teach(host: Any, panel: Any, camera: Any, work: Path) -> None:
     camera.save("teach-project", SECTION)
     ui.addOrganButton.click()
     settle()
+    labels = {"liver": 1, "left kidney": 2, "large bowel": 3, "lesion": 4}
+    host.answers.add(str(write_nnunet(work / "Dataset017_Bowel", labels)))
+    ui.importButton.click()
+    settle()
+    ui.importTable.setCurrentCell(2, 0)
+    ui.importOrganSelector.currentIndex = ui.importOrganSelector.findData(teach.session.taught[0])
+    teach.message.clear()
+    camera.save("teach-import", SECTION)
+    ui.importDropButton.click()
     teach.show_step("cases")
     _add_cases(folder)
     teach.guarded(teach.session.reload)
@@ -84,6 +93,11 @@ def take_teach(host: Any, panel: Any, camera: Any, work: Path) -> None:
     teach.show_step("report")
     teach.message.clear()
     camera.save("teach-report", SECTION)
+    for count, dice in ((1, 0.44), (3, 0.69), (8, 0.81)):
+        write_measured_run(folder, teach.session.taught[0], count, dice)
+    ui.learningButton.click()
+    settle()
+    camera.save("teach-learning", SECTION)
     ui.publishButton.click()
     settle()
     camera.save("teach-published", SECTION)

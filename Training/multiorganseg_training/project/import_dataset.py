@@ -6,20 +6,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.read import read_labels
 from multiorganseg_training.project.case_files import check_grids, place_image, place_labels, project_case
-from multiorganseg_training.project.dataset import Dataset, DatasetCase
+from multiorganseg_training.project.dataset import Dataset
+from multiorganseg_training.project.dataset_labels import case_statuses, case_values
 from multiorganseg_training.project.label_mapping import map_labels
 from multiorganseg_training.project.matrix import LabelStatusMatrix
 from multiorganseg_training.project.new_folder import new_folder
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import save_project
-from multiorganseg_training.project.relabel import count_values
-from multiorganseg_training.project.status import LABELLED, LabelStatus, united
 
 
 def import_dataset(
@@ -67,19 +64,13 @@ def import_dataset(
     with new_folder(target) as folder:
         for number, case in enumerate(dataset.cases):
             progress("importing", number / len(dataset.cases))
-            row = _row(dataset, case, organs)
+            row = case_statuses(dataset, case, organs)
             matrix = matrix.with_case(case.name, row)
             entry = project_case(case.name, case.image, labelled=case.labels is not None, source=dataset.name)
             cases[case.name] = entry
             place_image(case.image, folder / entry.image, hardlink=hardlink)
             if case.labels is not None and entry.labels is not None:
-                values = {
-                    value: table.value(key) if key is not None and row[key] in LABELLED else 0
-                    for value, key in organs.items()
-                }
-                if dataset.ignore is not None:
-                    _refuse_ignored(dataset, case)
-                    values[dataset.ignore] = 0
+                values = case_values(dataset, case, organs, row, table)
                 place_labels(case.labels, folder / entry.labels, values)
         project = Project(
             folder,
@@ -93,30 +84,3 @@ def import_dataset(
         save_project(project)
     progress("importing", 1.0)
     return replace(project, folder=target)
-
-
-def _row(dataset: Dataset, case: DatasetCase, organs: Mapping[int, str | None]) -> dict[str, LabelStatus]:
-    parts: dict[str, list[LabelStatus]] = {}
-    for value, key in organs.items():
-        if key is None:
-            continue
-        if dataset.status is not None and case.name in dataset.status.rows:
-            status = dataset.status.status(case.name, dataset.labels[value])
-        else:
-            status = LabelStatus.UNKNOWN if case.labels is None else LabelStatus.ANNOTATED
-        parts.setdefault(key, []).append(status)
-    return {key: united(statuses) for key, statuses in parts.items()}
-
-
-def _refuse_ignored(dataset: Dataset, case: DatasetCase) -> None:
-    explained = dataset.status is not None and case.name in dataset.status.rows
-    if explained or case.labels is None or dataset.ignore is None:
-        return
-    ignored = count_values(read_labels(case.labels).voxels).get(dataset.ignore, 0)
-    if ignored:
-        msg = f"The case '{case.name}' has {ignored} voxels of the ignore label."
-        raise TrainingError(
-            msg,
-            cause="The label-status matrix speaks of whole images, not of parts of them.",
-            next_step="Complete the case, or take it out of the dataset.",
-        )

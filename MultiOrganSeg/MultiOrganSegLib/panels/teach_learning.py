@@ -1,0 +1,72 @@
+"""How many more cases an organ needs, in the report of teaching."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import qt
+from slicer.i18n import tr as _
+
+from MultiOrganSegLib.teach import case_scene, commands
+from MultiOrganSegLib.teach.learned import Learned, read_learned
+from MultiOrganSegLib.teach.project_file import Project
+
+_PICTURE_HEIGHT = 260
+_MARGINS = 24
+
+
+class LearningPane:
+    """The learning curve: a sentence and a picture.
+
+    Args:
+        ui: The widgets of the section.
+        teach: The `TeachPanel`.
+    """
+
+    def __init__(self, ui: Any, teach: Any) -> None:
+        self._ui = ui
+        self._teach = teach
+        self._session = teach.session
+        ui.learningButton.connect("clicked(bool)", lambda: teach.guarded(self._ask))
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self._ui.learningLabel.visible = False
+        self._ui.learningPicture.visible = False
+
+    def _ask(self) -> None:
+        folder = case_scene.temporary_folder()
+        answer = Path(folder.name) / "learned.json"
+        arguments = commands.learning_curve(self._session.project.folder, answer)
+        self._teach.run(
+            _("Estimating"), arguments, lambda _log: self._show(read_learned(answer)), folder.cleanup
+        )
+        self._teach.update()
+
+    def _show(self, found: list[Learned]) -> None:
+        project: Project = self._session.project
+        self._ui.learningLabel.text = "<br>".join(_words(entry, project) for entry in found)
+        self._ui.learningLabel.visible = True
+        pictures = [entry.picture for entry in found if entry.picture is not None]
+        picture = qt.QPixmap(str(pictures[0])) if pictures else None
+        self._ui.learningPicture.visible = picture is not None and not picture.isNull()
+        if picture is not None and not picture.isNull():
+            width = max(self._ui.projectStepButton.parentWidget().width - _MARGINS, 200)
+            self._ui.learningPicture.setPixmap(
+                picture.scaled(
+                    qt.QSize(width, _PICTURE_HEIGHT), qt.Qt.KeepAspectRatio, qt.Qt.SmoothTransformation
+                )
+            )
+
+
+def _words(entry: Learned, project: Project) -> str:
+    known = project.catalogue.organs.get(entry.organ)
+    measured = "; ".join(
+        _("{cases}: {dice:.3f}").format(cases=cases, dice=dice) for cases, dice in entry.points
+    )
+    said = entry.sentence or _("An estimate takes trainings with three different numbers of annotated cases.")
+    return _("<b>{organ}</b>, Dice by annotated cases: {measured}. {said}").format(
+        organ=escape(known.name if known else entry.organ), measured=measured, said=escape(said)
+    )

@@ -1,0 +1,207 @@
+"""Importing and exporting annotated cases in the section Teach, by the real commands; Qt is a stand-in."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from teach_project import write_measured_run, write_nnunet, write_project
+
+NEW = "colon"
+SECONDS = 180.0
+DICOM = Path(__file__).resolve().parents[2] / "engine" / "results" / "conftest.py"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def base_organs(qt_host: Any) -> tuple[str, ...]:
+    from multiorganseg.bundles import find_bundle
+
+    return find_bundle("abdomen-ct").metadata.labels.keys
+
+
+@pytest.fixture
+def open_project(
+    panel: Any, qt_host: Any, base_organs: tuple[str, ...], tmp_path: Path
+) -> Callable[..., Any]:
+    """Open a project with these cases in the section."""
+
+    def open_with(name: str, statuses: dict[str, Any]) -> Any:
+        folder = write_project(tmp_path / name, statuses, (*base_organs, NEW))
+        panel.ui.teachSection.collapsed = False
+        qt_host.answers.add(str(folder))
+        panel.teach.ui.openProjectButton.click()
+        return panel.teach
+
+    return open_with
+
+
+def _settle(teach: Any, host: Any) -> str:
+    host.process_events(lambda: not teach.session.queue.busy, SECONDS)
+    return str(teach.message.text)
+
+
+def _click(teach: Any, host: Any, button: str, *answers: Any) -> str:
+    host.answers.add(*map(str, answers))
+    getattr(teach.ui, button).click()
+    return _settle(teach, host)
+
+
+def _choose(teach: Any, row: int, organ: str) -> None:
+    teach.ui.importTable.setCurrentCell(row, 0)
+    selector = teach.ui.importOrganSelector
+    selector.currentIndex = selector.findData(organ)
+
+
+def test_labels_of_nnunet_are_mapped_and_imported(
+    open_project: Callable[..., Any], qt_host: Any, tmp_path: Path
+) -> None:
+    from multiorganseg.volumes import read_labels
+
+    teach = open_project("Prüfung", {"case_1": {}})
+    dataset = write_nnunet(tmp_path / "Dataset007_Bauch", {"left kidney": 1, "Darm": 2, "lesion": 3})
+    _click(teach, qt_host, "importButton", dataset)
+    ui = teach.ui
+    assert ui.importFrame.visible or not ui.importFrame.isHidden()
+    rows = [[ui.importTable.item(row, column).text() for column in (0, 1)] for row in range(3)]
+    assert rows == [["left kidney", "Left kidney"], ["Darm", "–"], ["lesion", "–"]]
+    assert "cases: 1" in ui.importLabel.text
+    _choose(teach, 1, NEW)
+    assert ui.importTable.item(1, 1).text() == "Colon"
+    shown: list[tuple[bool, int]] = []
+    teach._timer.connect("timeout()", lambda: shown.append((ui.busyBar.isHidden(), ui.busyBar.value)))
+    assert "Dataset007_Bauch is imported (cases: 1)" in _click(teach, qt_host, "importStartButton")
+    assert any(not hidden for hidden, _value in shown), "progress is not shown"
+    assert ui.busyBar.isHidden()
+    assert ui.importFrame.isHidden()
+    project = teach.session.project
+    case = project.cases["other_1"]
+    assert (case.status["kidney_left"], case.status[NEW], case.status["liver"]) == (
+        "annotated",
+        "annotated",
+        "unknown",
+    )
+    voxels = read_labels(case.labels).voxels
+    assert {project.organs[value] for value in np.unique(voxels) if value} == {"kidney_left", NEW}
+    _click(teach, qt_host, "importButton", dataset)
+    _choose(teach, 1, NEW)
+    assert "cases of these names already" in _click(teach, qt_host, "importStartButton")
+    assert teach.exchange.found is not None
+    ui.importDropButton.click()
+    assert ui.importFrame.isHidden()
+
+
+def test_what_is_no_dataset_is_told(open_project: Callable[..., Any], qt_host: Any, tmp_path: Path) -> None:
+    teach = open_project("P", {"case_1": {}})
+    empty = tmp_path / "nothing"
+    empty.mkdir()
+    assert "is no dataset" in _click(teach, qt_host, "importButton", empty)
+    assert teach.ui.importFrame.isHidden()
+    dataset = write_nnunet(tmp_path / "Dataset008_X", {"thing": 1})
+    _click(teach, qt_host, "importButton", dataset)
+    teach.ui.importStartButton.click()
+    assert "No label is an organ of the project" in teach.message.text
+    assert not teach.session.queue.busy
+    for button in ("exportNnunetButton", "exportDicomButton"):
+        getattr(teach.ui, button).click()
+        assert "Nothing is annotated" in teach.message.text
+
+
+def test_a_cancelled_import_leaves_the_project(
+    open_project: Callable[..., Any], qt_host: Any, tmp_path: Path
+) -> None:
+    teach = open_project("P", {"case_1": {}})
+    dataset = write_nnunet(tmp_path / "Dataset009_X", {NEW: 1})
+    _click(teach, qt_host, "importButton", dataset)
+    teach.ui.importStartButton.click()
+    qt_host.process_events(lambda: teach.session.queue._job is not None, SECONDS)
+    assert not teach.ui.busyCancelButton.isHidden()
+    teach.ui.busyCancelButton.click()
+    assert not teach.session.queue.busy
+    assert set(teach.session.project.cases) <= {"case_1", "other_1"}
+    if "other_1" not in teach.session.project.cases:
+        assert "Dataset009_X is imported" in _click(teach, qt_host, "importStartButton")
+    assert teach.session.project.cases["other_1"].status[NEW] == "annotated"
+
+
+def test_nnunet_and_back(open_project: Callable[..., Any], qt_host: Any, tmp_path: Path) -> None:
+    statuses = {"case_1": {"annotated": [NEW, "liver"]}, "case_2": {"absent": [NEW]}, "case_3": {}}
+    teach = open_project("Colon, Übung", statuses)
+    raw = tmp_path / "nnUNet_raw"
+    (raw / "Dataset501_Former").mkdir(parents=True)
+    said = _click(teach, qt_host, "exportNnunetButton", raw)
+    target = raw / "Dataset502_Colon_Ubung"
+    assert f"Exported to {target}" in said
+    assert "case_2, case_3" in said
+    assert (target / "labelsTr" / "case_1.nii.gz").is_file()
+    teach = open_project("Second", {})
+    _click(teach, qt_host, "importButton", target)
+    _click(teach, qt_host, "importStartButton")
+    status = teach.session.project.cases["case_1"].status
+    assert (status[NEW], status["liver"], status["spleen"]) == ("annotated", "annotated", "unknown")
+
+
+def test_dicom_seg_and_back(open_project: Callable[..., Any], qt_host: Any, tmp_path: Path) -> None:
+    """An annotation drawn on a volume of the scene that came from DICOM."""
+    import slicer
+
+    from multiorganseg.volumes import read_labels, read_volume, write_volume
+
+    parts = runpy.run_path(str(DICOM))
+    truth, _ = parts["case"](parts["grid"]((12, 20, 24)))
+    dicom = tmp_path / "DICOM"
+    parts["write_dicom_series"](truth, dicom / "series")
+    image = tmp_path / "CT.nrrd"
+    write_volume(read_volume(dicom / "series"), image)
+    teach = open_project("First", {})
+    slicer.util.setSliceViewerLayers(background=slicer.util.loadVolume(str(image)))
+    teach.show_step("cases")
+    teach.ui.addVolumeButton.click()
+    _settle(teach, qt_host)
+    teach.cases.open("CT")
+    drawn = np.zeros((12, 20, 24), np.uint8)
+    drawn[3:6, 8:12, 10:15] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, teach.cases._node, NEW, teach.cases._volume)
+    teach.ui.doneButton.click()
+    _settle(teach, qt_host)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert "No case is left to export" in _click(teach, qt_host, "exportDicomButton", elsewhere, elsewhere)
+    assert list(elsewhere.iterdir()) == []
+    said = _click(teach, qt_host, "exportDicomButton", dicom, dicom)
+    assert "Exported to" in said, said
+    assert [path.name for path in (dicom / "First DICOM SEG").iterdir()] == ["CT.dcm"]
+    teach = open_project("Second", {})
+    _click(teach, qt_host, "importButton", dicom)
+    assert "DICOM SEG" in teach.ui.importLabel.text
+    assert teach.ui.importTable.item(0, 1).text() == "Colon"
+    _click(teach, qt_host, "importStartButton")
+    case = teach.session.project.cases["CT"]
+    assert case.status[NEW] == "annotated"
+    assert np.array_equal(read_labels(case.labels).voxels > 0, drawn > 0)
+
+
+def test_the_learning_curve_is_in_the_report(open_project: Callable[..., Any], qt_host: Any) -> None:
+    teach = open_project("P", {"case_1": {"annotated": [NEW]}})
+    folder = teach.session.project.folder
+    ui = teach.ui
+
+    write_measured_run(folder, NEW, 2, 0.5)
+    write_measured_run(folder, NEW, 4, 0.62)
+    teach.train.project_changed()
+    teach.show_step("report")
+    assert ui.learningLabel.isHidden()
+    _click(teach, qt_host, "learningButton")
+    assert "2: 0.500; 4: 0.620" in ui.learningLabel.text
+    assert "three different numbers" in ui.learningLabel.text
+    assert ui.learningPicture.isHidden()
+    write_measured_run(folder, NEW, 8, 0.7)
+    _click(teach, qt_host, "learningButton")
+    assert "more annotated case" in ui.learningLabel.text or "By these runs" in ui.learningLabel.text
+    assert not ui.learningPicture.pixmap.isNull()
+    assert not ui.learningPicture.isHidden()

@@ -1,0 +1,153 @@
+"""Export the annotations of a project as DICOM SEG objects."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multiorganseg.atomic import atomic_path
+from multiorganseg.errors import TrainingError
+from multiorganseg.geometry.orient import Reorient, reorient
+from multiorganseg.metrics.compare import SAME_GRID_MM
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.progress import Progress
+from multiorganseg.results.dicom_seg import write_dicom_seg
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.volumes.dicom_series import dicom_files, find_dicom_series
+from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg.volumes.volume import Volume
+from multiorganseg_training.project.new_folder import new_folder
+from multiorganseg_training.project.organs import project_catalogue
+from multiorganseg_training.project.project import Project
+from multiorganseg_training.project.relabel import relabel
+from multiorganseg_training.project.status import LabelStatus
+
+
+@dataclass(frozen=True)
+class DicomSegReport:
+    """What an export wrote.
+
+    Attributes:
+        cases: Names of the cases written.
+        skipped: By case name, why it was left out.
+    """
+
+    cases: tuple[str, ...]
+    skipped: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    files: tuple[Path, ...]
+    turn: Reorient
+    affine: NDArray[np.float64]
+    digest: str
+
+
+def export_dicom_seg(
+    project: Project, target: Path, dicom: Path, progress: Progress | None = None
+) -> DicomSegReport:
+    """Write one DICOM SEG for each case with an annotation whose series is found.
+
+    A DICOM SEG refers to the images it was drawn on. A case's series is that with the very voxels of its
+    image at the very place, in whichever order of the axes. Pseudo-labels are left out.
+
+    Args:
+        project: What to export.
+        target: New folder; it appears complete or not at all.
+        dicom: Folder below which the original series lie.
+        progress: Told once a series and once a case.
+
+    Raises:
+        TrainingError: No case is left, or the target exists.
+        VolumeError: An image of the project cannot be read, or the series has files that cannot be used.
+        DependencyError: highdicom is not installed.
+        ResourceError: The folder cannot be written.
+    """
+    progress, catalogue = progress or Progress(), project_catalogue(project)
+    found = _series_below(dicom, progress)
+    written, skipped = [], {}
+    with new_folder(target) as folder:
+        for number, case in enumerate(project.cases):
+            progress("exporting", number / len(project.cases))
+            keys = project.matrix.organs_with(case, LabelStatus.ANNOTATED)
+            labels = _annotated(project, case, keys)
+            if labels is None:
+                skipped[case] = "Nothing is annotated."
+                continue
+            series = _series_of(read_volume(project.image_path(case)), found)
+            if series is None:
+                skipped[case] = "Its images are not among the DICOM series."
+                continue
+            turned = series.turn.invert(reorient(labels.grid).apply(labels.voxels))
+            table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
+            path = folder / f"{case}.dcm"
+            made = Segmentation(np.ascontiguousarray(turned), series.affine, table)
+            write_dicom_seg(made, path, catalogue, series.files)
+            _mark_as_drawn(path)
+            written.append(case)
+        if not written:
+            msg = "No case is left to export."
+            raise TrainingError(
+                msg,
+                cause=" ".join(dict.fromkeys(skipped.values())),
+                next_step="Name the folder with the DICOM series that the project's images come from.",
+            )
+    progress("exporting", 1.0)
+    return DicomSegReport(tuple(written), skipped)
+
+
+def _annotated(project: Project, case: str, keys: frozenset[str]) -> Volume | None:
+    path = project.labels_path(case)
+    if path is None or not keys:
+        return None
+    labels = read_labels(path)
+    values = {value: value if key in keys else 0 for value, key in project.table.organs.items()}
+    voxels = relabel(labels.voxels, values, path)
+    return Volume(voxels, labels.affine) if voxels.any() else None
+
+
+def _series_below(folder: Path, progress: Progress) -> list[_Series]:
+    infos = [info for info in find_dicom_series(folder) if info.modality in ("CT", "MR")]
+    found = []
+    for number, info in enumerate(infos):
+        progress("reading DICOM", number / len(infos))
+        volume = read_volume(info.files[0])
+        turn = reorient(volume.grid)
+        files = dicom_files(info.files[0])
+        found.append(_Series(files, turn, volume.affine, _digest(turn.apply(volume.voxels))))
+    return found
+
+
+def _series_of(image: Volume, found: list[_Series]) -> _Series | None:
+    turn = reorient(image.grid)
+    digest = _digest(turn.apply(image.voxels))
+    for series in found:
+        if series.digest == digest and series.turn.target.same_as(turn.target, SAME_GRID_MM):
+            return series
+    return None
+
+
+def _digest(voxels: NDArray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
+
+
+def _mark_as_drawn(path: Path) -> None:
+    """Say in a DICOM SEG that people made it, of which no algorithm is told."""
+    import pydicom
+
+    seg = pydicom.dcmread(path)
+    for item in seg.SegmentSequence:
+        item.SegmentAlgorithmType = "MANUAL"
+        for name in ("SegmentAlgorithmName", "SegmentationAlgorithmIdentificationSequence"):
+            if name in item:
+                delattr(item, name)
+    seg.ContentDescription = "Organs annotated by people"
+    seg.SeriesDescription = "MultiOrganSeg annotation"
+    with atomic_path(path) as partial:
+        seg.save_as(partial)

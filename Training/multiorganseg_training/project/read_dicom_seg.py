@@ -1,0 +1,152 @@
+"""Read a folder of DICOM SEG and the series that they refer to as a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from multiorganseg.errors import TrainingError, VolumeError
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.progress import Progress
+from multiorganseg.volumes.check import compact
+from multiorganseg.volumes.dicom_series import SeriesInfo, find_dicom_series, is_dicom
+from multiorganseg.volumes.names import case_name
+from multiorganseg.volumes.read import read_volume
+from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.write import write_volume
+from multiorganseg_training.project.dataset import Dataset, DatasetCase, modality_of
+from multiorganseg_training.project.dicom_seg_labels import (
+    read_seg,
+    referenced_series,
+    segment_masks,
+    segments,
+)
+from multiorganseg_training.project.matrix import LabelStatusMatrix
+from multiorganseg_training.project.status import LabelStatus
+
+if TYPE_CHECKING:
+    import pydicom
+
+Found = list[tuple[Path, "pydicom.Dataset", SeriesInfo]]
+
+
+def read_dicom_seg(
+    folder: Path,
+    work: Path | None,
+    *,
+    modality: str | None = None,
+    catalogue: Catalogue | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Read every DICOM SEG below a folder, each with the series it refers to, as one case.
+
+    A segment is annotated in the case of its file and unknown in the others. Segments are named by organ keys
+    where their codes are those of organs of the catalogue, else by their labels.
+
+    Args:
+        folder: Holds the DICOM SEG and their series, in any arrangement.
+        work: Empty folder into which images and label maps are written; None to read descriptions alone, and
+            then the paths of the cases are those that would be written.
+        modality: "CT" or "MR"; None to take that of the series.
+        catalogue: By default MultiOrganSeg's own.
+        progress: Told once a case.
+
+    Raises:
+        TrainingError: There is no DICOM SEG, or two for one series.
+        VolumeError: A series is missing or damaged, segments overlap, or a frame lies on no slice.
+        DependencyError: pydicom is not installed.
+        ResourceError: `work` cannot be written.
+    """
+    catalogue, progress = catalogue or load_catalogue(), progress or Progress()
+    found = _pairs(folder)
+    names = _case_names([path for path, _, _ in found])
+    listed = {path: segments(seg, catalogue) for path, seg, _ in found}
+    known = tuple(dict.fromkeys(each.name for entries in listed.values() for each in entries))
+    values = {name: value for value, name in enumerate(known, start=1)}
+    base = work or folder
+    cases, rows = [], {}
+    for number, ((path, seg, series), name) in enumerate(zip(found, names, strict=True)):
+        progress("reading DICOM", number / len(found))
+        case = DatasetCase(name, base / "images" / f"{name}.nii.gz", base / "labels" / f"{name}.nii.gz")
+        rows[name] = {each.name: LabelStatus.ANNOTATED for each in listed[path]}
+        cases.append(case)
+        if work is not None and case.labels is not None:
+            image = read_volume(series.files[0])
+            numbers = {each.number: values[each.name] for each in listed[path]}
+            labels = _labels(path, seg, image, numbers)
+            write_volume(Volume(compact(image.voxels), image.affine), case.image)
+            write_volume(labels, case.labels)
+    return Dataset(
+        name=folder.resolve().name,
+        modality=modality_of(found[0][2].modality, modality),
+        labels={value: name for name, value in values.items()},
+        cases=tuple(cases),
+        status=LabelStatusMatrix(known, rows),
+    )
+
+
+def has_dicom_seg(folder: Path) -> bool:
+    """Whether there is a DICOM SEG below a folder."""
+    return next(_seg_files(folder), None) is not None
+
+
+def _pairs(folder: Path) -> Found:
+    series = {info.uid: info for info in find_dicom_series(folder) if info.modality != "SEG"}
+    found: Found = []
+    for path in _seg_files(folder):
+        seg = read_seg(path)
+        uid = referenced_series(seg)
+        if uid not in series:
+            msg = f"The series of {path.name} is not in {folder}."
+            raise VolumeError(
+                msg,
+                cause=f"It refers to the series {uid or 'of no name'}.",
+                next_step="Put the images that were segmented into the folder too.",
+            )
+        found.append((path, seg, series[uid]))
+    if not found:
+        msg = f"{folder} holds no DICOM SEG."
+        raise TrainingError(msg, next_step="Name the folder with the segmentations and their images.")
+    used = [info.uid for _, _, info in found]
+    doubled = [path.name for path, _, info in found if used.count(info.uid) > 1]
+    if doubled:
+        msg = "Several DICOM SEG refer to one series."
+        raise TrainingError(
+            msg, cause=f"Files: {', '.join(doubled[:10])}.", next_step="Keep one of them in the folder."
+        )
+    return found
+
+
+def _seg_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name == "DICOMDIR" or not is_dicom(path):
+            continue
+        if read_seg(path, modality_alone=True).get("Modality") == "SEG":
+            yield path
+
+
+def _case_names(paths: list[Path]) -> list[str]:
+    """Name cases by their files, else by their folders, else by numbers, whichever tells them apart."""
+    stems = [case_name(path.name).removesuffix(".seg") for path in paths]
+    for names in (stems, [path.parent.name for path in paths]):
+        if len({name.casefold() for name in names}) == len(names):
+            return names
+    return [f"case_{number}" for number in range(1, len(paths) + 1)]
+
+
+def _labels(path: Path, seg: pydicom.Dataset, image: Volume, values: dict[int, int]) -> Volume:
+    labels = np.zeros(image.voxels.shape, np.uint16)
+    for number, mask in segment_masks(seg, image.grid, path).items():
+        taken = labels[mask]
+        if (taken[taken > 0] != values[number]).any():
+            msg = f"Segments of {path.name} overlap."
+            raise VolumeError(
+                msg,
+                cause="A label map has one organ a voxel.",
+                next_step="Take one of them out, or erase where they overlap, and export it again.",
+            )
+        labels[mask] = values[number]
+    return Volume(labels, image.affine, str(path))
