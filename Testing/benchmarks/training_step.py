@@ -6,9 +6,7 @@ See docs/benchmarks.md.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +15,8 @@ import torch
 import typer
 from harness.machine import describe_machine
 from harness.plain_ltuda import PlainLTUDA
-from harness.report import Report, publish
+from harness.report import publish
+from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report
 from torch import Tensor, nn
 
 from multiorganseg.inference.backends import choose_device
@@ -29,19 +28,6 @@ OUTPUT = Path("build/benchmarks")
 ORGANS = 4
 STAGES = {"stage 1": False, "stage 2": True}
 RATE, MOMENTUM = 1e-3, 0.99
-
-Step = Callable[[], Tensor]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Median and fastest of some repetitions, and the loss of the first of them."""
-
-    stage: str
-    way: str
-    seconds: float
-    fastest: float
-    first_loss: float
 
 
 def main(
@@ -61,18 +47,17 @@ def main(
     sample = _batch(batch, pixels, place)
     timings = []
     for stage, prototypes in STAGES.items():
-        ways: dict[str, Callable[[], tuple[Step, Callable[[], None]]]] = {
-            "plain": lambda p=prototypes: _plain(sample, width, p, place),
-            "ours, fp32": lambda p=prototypes: _ours(sample, width, p, place, reduced=False),
-            "ours, bf16": lambda p=prototypes: _ours(sample, width, p, place, reduced=True),
+        ways = {
+            PLAIN: _plain(sample, width, prototypes, place),
+            FP32: _ours(sample, width, prototypes, place, reduced=False),
+            BF16: _ours(sample, width, prototypes, place, reduced=True),
         }
-        for way, build in ways.items():
-            timings.append(_measure(stage, way, *build(), repeat, place))
+        timings += time_steps(stage, ways, repeat, place)
     title = (
         f"One step of LTUDA: {batch} slices of {pixels} × {pixels}, first level {width} wide, {place.type}"
     )
-    header = ("stage", "way", "median s", "fastest s", "times as fast", "first loss")
-    publish("training_step", output, machine, [Report(title, header, _rows(timings), texts=2)], _raw(timings))
+    raw = [asdict(timing) for timing in timings]
+    publish("training_step", output, machine, [timing_report(title, timings)], raw)
 
 
 def _batch(size: int, pixels: int, device: torch.device) -> Batch:
@@ -93,7 +78,7 @@ def _batch(size: int, pixels: int, device: torch.device) -> Batch:
 def _network(width: int, device: torch.device) -> SliceUNet:
     torch.manual_seed(0)
     network = SliceUNet(1, ORGANS, [width * factor for factor in (1, 2, 4, 8, 8)])
-    return place_network(network, device).train()
+    return network.to(device).train()
 
 
 def _method(network: SliceUNet, prototypes: bool, device: torch.device) -> LTUDA:
@@ -109,10 +94,8 @@ def _optimiser(network: nn.Module, other: nn.Module | None) -> torch.optim.Optim
     return torch.optim.SGD(weights, lr=RATE, momentum=MOMENTUM, nesterov=True)
 
 
-def _ours(
-    batch: Batch, width: int, prototypes: bool, device: torch.device, *, reduced: bool
-) -> tuple[Step, Callable[[], None]]:
-    network, numbers = _network(width, device), np.random.default_rng(0)
+def _ours(batch: Batch, width: int, prototypes: bool, device: torch.device, *, reduced: bool) -> Step:
+    network, numbers = place_network(_network(width, device), device), np.random.default_rng(0)
     method = _method(network, prototypes, device)
     optimiser = _optimiser(network, method)
 
@@ -122,14 +105,13 @@ def _ours(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        method.after_step(network)
         return loss.detach()
 
-    return step, lambda: method.after_step(network)
+    return step
 
 
-def _plain(
-    batch: Batch, width: int, prototypes: bool, device: torch.device
-) -> tuple[Step, Callable[[], None]]:
+def _plain(batch: Batch, width: int, prototypes: bool, device: torch.device) -> Step:
     network, numbers = _network(width, device), np.random.default_rng(0)
     classifier = _method(network, prototypes, device).classifier
     method = PlainLTUDA(network, ORGANS, classifier)
@@ -140,44 +122,10 @@ def _plain(
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        method.follow(network)
         return loss.detach()
 
-    return step, lambda: method.follow(network)
-
-
-def _measure(
-    stage: str, way: str, step: Step, follow: Callable[[], None], repeat: int, device: torch.device
-) -> Timing:
-    first = float(step())
-    follow()
-    seconds = []
-    for _ in range(repeat):
-        started = time.perf_counter()
-        step()
-        follow()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return Timing(stage, way, float(np.median(seconds)), min(seconds), first)
-
-
-def _rows(timings: list[Timing]) -> list[tuple[str, ...]]:
-    plain = {timing.stage: timing.seconds for timing in timings if timing.way == "plain"}
-    return [
-        (
-            timing.stage,
-            timing.way,
-            f"{timing.seconds:.3f}",
-            f"{timing.fastest:.3f}",
-            f"{plain[timing.stage] / timing.seconds:.2f}",
-            f"{timing.first_loss:.4f}",
-        )
-        for timing in timings
-    ]
-
-
-def _raw(timings: list[Timing]) -> list[dict[str, object]]:
-    return [asdict(timing) for timing in timings]
+    return step
 
 
 if __name__ == "__main__":

@@ -35,7 +35,14 @@ def _patch(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
     patch, patch_labels = random_patch(
-        image, labels, np.array(centre, float), shape, spacing, spec, generator, CPU
+        torch.from_numpy(image),
+        torch.from_numpy(labels),
+        np.array(centre, float),
+        shape,
+        spacing,
+        spec,
+        generator,
+        CPU,
     )
     assert patch.shape == (1, *shape)
     assert patch_labels.shape == shape
@@ -163,7 +170,7 @@ def test_intensity_is_left_alone_where_nothing_is_asked_for():
 
 def test_intensities_without_bounds_are_not_clipped():
     image, labels = _noise((20, 30, 25))
-    image = 4 * image
+    image, labels = torch.from_numpy(4 * image), torch.from_numpy(labels)
     centre = np.array([4.0, 6.0, 5.0])
     generator = np.random.default_rng(0)
     patch, _ = random_patch(image, labels, centre, PATCH, (1.0, 1.0, 1.0), STILL, generator, CPU, air=None)

@@ -19,8 +19,8 @@ IN_PLANE = (1.0, 0.0, 0.0)
 
 
 def random_patch(
-    image: NDArray[np.float16],
-    labels: NDArray[np.uint8],
+    image: Tensor,
+    labels: Tensor,
     centre: NDArray[np.float64],
     patch_shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
@@ -34,8 +34,8 @@ def random_patch(
     A patch of a single slice is a slice of the volume: it turns about k alone and lies on whole k.
 
     Args:
-        image: (k, j, i), normalised.
-        labels: (k, j, i), channels.
+        image: (k, j, i), float16, normalised; on any device.
+        labels: (k, j, i), uint8, channels; on any device.
         centre: In voxels (k, j, i); moved inside so that the patch covers the volume as far as it fits.
         patch_shape: Voxels (k, j, i) of the patch.
         spacing_mm: Of the grid, since rotations act in millimetres.
@@ -63,8 +63,8 @@ def random_patch(
     grid = functional.affine_grid(
         torch.from_numpy(theta).to(device, torch.float32)[None], [1, 1, *patch_shape], align_corners=False
     )
-    source = torch.from_numpy(np.ascontiguousarray(image[box])).to(device, torch.float32)
-    source_labels = torch.from_numpy(np.ascontiguousarray(labels[box])).to(device, torch.float32)
+    source = image[box].to(device, torch.float32)
+    source_labels = labels[box].to(device, torch.float32)
     outside = float(source.min()) if air is None else air
     patch = functional.grid_sample((source - outside)[None, None], grid, align_corners=False) + outside
     patch_labels = functional.grid_sample(

@@ -16,17 +16,15 @@ from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
-from multiorganseg_training.augment import random_patch
 from multiorganseg_training.average import WeightAverage
+from multiorganseg_training.batches import BatchSource
 from multiorganseg_training.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from multiorganseg_training.methods import Batch, Method, Step
-from multiorganseg_training.partial.known import known_matrix
+from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.pause import Paused, heed_pause
 from multiorganseg_training.recipe import Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
-from multiorganseg_training.sampling import PatchSampler
 from multiorganseg_training.schedule import rate_factor
 
 Validate = Callable[[nn.Module, int], None]
@@ -85,13 +83,7 @@ def train(
     average = WeightAverage(network, optimisation.ema_decay)
     method = recipe_method(recipe, network).to(device)
     optimiser = build_optimiser(network, method, optimisation)
-    sampler = PatchSampler(
-        cases,
-        recipe.augmentation.organ_centred,
-        generator,
-        [recipe.data.table.value(key) for key in recipe.augmentation.favoured],
-        recipe.augmentation.favoured_share,
-    )
+    batches = BatchSource(recipe, cases, generator, device)
     first = _resume(run, recipe, network, average, method, optimiser, generator)
     seconds = 0.0
 
@@ -120,7 +112,7 @@ def train(
         for parameter in optimiser.param_groups[TRUNK]["params"]:
             parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
         torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
-        batch = _draw_batch(recipe, sampler, generator, device)
+        batch = batches.draw()
         with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
             step: Step = method(network, batch, generator)
         loss = float(step.loss.detach())
@@ -186,31 +178,6 @@ def _resume(
     optimiser.load_state_dict(checkpoint.optimiser)
     generator.bit_generator.state = checkpoint.generator
     return checkpoint.iteration
-
-
-def _draw_batch(
-    recipe: Recipe, sampler: PatchSampler, generator: np.random.Generator, device: torch.device
-) -> Batch:
-    images, labels, known = [], [], []
-    per_batch = recipe.optimisation.labelled_per_batch
-    for number in range(recipe.optimisation.batch_size):
-        case, centre = sampler.draw(number < per_batch if per_batch else None)
-        image, label = random_patch(
-            case.image,
-            case.labels,
-            centre,
-            recipe.network.patch_shape,
-            recipe.preprocessing.spacing_mm,
-            recipe.augmentation,
-            generator,
-            device,
-            recipe.preprocessing.air,
-        )
-        images.append(image)
-        labels.append(label)
-        known.append(case.known)
-    organs = len(recipe.data.table.keys)
-    return Batch(torch.stack(images), torch.stack(labels), known_matrix(known, organs, device))
 
 
 def _due(done: int, every: int) -> bool:

@@ -14,7 +14,7 @@ from multiorganseg_training.methods.teacher import follower
 from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
 from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner
-from multiorganseg_training.mutual.certainty import ENTROPY, more_certain, require_selection
+from multiorganseg_training.mutual.certainty import ENTROPY, doubt, more_certain, require_selection
 from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
 from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
@@ -224,7 +224,8 @@ class FusedMethod(Method):
 
     def _strong(self, logits: Tensor, view: View) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
-        chosen = more_certain(logs.detach().exp(), view.teacher, self.selection, self.threshold)
+        mine, theirs = (doubt(said, self.selection) for said in (logs.detach().exp(), view.teacher))
+        chosen = more_certain(mine, theirs, self.selection, self.threshold)
         return {
             "mixed_dice_loss": self._dice(logits, view),
             "sure": reliable_cross_entropy(logs, view.labels, view.sure),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.mutual.certainty import ENTROPY, more_certain, require_selection
+from multiorganseg_training.mutual.certainty import ENTROPY, doubt, more_certain, require_selection
 from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
 from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
@@ -29,14 +29,14 @@ class View:
 
     Attributes:
         logs: (batch, classes + 1, *space), logarithms of the probabilities, with gradients.
-        probabilities: The probabilities, detached.
-        labels: (batch, *space), int64: their argmax.
+        labels: (batch, *space), int64: the argmax of the probabilities.
+        doubt: (batch, *space): how uncertain the probabilities are; see `doubt`.
         weights: (batch, *space): the reliability of the labels; None weighs all alike.
     """
 
     logs: Tensor
-    probabilities: Tensor
     labels: Tensor
+    doubt: Tensor
     weights: Tensor | None
 
 
@@ -114,7 +114,7 @@ class Mutual(Method):
             views = [self._view(each.logits, each.features) for each in outputs]
             pairs = list(permutations(views, 2))
             chosen = [
-                more_certain(student.probabilities, teacher.probabilities, self.selection, self.threshold)
+                more_certain(student.doubt, teacher.doubt, self.selection, self.threshold)
                 for student, teacher in pairs
             ]
             mutual = torch.stack(
@@ -128,9 +128,9 @@ class Mutual(Method):
                 "dice_loss": dice.detach(),
                 "mutual": mutual.detach(),
                 "beta": torch.tensor(beta),
-                "chosen": torch.stack(chosen).float().mean(),
+                "chosen": torch.stack([mask.float().mean() for mask in chosen]).mean(),
             }
-            weights = [view.weights for view in views if view.weights is not None]
+            weights = [view.weights.mean() for view in views if view.weights is not None]
             if weights:
                 logs["reliability"] = torch.stack(weights).mean()
             return Step(self.dice_weight * dice + beta * mutual, logs)
@@ -143,7 +143,10 @@ class Mutual(Method):
     def _view(self, logits: Tensor, features: Tensor) -> View:
         logs = log_probs(logits, self.activation)
         probabilities = logs.detach().exp()
+        labels = probabilities.max(dim=1).indices
         weights = (
-            reliability(features, probabilities, self.form, self.min_voxels) if self.similarity else None
+            reliability(features, probabilities, self.form, self.min_voxels, labels)
+            if self.similarity
+            else None
         )
-        return View(logs, probabilities, probabilities.max(dim=1).indices, weights)
+        return View(logs, labels, doubt(probabilities, self.selection), weights)

@@ -20,7 +20,24 @@ def entropy(probabilities: Tensor) -> Tensor:
     Returns:
         (batch, *space), float32.
     """
-    return -(probabilities * (probabilities + EPSILON).log()).sum(dim=1)
+    return (probabilities + EPSILON).log_().mul_(probabilities).sum(dim=1).neg_()
+
+
+def doubt(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
+    """Give how uncertain each voxel is: its entropy for "entropy", else minus its largest probability.
+
+    Args:
+        probabilities: (batch, classes + 1, *space), float32.
+        selection: One of `SELECTIONS`.
+
+    Returns:
+        (batch, *space), float32, for `more_certain`.
+
+    Raises:
+        TrainingError: The selection is unknown.
+    """
+    require_selection(selection)
+    return entropy(probabilities) if selection == ENTROPY else -probabilities.amax(dim=1)
 
 
 def more_certain(
@@ -34,7 +51,7 @@ def more_certain(
     "everywhere": no choice.
 
     Args:
-        student: (batch, classes + 1, *space), probabilities, float32.
+        student: (batch, *space), float32: the student's `doubt` for this selection.
         teacher: The same of the teacher.
         selection: One of `SELECTIONS`.
         threshold: For "threshold". With two classes one of them always reaches 0.5.
@@ -46,12 +63,9 @@ def more_certain(
         TrainingError: The selection is unknown.
     """
     require_selection(selection)
-    if selection == ENTROPY:
-        return entropy(student) > entropy(teacher)
-    confidence = teacher.amax(dim=1)
-    if selection == CONFIDENCE:
-        return student.amax(dim=1) < confidence
-    return confidence >= (threshold if selection == THRESHOLD else 0)
+    if selection in (ENTROPY, CONFIDENCE):
+        return student > teacher
+    return teacher <= (-threshold if selection == THRESHOLD else 0)
 
 
 def require_selection(selection: str) -> None:

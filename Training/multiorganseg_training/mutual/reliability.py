@@ -14,7 +14,11 @@ FORMS = (HALF_SUM, MEAN)
 
 @torch.no_grad()
 def reliability(
-    features: Tensor, probabilities: Tensor, form: str = HALF_SUM, min_voxels: int = MIN_VOXELS
+    features: Tensor,
+    probabilities: Tensor,
+    form: str = HALF_SUM,
+    min_voxels: int = MIN_VOXELS,
+    labels: Tensor | None = None,
 ) -> Tensor:
     """Give the weight of each pseudo-label from the cosines s with the class prototypes (Su et al. 2024).
 
@@ -27,6 +31,7 @@ def reliability(
         probabilities: (batch, classes + 1, *space) of the teacher; their argmax makes the prototypes.
         form: "half_sum" or "mean".
         min_voxels: See `class_prototypes`.
+        labels: (batch, *space), int64: the argmax, where it is known already.
 
     Returns:
         (batch, *space), float32 in [0, 1], detached.
@@ -41,11 +46,12 @@ def reliability(
     channels = probabilities.shape[1]
     with torch.autocast(features.device.type, enabled=False):
         features, probabilities = features.detach().float(), probabilities.detach().float()
-        prototypes = class_prototypes(features, probabilities.max(dim=1).indices, channels, min_voxels)
-        differences = similarities(features, prototypes) - probabilities
+        labels = probabilities.max(dim=1).indices if labels is None else labels
+        prototypes = class_prototypes(features, labels, channels, min_voxels)
+        differences = similarities(features, prototypes).sub_(probabilities)
         present = prototypes.present.reshape(*prototypes.present.shape, *[1] * (features.ndim - 2))
-        squares = differences.square().where(present, 0.0).sum(dim=1)
-        return (1 - squares / (2 if form == HALF_SUM else channels)).clamp(0, 1)
+        squares = differences.square_().mul_(present).sum(dim=1)
+        return (1 - squares / (2 if form == HALF_SUM else channels)).clamp_(0, 1)
 
 
 def require_form(form: str) -> None:

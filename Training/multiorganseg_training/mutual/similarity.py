@@ -53,7 +53,7 @@ def similarities(features: Tensor, prototypes: ClassPrototypes) -> Tensor:
     Returns:
         (batch, classes + 1, *space), float32 in [−1, 1]; 0 for a class without prototype.
     """
-    voxels = features.flatten(2)
-    lengths = torch.linalg.vector_norm(voxels, dim=1, keepdim=True).clamp(min=1e-12)
-    cosines = torch.einsum("bkd,bdv->bkv", prototypes.directions, voxels) / lengths
+    voxels = features.movedim(1, -1).flatten(1, -2).contiguous()
+    lengths = torch.linalg.vector_norm(voxels, dim=2).clamp(min=1e-12)
+    cosines = torch.einsum("bkd,bvd->bkv", prototypes.directions, voxels).div_(lengths[:, None])
     return cosines.reshape(*cosines.shape[:2], *features.shape[2:])
