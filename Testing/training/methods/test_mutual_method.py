@@ -10,6 +10,7 @@ from torch import Tensor
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.vnet import VNet
 from multiorganseg_training.methods import Batch, Mutual, Setting, Step, build_method
+from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
 STILL = {"dropout": 0.0, "normalisation": "none"}
 
@@ -155,12 +156,28 @@ def test_each_cue_can_be_switched(ablation):
         assert chosen <= 0.5, "at most one of the two decoders is more certain"
 
 
+def test_cross_entropy_with_the_annotations_is_added_for_each_decoder():
+    network, batch = _network(), _batch()
+    plain, more = (
+        _step(_method(network, cross_entropy_weight=weight), network, batch).loss for weight in (0.0, 0.5)
+    )
+    with torch.no_grad():
+        output = network(batch.image)
+        each = [
+            torch.nn.functional.cross_entropy(one.logits[:2], batch.labels[:2])
+            for one in (output, *output.others)
+        ]
+    torch.testing.assert_close(more - plain, 0.5 * sum(each))
+
+
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
 def test_several_organs_three_decoders_and_either_activation(activation):
     organs = 3
     decoders = ["transposed", "nearest", "trilinear"]
     network = _network(organs - (activation == "sigmoid"), decoders=decoders)
-    method = _method(network, organs, activation, ramp_steps=0, selection="confidence")
+    method = _method(
+        network, organs, activation, ramp_steps=0, selection="confidence", cross_entropy_weight=0.5
+    )
     step = _step(method, network, _batch(organs))
     assert torch.isfinite(step.loss)
     step.loss.backward()
@@ -169,6 +186,7 @@ def test_several_organs_three_decoders_and_either_activation(activation):
 
 def test_it_stays_finite_under_autocast_and_with_logits_far_apart():
     network, batch = _network(), _batch()
+    guard_thin_convolutions(network)
     with torch.no_grad():
         network.head.weight.mul_(1e4)
     method = _method(network, ramp_steps=0)

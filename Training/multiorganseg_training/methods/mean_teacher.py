@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.methods.teacher import follower
 from multiorganseg_training.mutual.ramp import Ramp
+from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
 from multiorganseg_training.partial.dice import masked_dice
-from multiorganseg_training.partial.marginal_loss import marginal_cross_entropy
-from multiorganseg_training.partial.probabilities import SOFTMAX, log_probs, organ_probs
-from multiorganseg_training.partial.sigmoid_loss import masked_bce
+from multiorganseg_training.partial.probabilities import log_probs, organ_probs
 from multiorganseg_training.partial.targets import tri_state
 from multiorganseg_training.randomness import torch_generator
 
@@ -62,11 +61,7 @@ class MeanTeacher(Method):
         claims = self._claims(batch.image, generator)
         with torch.autocast(batch.image.device.type, enabled=False):
             targets = tri_state(batch.labels, batch.known, within=self.within)
-            cross_entropy = (
-                marginal_cross_entropy(logits, batch.labels, batch.known)
-                if self.activation == SOFTMAX
-                else masked_bce(logits, targets)
-            )
+            cross_entropy = partial_cross_entropy(logits, batch.labels, targets, batch.known, self.activation)
             dice = masked_dice(organ_probs(logits, self.activation), targets, batch.known)
             difference = (log_probs(logits, self.activation).exp() - claims).square().mean()
             beta = self.consistency * self.ramp.weight(int(self.iteration))

@@ -16,6 +16,7 @@ from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
 from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
 from multiorganseg_training.mutual.similarity import MIN_VOXELS
+from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
 from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.probabilities import log_probs, organ_probs
 from multiorganseg_training.partial.targets import tri_state
@@ -43,15 +44,18 @@ class View:
 class Mutual(Method):
     """Decoders of one encoder teach each other where the other one is more certain.
 
-    Each decoder learns from the annotations by their soft Dice, and over the whole batch from the labels of
-    every other decoder: on the voxels that `selection` takes, weighted by how reliable the label is. The loss
-    is dice_weight · Σ Dice + β(t) · Σ L_{i←j} over ordered pairs of decoders, β rising slowly.
+    Each decoder learns from the annotations by their soft Dice and, if wished, by cross-entropy, and over the
+    whole batch from the labels of every other decoder: on the voxels that `selection` takes, weighted by how
+    reliable the label is. The loss is Σ (dice_weight · Dice + cross_entropy_weight · CE) over the decoders
+    + β(t) · Σ L_{i←j} over their ordered pairs, β rising slowly.
 
     The defaults are the settings of the paper and its published code.
 
     Args:
         setting: Its network has at least two decoders, such as "vnet".
         dice_weight: γ, of each decoder's Dice loss.
+        cross_entropy_weight: Of each decoder's cross-entropy with the annotations, which the paper does
+            without.
         mutual_weight: Largest weight of the mutual losses.
         selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
         threshold: For "threshold".
@@ -72,6 +76,7 @@ class Mutual(Method):
         self,
         setting: Setting,
         dice_weight: float = 0.5,
+        cross_entropy_weight: float = 0.0,
         mutual_weight: float = 1.0,
         selection: str = ENTROPY,
         threshold: float = 0.5,
@@ -89,6 +94,7 @@ class Mutual(Method):
         require_form(form)
         self.activation = setting.activation
         self.dice_weight = dice_weight
+        self.cross_entropy_weight = cross_entropy_weight
         self.mutual_weight = mutual_weight
         self.selection = selection
         self.threshold = threshold
@@ -111,6 +117,20 @@ class Mutual(Method):
                     for each in outputs
                 ]
             ).sum()
+            annotated = self.dice_weight * dice
+            if self.cross_entropy_weight:
+                annotated = (
+                    annotated
+                    + self.cross_entropy_weight
+                    * torch.stack(
+                        [
+                            partial_cross_entropy(
+                                each.logits, batch.labels, targets, batch.known, self.activation
+                            )
+                            for each in outputs
+                        ]
+                    ).sum()
+                )
             views = [self._view(each.logits, each.features) for each in outputs]
             pairs = list(permutations(views, 2))
             chosen = [
@@ -133,7 +153,7 @@ class Mutual(Method):
             weights = [view.weights.mean() for view in views if view.weights is not None]
             if weights:
                 logs["reliability"] = torch.stack(weights).mean()
-            return Step(self.dice_weight * dice + beta * mutual, logs)
+            return Step(annotated + beta * mutual, logs)
 
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
