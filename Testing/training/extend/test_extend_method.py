@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.build import build_network
+from multiorganseg_training.extend.log_dice import log_dice
 from multiorganseg_training.extend.retention import retained_organs, retention
 from multiorganseg_training.methods import Batch, Extend, Setting, Step, build_method
 from multiorganseg_training.methods import extend as extend_module
@@ -98,7 +99,7 @@ def test_the_losses_of_the_plain_view(batch):
     held = retention(
         logits, former, retained_organs(batch.known, OLD), free, torch.ones(free.shape), "softmax"
     )
-    dice = masked_dice(organ_probs(logits, "softmax"), targets, batch.known)
+    dice = log_dice(organ_probs(logits, "softmax"), targets, batch.known)
     drawn = former.argmax(dim=1).where(free, 0)
     by_base = torch.stack([drawn == organ for organ in (1, 2, 3)], dim=1).to(torch.int8)
     kept = masked_dice(organ_probs(logits, "softmax"), by_base, retained_organs(batch.known, OLD))

@@ -12,16 +12,19 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.extend.plan import (
+    ANNOTATED_SHARE,
     check_wishes,
     extension_recipe,
     plan_warnings,
     run_name,
+    with_annotated_first,
     with_iterations,
 )
 from multiorganseg_training.extend.plan_file import PLAN_FILE, Plan, load_plan, save_plan
 from multiorganseg_training.extend.wishes import Wishes
 from multiorganseg_training.gate import Split
 from multiorganseg_training.project import LabelStatus, create_project, load_project, set_status
+from multiorganseg_training.recipe_dict import load_recipe
 
 HELD_OUT = Split(("a", "b", "c"), ("d",), "hold-out")
 
@@ -65,6 +68,34 @@ def test_mr_and_sigmoids_are_kept(base):
 def test_without_a_hold_out_all_cases_train(base, how):
     recipe = extension_recipe(base, Split(("a", "b"), ("a", "b"), how), Wishes("liver-ct", ("spleen",)))
     assert recipe.data.validation == ()
+
+
+def test_the_command_trains_as_the_recipe_of_the_experiment(base):
+    """What docs/benchmarks.md measured is what users get."""
+    parts = Path(__file__).parents[3] / "Training" / "recipes" / "extend" / "parts"
+    measured = load_recipe(parts / "small-ours.toml")
+    planned = extension_recipe(base, HELD_OUT, Wishes("liver-ct", ("spleen",)))
+    for field in ("optimiser", "learning_rate", "schedule", "head_factor", "trunk_factor", "head_alone"):
+        assert getattr(planned.optimisation, field) == getattr(measured.optimisation, field), field
+    assert measured.optimisation.labelled_per_batch == ANNOTATED_SHARE * measured.optimisation.batch_size
+    assert planned.augmentation.organ_centred == measured.augmentation.organ_centred
+    assert planned.augmentation.favoured_share == pytest.approx(
+        measured.augmentation.favoured_share, abs=0.01
+    )
+    assert planned.method_arguments.keys() == measured.method_arguments.keys()
+
+
+def test_annotated_cases_come_first_where_there_are_others(base, make_project):
+    project = make_project(4)
+    wanted = extension_recipe(base, HELD_OUT, Wishes("liver-ct", ("spleen",)))
+    wanted = replace(wanted, optimisation=replace(wanted.optimisation, batch_size=8))
+    assert with_annotated_first(wanted, project).optimisation.labelled_per_batch == 0
+    for organ in ("spleen", "liver"):
+        set_status(project.folder, "case_3", organ, LabelStatus.UNKNOWN)
+    project = load_project(project.folder)
+    assert with_annotated_first(wanted, project).optimisation.labelled_per_batch == 6
+    held_out = replace(wanted, data=replace(wanted.data, validation=("case_3",)))
+    assert with_annotated_first(held_out, project).optimisation.labelled_per_batch == 0
 
 
 def test_names_of_runs(base):

@@ -24,6 +24,9 @@ from multiorganseg_training.recipe import (
 NEW_ORGAN_SHARE = 1 / 3
 """Share of patches centred on a new organ."""
 
+ANNOTATED_SHARE = 3 / 4
+"""Share of patches from cases in which something is annotated: also those without a new organ teach it."""
+
 PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
 
@@ -73,8 +76,8 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
 def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """Plan the training, all but its length.
 
-    The base's own network and preprocessing; first its last layer alone, then the rest at a tenth of the
-    learning rate; a third of the patches on a new organ.
+    The base's own network and preprocessing; the last layer at ten times the learning rate, the rest at a
+    fifth of it; a third of the patches of annotated cases on a new organ.
 
     Args:
         base: What is extended.
@@ -114,8 +117,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
             learning_rate=2e-3,
             head_factor=10.0,
-            trunk_factor=0.1,
-            head_alone=0.1,
+            trunk_factor=0.2,
             weight_decay=1e-4,
             ema_decay=0.99,
         ),
@@ -150,6 +152,15 @@ def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
     if recipe.optimisation.batch_size == 1 < wanted.optimisation.batch_size:
         warnings.append("The memory allows one patch a step, so that cases are not mixed.")
     return warnings
+
+
+def with_annotated_first(recipe: Recipe, project: Project) -> Recipe:
+    """Give the recipe `ANNOTATED_SHARE` of its patches from annotated cases, where there are others."""
+    organs = set(recipe.data.table.keys)
+    training = set(project.matrix.cases) - set(recipe.data.validation)
+    kinds = {bool(project.matrix.known(case) & organs) for case in training}
+    count = int(ANNOTATED_SHARE * recipe.optimisation.batch_size) if len(kinds) > 1 else 0
+    return replace(recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=count))
 
 
 def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:

@@ -25,6 +25,7 @@ from multiorganseg_training.extend.plan import (
     check_wishes,
     extension_recipe,
     plan_warnings,
+    with_annotated_first,
     with_iterations,
 )
 from multiorganseg_training.extend.plan_file import Plan, load_plan, save_plan
@@ -127,7 +128,8 @@ def _plan(
         seconds = pace * iterations * (1 + len(folds))
         points = curve_points(seconds, pace, recipe.network.patch_shape, shapes)
         recipe = with_iterations(recipe, iterations, points)
-    return Plan(recipe, folds, base.digest), plan_warnings(wanted, recipe, split)
+    plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
+    return plan, plan_warnings(wanted, recipe, split)
 
 
 def _paced(

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.output import decoder_outputs
+from multiorganseg_training.extend.log_dice import log_dice
 from multiorganseg_training.extend.retention import retained_organs, retention
 from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
@@ -52,7 +53,8 @@ class Extend(Method):
     """New organs from their annotations, old ones from the network as it was.
 
     The network as it is before the first step is kept as it is. What is annotated in a case is learned by the
-    partial-label losses, in which organs without annotation and background are one class. Of the organs that
+    cross-entropy in which organs without annotation and background are one class, and by the logarithm of the
+    soft Dice: the Dice itself hardly pulls while a small organ has little probability. Of the organs that
     the network knew, those that are not annotated in a case are held by the cross-entropy with what it said,
     the new organs counted to its background, with the reliability of mutual learning (Su et al. 2024) as
     weight, and by the soft Dice with the organs that it drew, without which small ones fade among so many
@@ -65,7 +67,7 @@ class Extend(Method):
     Args:
         setting: Its network knows the first `old_organs` organs.
         old_organs: How many organs the network knew.
-        dice_weight: Weight of the Dice over annotated organs.
+        dice_weight: Weight of the logarithmic Dice over annotated organs.
         retain_weight: Weight of the losses that hold the old organs; 0 lets them go.
         similarity: Whether what the network said is weighted by its reliability.
         mixing: Whether the mixed view is added; it needs at least two cases in a batch.
@@ -80,7 +82,7 @@ class Extend(Method):
         self,
         setting: Setting,
         old_organs: int,
-        dice_weight: float = 1.0,
+        dice_weight: float = 0.25,
         retain_weight: float = 4.0,
         similarity: bool = True,
         mixing: bool = True,
@@ -154,7 +156,7 @@ class Extend(Method):
         claimed = full_targets(claims, retained.shape[1], self.within)
         return {
             "annotated": cross_entropy,
-            "dice_loss": self.dice_weight * masked_dice(organs, view.targets, view.known),
+            "dice_loss": self.dice_weight * log_dice(organs, view.targets, view.known),
             "retained": self.retain_weight
             * retention(logits, former, retained, ~truth, view.weights, self.activation),
             "retained_dice_loss": self.retain_weight * masked_dice(organs, claimed, retained),
