@@ -204,6 +204,12 @@ set(SHARED_RESOURCES
   Resources/Models/abdomen-ct/docs/README.md
   Resources/Models/abdomen-ct/manifest.json
   Resources/Models/abdomen-ct/models/model.safetensors
+  Resources/Models/left-atrium-mr/LICENSE
+  Resources/Models/left-atrium-mr/configs/inference.json
+  Resources/Models/left-atrium-mr/configs/metadata.json
+  Resources/Models/left-atrium-mr/docs/README.md
+  Resources/Models/left-atrium-mr/manifest.json
+  Resources/Models/left-atrium-mr/models/model.safetensors
   Resources/Organs/organs.json
   Training/multiorganseg_training/__init__.py
   Training/multiorganseg_training/__main__.py
@@ -215,6 +221,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/advice/next_case.py
   Training/multiorganseg_training/augment.py
   Training/multiorganseg_training/average.py
+  Training/multiorganseg_training/batches.py
   Training/multiorganseg_training/build.py
   Training/multiorganseg_training/cache.py
   Training/multiorganseg_training/card.py
@@ -237,6 +244,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/evaluation/tables.py
   Training/multiorganseg_training/evaluation_cli.py
   Training/multiorganseg_training/extend/__init__.py
+  Training/multiorganseg_training/extend/log_dice.py
   Training/multiorganseg_training/extend/memory.py
   Training/multiorganseg_training/extend/pace.py
   Training/multiorganseg_training/extend/part_events.py
@@ -301,6 +309,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/mutual/reliability.py
   Training/multiorganseg_training/mutual/similarity.py
   Training/multiorganseg_training/partial/__init__.py
+  Training/multiorganseg_training/partial/cross_entropy.py
   Training/multiorganseg_training/partial/dice.py
   Training/multiorganseg_training/partial/fusion.py
   Training/multiorganseg_training/partial/known.py
