@@ -342,7 +342,7 @@ def test_the_loop_names_no_method():
         if isinstance(node, ast.ImportFrom) and "methods" in (node.module or "")
         for alias in node.names
     }
-    assert imported == {"Batch", "Method", "Step"}
+    assert imported == {"Method", "Step"}
     said = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}

@@ -59,7 +59,7 @@ def _choose(teach: Any, row: int, organ: str) -> None:
 
 
 def test_labels_of_nnunet_are_mapped_and_imported(
-    open_project: Callable[..., Any], qt_host: Any, tmp_path: Path
+    open_project: Callable[..., Any], qt_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from multiorganseg.volumes import read_labels
 
@@ -73,10 +73,11 @@ def test_labels_of_nnunet_are_mapped_and_imported(
     assert "cases: 1" in ui.importLabel.text
     _choose(teach, 1, NEW)
     assert ui.importTable.item(1, 1).text() == "Colon"
-    shown: list[tuple[bool, int]] = []
-    teach._timer.connect("timeout()", lambda: shown.append((ui.busyBar.isHidden(), ui.busyBar.value)))
+    heard: list[float | None] = []
+    queue, listen = teach.session.queue, teach.session.queue._listen
+    monkeypatch.setattr(queue, "_listen", lambda job: (listen(job), heard.append(queue.fraction)))
     assert "Dataset007_Bauch is imported (cases: 1)" in _click(teach, qt_host, "importStartButton")
-    assert any(not hidden for hidden, _value in shown), "progress is not shown"
+    assert any(fraction is not None for fraction in heard), "progress is not told"
     assert ui.busyBar.isHidden()
     assert ui.importFrame.isHidden()
     project = teach.session.project

@@ -194,4 +194,4 @@ def test_the_command_writes_into_the_first_run_and_null_for_what_is_missing(trai
 def test_the_command_without_a_checkpoint(phantom_data, tmp_path):
     result = _command(tmp_path, "--data", phantom_data)
     assert result.exit_code == 8
-    assert "Next: Run `multiorganseg-train fit` first." in result.stderr
+    assert "`multiorganseg-train fit`" in result.stderr
