@@ -20,11 +20,10 @@ from multiorganseg_training.mixing.cutmix import BoxSpec, box_mask, draw_boxes
 from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner
 from multiorganseg_training.mutual.reliability import reliability
+from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
 from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.known import annotated, known_map
-from multiorganseg_training.partial.marginal_loss import marginal_cross_entropy
-from multiorganseg_training.partial.probabilities import SOFTMAX, log_probs, organ_probs, probs
-from multiorganseg_training.partial.sigmoid_loss import masked_bce
+from multiorganseg_training.partial.probabilities import log_probs, organ_probs, probs
 from multiorganseg_training.partial.targets import full_targets, tri_state
 
 
@@ -145,10 +144,7 @@ class Extend(Method):
         return View(image, labels, targets, organs, tuple(former), weights)
 
     def _losses(self, view: View, logits: Tensor, former: Tensor) -> dict[str, Tensor]:
-        if self.activation == SOFTMAX:
-            cross_entropy = marginal_cross_entropy(logits, view.labels, view.known)
-        else:
-            cross_entropy = masked_bce(logits, view.targets)
+        cross_entropy = partial_cross_entropy(logits, view.labels, view.targets, view.known, self.activation)
         organs = organ_probs(logits, self.activation)
         retained = retained_organs(view.known, self.old_organs)
         truth = annotated(view.labels, view.known)
