@@ -20,6 +20,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/model_facts.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
+  MultiOrganSegLib/panels/picture.py
   MultiOrganSegLib/panels/plot.py
   MultiOrganSegLib/panels/results.py
   MultiOrganSegLib/panels/segment.py

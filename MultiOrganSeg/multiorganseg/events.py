@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.progress import Progress
 
 EventKind = Literal["started", "progress", "metric", "warning", "gate", "paused", "finished", "failed"]
 
@@ -47,6 +48,16 @@ def event_log(path: Path) -> Iterator[EventStream]:
         if cut_off:
             sink.write("\n")
         yield EventStream(sink)
+
+
+def told_to(stream: EventStream, progress: Progress, prefix: str = "") -> Progress:
+    """Give a progress that is also written as events; `prefix` stands before each stage for people alone."""
+
+    def report(stage: str, fraction: float) -> None:
+        progress.report(prefix + stage, fraction)
+        stream.emit("progress", stage=stage, fraction=round(fraction, 4))
+
+    return Progress(report, progress.token)
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:

@@ -16,7 +16,7 @@ import typer
 from harness.machine import describe_machine
 from harness.plain_mutual import Array, patch_loader, plain_mutual_loss
 from harness.report import publish
-from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report
+from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report, whole_step
 from torch import Tensor, nn
 
 from multiorganseg.inference.backends import choose_device
@@ -128,17 +128,12 @@ def _ours(recipe: Recipe, cases: list[PreparedCase], device: torch.device, *, re
     optimiser = build_optimiser(network, method, recipe.optimisation)
     batches = BatchSource(recipe, cases, numbers, device)
 
-    def step() -> Tensor:
+    def loss() -> Tensor:
         batch = batches.draw()
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            loss = method(network, batch, numbers).loss
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        method.after_step(network)
-        return loss.detach()
+            return method(network, batch, numbers).loss
 
-    return step
+    return whole_step(loss, optimiser, lambda: method.after_step(network))
 
 
 def _plain(recipe: Recipe, cases: list[PreparedCase], device: torch.device, workers: int) -> Step:
@@ -146,15 +141,11 @@ def _plain(recipe: Recipe, cases: list[PreparedCase], device: torch.device, work
     optimiser = build_optimiser(network, recipe_method(recipe, network), recipe.optimisation)
     batches = iter(patch_loader(_volumes(cases), LABELLED, recipe.network.patch_shape, workers))
 
-    def step() -> Tensor:
+    def loss() -> Tensor:
         image, labels = next(batches)
-        loss = plain_mutual_loss(network, image.to(device), labels.to(device))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        return loss.detach()
+        return plain_mutual_loss(network, image.to(device), labels.to(device))
 
-    return step
+    return whole_step(loss, optimiser)
 
 
 if __name__ == "__main__":

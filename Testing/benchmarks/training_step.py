@@ -16,7 +16,7 @@ import typer
 from harness.machine import describe_machine
 from harness.plain_ltuda import PlainLTUDA
 from harness.report import publish
-from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report
+from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report, whole_step
 from torch import Tensor, nn
 
 from multiorganseg.inference.backends import choose_device
@@ -99,16 +99,11 @@ def _ours(batch: Batch, width: int, prototypes: bool, device: torch.device, *, r
     method = _method(network, prototypes, device)
     optimiser = _optimiser(network, method)
 
-    def step() -> Tensor:
+    def loss() -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            loss = method(network, batch, numbers).loss
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        method.after_step(network)
-        return loss.detach()
+            return method(network, batch, numbers).loss
 
-    return step
+    return whole_step(loss, optimiser, lambda: method.after_step(network))
 
 
 def _plain(batch: Batch, width: int, prototypes: bool, device: torch.device) -> Step:
@@ -117,15 +112,7 @@ def _plain(batch: Batch, width: int, prototypes: bool, device: torch.device) -> 
     method = PlainLTUDA(network, ORGANS, classifier)
     optimiser = _optimiser(network, classifier)
 
-    def step() -> Tensor:
-        loss = method.loss(network, batch, numbers)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        method.follow(network)
-        return loss.detach()
-
-    return step
+    return whole_step(lambda: method.loss(network, batch, numbers), optimiser, lambda: method.follow(network))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.events import EventStream
+from multiorganseg.events import EventStream, told_to
 from multiorganseg.progress import Progress
 
 TellEvents = Annotated[
@@ -22,10 +22,4 @@ TellEvents = Annotated[
 def told_progress(events: bool) -> Iterator[Progress]:
     """Show a progress bar, and write each step as an event where `events` says so."""
     with progress_bar() as bar:
-        stream = EventStream(sys.stdout if events else None)
-
-        def report(stage: str, fraction: float) -> None:
-            bar.report(stage, fraction)
-            stream.emit("progress", stage=stage, fraction=round(fraction, 4))
-
-        yield Progress(report, bar.token)
+        yield told_to(EventStream(sys.stdout if events else None), bar)

@@ -6,15 +6,14 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import qt
 from slicer.i18n import tr as _
 
+from MultiOrganSegLib.panels.picture import show_picture
 from MultiOrganSegLib.teach import case_scene, commands
 from MultiOrganSegLib.teach.learned import Learned, read_learned
 from MultiOrganSegLib.teach.project_file import Project
 
 _PICTURE_HEIGHT = 260
-_MARGINS = 24
 
 
 class LearningPane:
@@ -50,15 +49,8 @@ class LearningPane:
         self._ui.learningLabel.text = "<br>".join(_words(entry, project) for entry in found)
         self._ui.learningLabel.visible = True
         pictures = [entry.picture for entry in found if entry.picture is not None]
-        picture = qt.QPixmap(str(pictures[0])) if pictures else None
-        self._ui.learningPicture.visible = picture is not None and not picture.isNull()
-        if picture is not None and not picture.isNull():
-            width = max(self._ui.projectStepButton.parentWidget().width - _MARGINS, 200)
-            self._ui.learningPicture.setPixmap(
-                picture.scaled(
-                    qt.QSize(width, _PICTURE_HEIGHT), qt.Qt.KeepAspectRatio, qt.Qt.SmoothTransformation
-                )
-            )
+        within = self._ui.projectStepButton.parentWidget()
+        show_picture(self._ui.learningPicture, pictures[0] if pictures else None, within, _PICTURE_HEIGHT)
 
 
 def _words(entry: Learned, project: Project) -> str:

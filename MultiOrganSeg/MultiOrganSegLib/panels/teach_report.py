@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import TrainingError
+from MultiOrganSegLib.panels.picture import show_picture
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.panels.table_layout import lay_out
 from MultiOrganSegLib.panels.teach_learning import LearningPane
@@ -23,7 +24,6 @@ from MultiOrganSegLib.teach.published import newest_published
 _COLORS = {PASS: (60, 150, 90, 90), FAIL: (214, 69, 65, 110)}
 _UNSURE = (230, 160, 30, 90)
 _PICTURE_HEIGHT = 240
-_MARGINS = 24
 
 
 class ReportPane:
@@ -130,15 +130,9 @@ class ReportPane:
         if worst:
             said.append(_("Worst case: {case}.").format(case=escape(worst)))
         self._ui.verdictLabel.text = " ".join(said)
-        picture = qt.QPixmap(str(organ.picture)) if organ and organ.picture else None
-        self._ui.pictureLabel.visible = picture is not None and not picture.isNull()
-        if picture is not None and not picture.isNull():
-            box = qt.QSize(
-                max(self._ui.projectStepButton.parentWidget().width - _MARGINS, 200), _PICTURE_HEIGHT
-            )
-            self._ui.pictureLabel.setPixmap(
-                picture.scaled(box, qt.Qt.KeepAspectRatio, qt.Qt.SmoothTransformation)
-            )
+        picture = organ.picture if organ and organ.picture else None
+        within = self._ui.projectStepButton.parentWidget()
+        show_picture(self._ui.pictureLabel, picture, within, _PICTURE_HEIGHT)
 
     def _publish(self) -> None:
         if self._report is not None and self._report.passed:

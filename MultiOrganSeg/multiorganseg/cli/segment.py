@@ -20,7 +20,7 @@ from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
-from multiorganseg.events import EventStream
+from multiorganseg.events import EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
@@ -118,7 +118,7 @@ def segment(
         for number, case in enumerate(cases):
             prefix = f"{case.name} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
             results.append(
-                _run_case(segmenter, case, output, wanted, preview, _told(progress, stream, prefix))
+                _run_case(segmenter, case, output, wanted, preview, told_to(stream, progress, prefix))
             )
             _tell(results[-1], stream)
     _show(results, segmenter.catalogue)
@@ -197,14 +197,6 @@ def _event_stream(path: Path | None) -> Iterator[EventStream]:
         except Exception as error:
             stream.fail(error)
             raise
-
-
-def _told(progress: Progress, stream: EventStream, prefix: str) -> Progress:
-    def report(stage: str, fraction: float) -> None:
-        progress.report(prefix + stage, fraction)
-        stream.emit("progress", stage=stage, fraction=round(fraction, 4))
-
-    return Progress(report, progress.token)
 
 
 def _tell(result: CaseResult, stream: EventStream) -> None:

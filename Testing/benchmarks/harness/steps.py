@@ -22,6 +22,22 @@ Step = Callable[[], Tensor]
 """One whole step; gives its loss."""
 
 
+def whole_step(
+    loss: Callable[[], Tensor], optimiser: torch.optim.Optimizer, after: Callable[[], None] = lambda: None
+) -> Step:
+    """Make a step of a loss: forwards, backward, optimiser, and what follows it."""
+
+    def step() -> Tensor:
+        value = loss()
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        after()
+        return value.detach()
+
+    return step
+
+
 @dataclass(frozen=True)
 class Timing:
     """Median and fastest of some repetitions, and the loss of the step before them."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -15,20 +11,12 @@ import torch
 from multiorganseg.networks.slice_unet import SliceUNet
 from multiorganseg_training.methods import LTUDA, Batch, Setting
 
-PLAIN = Path(__file__).parents[2] / "benchmarks" / "harness" / "plain_ltuda.py"
 ORGANS = 3
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("plain_ltuda", PLAIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "plain_ltuda", module)
-        spec.loader.exec_module(module)
-        yield module
+def plain(harness) -> ModuleType:
+    return harness("plain_ltuda")
 
 
 @pytest.mark.parametrize("prototypes", [False, True], ids=["stage 1", "stage 2"])

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,20 +12,12 @@ import torch
 from multiorganseg.networks.vnet import VNet
 from multiorganseg_training.methods import Batch, Mutual, Setting
 
-PLAIN = Path(__file__).parents[2] / "benchmarks" / "harness" / "plain_mutual.py"
 PATCH = (8, 8, 8)
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("plain_mutual", PLAIN)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "plain_mutual", module)
-        spec.loader.exec_module(module)
-        yield module
+def plain(harness) -> ModuleType:
+    return harness("plain_mutual")
 
 
 def _volumes() -> list[tuple[np.ndarray, np.ndarray]]:

@@ -18,7 +18,7 @@ from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid, Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.project import ProjectCase
-from multiorganseg_training.project.relabel import relabel
+from multiorganseg_training.project.relabel import LabelArray, relabel
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Formats of a project's images and labels: one file a volume."""
@@ -113,7 +113,7 @@ def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
             shutil.copyfile(source, partial)
 
 
-def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> None:
+def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> LabelArray:
     """Rewrite a label file with other values, at once or not at all.
 
     Args:
@@ -121,10 +121,15 @@ def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> None:
         target: Where to write, in the format that its suffix says.
         values: See `relabel`.
 
+    Returns:
+        The voxels written, (k, j, i).
+
     Raises:
         TrainingError: A value occurs that `values` does not name.
         VolumeError: The file cannot be read.
         ResourceError: The target cannot be written.
     """
     volume = read_labels(source)
-    write_volume(Volume(relabel(volume.voxels, values, source), volume.affine), target)
+    voxels = relabel(volume.voxels, values, source)
+    write_volume(Volume(voxels, volume.affine), target)
+    return voxels

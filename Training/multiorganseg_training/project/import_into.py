@@ -9,10 +9,7 @@ from pathlib import Path
 from multiorganseg.bundles.safe_names import clashes
 from multiorganseg.errors import TrainingError
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.read import read_labels
-from multiorganseg.volumes.volume import Volume
-from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import check_grids, place_image, project_case
+from multiorganseg_training.project.case_files import check_grids, place_image, place_labels, project_case
 from multiorganseg_training.project.dataset import Dataset
 from multiorganseg_training.project.dataset_labels import case_statuses, case_values
 from multiorganseg_training.project.label_mapping import map_labels
@@ -20,7 +17,7 @@ from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import load_project, save_project
-from multiorganseg_training.project.relabel import count_values, relabel
+from multiorganseg_training.project.relabel import count_values
 from multiorganseg_training.project.status import LabelStatus
 
 
@@ -99,11 +96,8 @@ def _write(
         written += [project.folder / name for name in (entry.image, entry.labels) if name]
         place_image(case.image, project.folder / entry.image)
         if case.labels is not None and entry.labels is not None:
-            labels = read_labels(case.labels)
             values = case_values(dataset, case, organs, statuses, project.table)
-            voxels = relabel(labels.voxels, values, case.labels)
-            write_volume(Volume(voxels, labels.affine), project.folder / entry.labels)
-            found = count_values(voxels)
+            found = count_values(place_labels(case.labels, project.folder / entry.labels, values))
             missing = [
                 key
                 for key, status in statuses.items()
