@@ -13,6 +13,11 @@ from hypothesis import settings
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, write_bundle
 from multiorganseg.organs.labels import LabelTable
 
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # as many workers as processors: each takes one thread, its children too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")

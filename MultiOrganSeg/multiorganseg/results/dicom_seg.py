@@ -27,14 +27,18 @@ LONGEST_LT = 10240
 
 
 def write_dicom_seg(
-    segmentation: Segmentation, path: Path, catalogue: Catalogue, dicom_files: Sequence[Path]
+    segmentation: Segmentation,
+    path: Path,
+    catalogue: Catalogue,
+    dicom_files: Sequence[Path],
+    drawn: bool = False,
 ) -> None:
     """Write a DICOM SEG of type BINARY with one segment for each organ that was found.
 
     BINARY is what PACS and viewers read today; LABELMAP is newer than most of them. Frames without labels
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
-    stands as JSON in AlgorithmParameters of each segment.
+    stands as JSON in AlgorithmParameters of each segment. What people drew is MANUAL and names no algorithm.
 
     Args:
         segmentation: Labels on the grid of the series.
@@ -43,6 +47,7 @@ def write_dicom_seg(
         dicom_files: Slices of the series in any order; they are matched to the grid by
             ImagePositionPatient, so that flipped stacks and a tilted gantry come out right. Files that lie
             on no slice of the grid, and doubles of a slice, are left aside.
+        drawn: Whether people drew the labels.
 
     Raises:
         DependencyError: highdicom is not installed.
@@ -72,13 +77,7 @@ def write_dicom_seg(
     numbers = np.zeros(65536, dtype=np.uint8 if len(segments) < 256 else np.uint16)
     for number, segment in enumerate(segments, start=1):
         numbers[segment.value] = number
-    algorithm = highdicom.AlgorithmIdentificationSequence(
-        name="MultiOrganSeg",
-        family=highdicom.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
-        version=__version__,
-        source=model_title(segmentation.provenance)[:LONGEST_LO] or None,
-        parameters=_parameters(segmentation),
-    )
+    algorithm = None if drawn else _algorithm(segmentation)
     result = highdicom.seg.Segmentation(
         source_images=sources,
         pixel_array=numbers[segmentation.labels],
@@ -94,11 +93,11 @@ def write_dicom_seg(
         manufacturer_model_name=(model_title(segmentation.provenance) or "MultiOrganSeg")[:LONGEST_LO],
         software_versions=__version__,
         device_serial_number=__version__,
-        content_description="Organs segmented automatically",
+        content_description="Organs annotated by people" if drawn else "Organs segmented automatically",
         content_label="MULTIORGANSEG",
         omit_empty_frames=True,
     )
-    result.SeriesDescription = "MultiOrganSeg segmentation"
+    result.SeriesDescription = f"MultiOrganSeg {'annotation' if drawn else 'segmentation'}"
     with atomic_path(path) as partial:
         result.save_as(partial)
 
@@ -171,6 +170,18 @@ def _slice_of(grid: Grid, header: Dataset) -> int | None:
     return k if on_slice and 0 <= k < grid.shape[0] else None
 
 
+def _algorithm(segmentation: Segmentation) -> Any:
+    import highdicom
+
+    return highdicom.AlgorithmIdentificationSequence(
+        name="MultiOrganSeg",
+        family=highdicom.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
+        version=__version__,
+        source=model_title(segmentation.provenance)[:LONGEST_LO] or None,
+        parameters=_parameters(segmentation),
+    )
+
+
 def _description(number: int, segment: Segment, algorithm: Any) -> Any:
     import highdicom
 
@@ -179,7 +190,7 @@ def _description(number: int, segment: Segment, algorithm: Any) -> Any:
         segment_label=segment.organ.name[:LONGEST_LO],
         segmented_property_category=_concept(segment.category),
         segmented_property_type=_concept(segment.type),
-        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_type="AUTOMATIC" if algorithm else "MANUAL",
         algorithm_identification=algorithm,
         tracking_id=f"MultiOrganSeg {segment.organ.key}"[:LONGEST_LO],
         tracking_uid=highdicom.UID(),

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.metrics.compare import SAME_GRID_MM
@@ -88,8 +87,7 @@ def export_dicom_seg(
             table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
             path = folder / f"{case}.dcm"
             made = Segmentation(np.ascontiguousarray(turned), series.affine, table)
-            write_dicom_seg(made, path, catalogue, series.files)
-            _mark_as_drawn(path)
+            write_dicom_seg(made, path, catalogue, series.files, drawn=True)
             written.append(case)
         if not written:
             msg = "No case is left to export."
@@ -135,19 +133,3 @@ def _series_of(image: Volume, found: list[_Series]) -> _Series | None:
 
 def _digest(voxels: NDArray) -> str:
     return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
-
-
-def _mark_as_drawn(path: Path) -> None:
-    """Say in a DICOM SEG that people made it, of which no algorithm is told."""
-    import pydicom
-
-    seg = pydicom.dcmread(path)
-    for item in seg.SegmentSequence:
-        item.SegmentAlgorithmType = "MANUAL"
-        for name in ("SegmentAlgorithmName", "SegmentationAlgorithmIdentificationSequence"):
-            if name in item:
-                delattr(item, name)
-    seg.ContentDescription = "Organs annotated by people"
-    seg.SeriesDescription = "MultiOrganSeg annotation"
-    with atomic_path(path) as partial:
-        seg.save_as(partial)
