@@ -333,6 +333,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/export_dicom_seg.py
   Training/multiorganseg_training/project/export_nnunet.py
   Training/multiorganseg_training/project/grids.py
+  Training/multiorganseg_training/project/import_case.py
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/import_folder.py
   Training/multiorganseg_training/project/import_into.py

@@ -6,12 +6,19 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, write_bundle
+from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.organs.labels import LabelTable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from multiorganseg.networks.branching import BranchingNetwork
 
 if (
     "PYTEST_XDIST_WORKER" in os.environ
@@ -23,6 +30,18 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 ORGANS = ("spleen", "liver", "kidney_left")
+SMALL_NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
+    "strided_dynunet": ({"filters": [4, 8, 8]}, (8, 16, 16)),
+    "slice_unet": ({"filters": [4, 6, 8]}, (2, 8, 8)),
+    "vnet": ({"n_filters": 4, "stages": 2, "dropout": 0.0}, (4, 4, 4)),
+    "monai_segresnet": ({"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}, (4, 4, 4)),
+    "monai_swin_unetr": (
+        {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
+        (32, 32, 64),
+    ),
+}
+"""By architecture: arguments that make it small, and the size of an image that it takes."""
+
 ARGUMENTS = {"filters": [8, 8, 8], "stem_stride": [1, 2, 2]}
 
 
@@ -71,3 +90,34 @@ def make_bundle(metadata: Metadata, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def bundle(make_bundle: Callable[..., Bundle]) -> Bundle:
     return make_bundle()
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def architecture(request: pytest.FixtureRequest) -> str:
+    if request.param == "monai_swin_unetr":
+        pytest.importorskip("einops", reason="MONAI's SwinUNETR needs einops")
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def small_network() -> Callable[..., BranchingNetwork]:
+    """Build a small network with random weights, in evaluation mode."""
+
+    def build(architecture: str, channels: int, seed: int = 0, **arguments: object) -> BranchingNetwork:
+        import torch
+
+        from multiorganseg.networks.build import build_network
+
+        torch.manual_seed(seed)
+        sizes = {"in_channels": 1, "out_channels": channels}
+        return build_network(architecture, {**sizes, **SMALL_NETWORKS[architecture][0], **arguments}).eval()
+
+    return build
+
+
+@pytest.fixture
+def small_image(architecture: str) -> Tensor:
+    """Give one image that the small network of the architecture takes."""
+    import torch
+
+    return torch.randn((1, 1, *SMALL_NETWORKS[architecture][1]), generator=torch.Generator().manual_seed(2))

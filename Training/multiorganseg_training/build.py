@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.networks.build import build_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.extend.start_branch import start_branch
 from multiorganseg_training.extend.widen import widen_state
 from multiorganseg_training.methods import Method, Setting, build_method
 from multiorganseg_training.partial.known import within_matrix
@@ -25,7 +26,7 @@ from multiorganseg_training.thin_convolution import guard_thin_convolutions
 TRUNK = 0
 
 
-def recipe_network(recipe: Recipe) -> nn.Module:
+def recipe_network(recipe: Recipe) -> BranchingNetwork:
     """Build the recipe's network: one channel in; one an organ out, and background under a softmax.
 
     Raises:
@@ -35,7 +36,7 @@ def recipe_network(recipe: Recipe) -> nn.Module:
     """
     spec = recipe.network
     network = _started_network(recipe) if spec.initial else new_network(recipe)
-    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+    divisor = network.divisor
     if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
         msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
         raise TrainingError(
@@ -47,7 +48,7 @@ def recipe_network(recipe: Recipe) -> nn.Module:
     return network
 
 
-def recipe_method(recipe: Recipe, network: nn.Module) -> Method:
+def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
     """Build the recipe's method for a network.
 
     Raises:
@@ -59,23 +60,32 @@ def recipe_method(recipe: Recipe, network: nn.Module) -> Method:
         for channel, key in table.organs.items()
         if (organ := catalogue.organs.get(key)) and organ.within in table.keys
     }
-    features: int = network.feature_channels  # type: ignore[assignment]
     setting = Setting(
-        network, recipe.network.activation, len(table.keys), features, within_matrix(parents, len(table.keys))
+        network,
+        recipe.network.activation,
+        len(table.keys),
+        network.feature_channels,
+        within_matrix(parents, len(table.keys)),
     )
     return build_method(recipe.method, recipe.method_arguments, setting)
 
 
-def build_optimiser(network: nn.Module, method: Method, spec: OptimisationSpec) -> torch.optim.Optimizer:
-    """Build the optimiser of the network's and the method's parameters.
+def build_optimiser(
+    network: BranchingNetwork, method: Method, spec: OptimisationSpec
+) -> torch.optim.Optimizer:
+    """Build the optimiser of the network's and the method's parameters that are not frozen.
 
     Each group of parameters has its own "peak": the learning rate at the top of the schedule. The
     network without the last layers of its decoders is group `TRUNK`.
     """
-    last_layers = [network.get_submodule("head"), getattr(network, "other_heads", None)]
-    head = [parameter for layer in last_layers if layer is not None for parameter in layer.parameters()]
-    known = {id(parameter) for parameter in head}
-    trunk = [parameter for parameter in network.parameters() if id(parameter) not in known]
+    last_layers = [
+        *network.own_heads(),
+        *(head for branch in network.all_branches() for head in branch.heads),
+    ]
+    known = {id(parameter) for layer in last_layers for parameter in layer.parameters()}
+    moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    head = [parameter for parameter in moving if id(parameter) in known]
+    trunk = [parameter for parameter in moving if id(parameter) not in known]
     own = [parameter for parameter in method.parameters() if parameter.requires_grad]
     groups = [
         {"params": trunk, "peak": spec.learning_rate * spec.trunk_factor},
@@ -93,39 +103,50 @@ def build_optimiser(network: nn.Module, method: Method, spec: OptimisationSpec) 
     return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
 
 
-def new_network(recipe: Recipe) -> nn.Module:
+def new_network(recipe: Recipe) -> BranchingNetwork:
     """Build the recipe's network with random weights."""
     spec = recipe.network
     channels = len(recipe.data.table.keys) + (spec.activation == "softmax")
     return build_network(spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments})
 
 
-def _started_network(recipe: Recipe) -> nn.Module:
+def _started_network(recipe: Recipe) -> BranchingNetwork:
     spec = recipe.network
     checkpoint = load_checkpoint(Path(spec.initial))
     if checkpoint is not None:
         theirs = recipe_from_dict(checkpoint.recipe)
-        network, table = theirs.network, theirs.data.table
-        _require_same(recipe, network.architecture, network.arguments, network.activation, table.keys)
-        return _with_state(recipe, checkpoint.network)
-    bundle = find_bundle(spec.initial)
-    said = bundle.metadata
-    _require_same(recipe, said.architecture, said.arguments, said.activation, said.labels.keys)
-    return _with_state(recipe, load_network(bundle).state_dict())
-
-
-def _with_state(recipe: Recipe, state: Mapping[str, Tensor]) -> nn.Module:
+        said, table, state = theirs.network, theirs.data.table, checkpoint.network
+        branching = _branching(recipe, said.architecture, said.arguments, said.activation, table.keys)
+    else:
+        bundle = find_bundle(spec.initial)
+        of = bundle.metadata
+        branching = _branching(recipe, of.architecture, of.arguments, of.activation, of.labels.keys)
+        state = load_network(bundle).state_dict()
     network = new_network(recipe)
-    network.load_state_dict(widen_state(state, network.state_dict(), recipe.network.activation))
+    if branching:
+        fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
+        network.load_state_dict({**state, **fresh})
+        start_branch(network, spec.activation)
+    else:
+        network.load_state_dict(widen_state(state, network.state_dict(), spec.activation))
     return network
 
 
-def _require_same(
+def _branching(
     recipe: Recipe, architecture: str, arguments: Mapping[str, Any], activation: str, organs: tuple[str, ...]
-) -> None:
-    spec = recipe.network
-    ours = (spec.architecture, spec.arguments, spec.activation, recipe.data.table.keys[: len(organs)])
-    if ours != (architecture, dict(arguments), activation, organs):
+) -> bool:
+    """Say whether the recipe's network has a branch more than what it starts from.
+
+    Raises:
+        TrainingError: It differs otherwise.
+    """
+    spec, keys = recipe.network, recipe.data.table.keys
+    branches, further = list(arguments.get("branches", ())), len(keys) - len(organs)
+    wanted = {**arguments, "branches": [*branches, further]}
+    branching = further > 0 and dict(spec.arguments) == wanted
+    widened = dict(spec.arguments) == dict(arguments) and not (branches and further)
+    same = (spec.architecture, spec.activation, keys[: len(organs)]) == (architecture, activation, organs)
+    if not same or not (branching or widened):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(
             msg,
@@ -133,3 +154,4 @@ def _require_same(
             "or its organs are not the recipe's first ones.",
             next_step="Copy them from its metadata or recipe, or leave network.initial away.",
         )
+    return branching

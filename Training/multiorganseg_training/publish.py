@@ -209,7 +209,6 @@ def _weights(checkpoint: Checkpoint) -> dict[str, NDArray[np.floating[Any]]]:
 
 
 def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) -> Metadata:
-    features: int = new_network(recipe).feature_channels  # type: ignore[assignment]
     return Metadata(
         schema_version=1,
         name=publication.name or recipe.name,
@@ -222,7 +221,7 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
         labels=recipe.data.table,
         preprocessing=recipe.preprocessing.for_bundle(),
         patch_shape=recipe.network.patch_shape,
-        feature_channels=features,
+        feature_channels=new_network(recipe).feature_channels,
         license=publication.license,
         training=_provenance(recipe, checkpoint),
     )

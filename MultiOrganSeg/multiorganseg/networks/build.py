@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-
 from multiorganseg.errors import BundleError
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.networks.monai_segresnet import MonaiSegResNet
 from multiorganseg.networks.monai_swin_unetr import MonaiSwinUNETR
 from multiorganseg.networks.names import ARCHITECTURES
@@ -15,7 +14,7 @@ from multiorganseg.networks.slice_unet import SliceUNet
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
 
-_BUILDERS: Mapping[str, type[nn.Module]] = {
+_BUILDERS: Mapping[str, type[BranchingNetwork]] = {
     "strided_dynunet": StridedDynUNet,
     "slice_unet": SliceUNet,
     "monai_segresnet": MonaiSegResNet,
@@ -24,7 +23,7 @@ _BUILDERS: Mapping[str, type[nn.Module]] = {
 }
 
 
-def build_network(architecture: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
     """Build a network with random weights.
 
     Args:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
 
 
-class MonaiSegResNet(nn.Module):
+class MonaiSegResNet(BranchingNetwork):
     """SegResNet in three dimensions; its features are normalised and rectified, ready for the last layer.
 
     Args:
@@ -19,6 +19,7 @@ class MonaiSegResNet(nn.Module):
         filters: Width of the first level, a multiple of 8; each further level is twice as wide.
         blocks_down: Residual blocks of each level on the way down.
         blocks_up: The same on the way up, one level fewer.
+        branches: Organs of each branch; see `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -32,13 +33,14 @@ class MonaiSegResNet(nn.Module):
         filters: int = 16,
         blocks_down: Sequence[int] = (1, 2, 2, 4),
         blocks_up: Sequence[int] = (1, 1, 1),
+        branches: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.trunk = SegResNet(
             spatial_dims=3,
             init_filters=filters,
             in_channels=in_channels,
-            out_channels=out_channels,
+            out_channels=own_channels(out_channels, branches),
             blocks_down=tuple(blocks_down),
             blocks_up=tuple(blocks_up),
         )
@@ -47,12 +49,35 @@ class MonaiSegResNet(nn.Module):
         self.feature_channels = filters
         cell = 2 ** (len(blocks_down) - 1)
         self.divisor = (cell, cell, cell)
+        self.branch_off(branches)
 
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Run the network.
+    def encode(self, image: Tensor) -> Maps:
+        """Run the encoder on (batch, in_channels, k, j, i)."""
+        return tuple(self.trunk.encode(image)[1])
 
-        Args:
-            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
-        """
-        features = self.trunk(image)
-        return NetworkOutput(self.head(features), features)
+    def own_decoders(self) -> tuple[nn.Module]:
+        """Give the decoder."""
+        return (_Decoder(self.trunk),)
+
+    def own_heads(self) -> tuple[nn.Module]:
+        """Give the last layer."""
+        return (self.head,)
+
+    def new_head(self, channels: int) -> nn.Module:
+        """Build a last layer."""
+        return nn.Conv3d(self.feature_channels, channels, 1)
+
+
+class _Decoder(nn.Module):
+    def __init__(self, trunk: SegResNet) -> None:
+        super().__init__()
+        self.enlargements = trunk.up_samples
+        self.levels = trunk.up_layers
+        self.finish = trunk.conv_final
+
+    def forward(self, maps: Maps) -> Tensor:
+        features = maps[-1]
+        for enlarge, level, skip in zip(self.enlargements, self.levels, reversed(maps[:-1]), strict=True):
+            features = level(enlarge(features) + skip)
+        finished: Tensor = self.finish(features)
+        return finished

@@ -9,10 +9,10 @@ from monai.networks.nets import SwinUNETR
 from torch import Tensor, nn
 
 from multiorganseg.errors import BundleError
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
 
 
-class MonaiSwinUNETR(nn.Module):
+class MonaiSwinUNETR(BranchingNetwork):
     """SwinUNETR in three dimensions. MONAI needs the package einops for it.
 
     Args:
@@ -22,6 +22,7 @@ class MonaiSwinUNETR(nn.Module):
         depths: Transformer blocks of each stage.
         num_heads: Attention heads of each stage.
         window_size: Of the attention, in cells.
+        branches: Organs of each branch; see `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -41,6 +42,7 @@ class MonaiSwinUNETR(nn.Module):
         depths: Sequence[int] = (2, 2, 2, 2),
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int = 7,
+        branches: Sequence[int] = (),
     ) -> None:
         super().__init__()
         if importlib.util.find_spec("einops") is None:
@@ -48,7 +50,7 @@ class MonaiSwinUNETR(nn.Module):
             raise BundleError(msg, next_step="Install it: pip install einops.")
         self.trunk = SwinUNETR(
             in_channels,
-            out_channels,
+            own_channels(out_channels, branches),
             feature_size=feature_size,
             depths=tuple(depths),
             num_heads=tuple(num_heads),
@@ -57,12 +59,26 @@ class MonaiSwinUNETR(nn.Module):
         self.head: nn.Module = self.trunk.out
         self.trunk.out = nn.Identity()  # type: ignore[assignment]
         self.feature_channels = feature_size
+        self.branch_off(branches)
 
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Run the network.
+    def encode(self, image: Tensor) -> Maps:
+        """Run the transformer and the convolutions of its levels on (batch, in_channels, k, j, i)."""
+        trunk = self.trunk
+        hidden = trunk.swinViT(image, trunk.normalize)
+        encoders = (trunk.encoder2, trunk.encoder3, trunk.encoder4)
+        finer = (encoder(states) for encoder, states in zip(encoders, hidden, strict=False))
+        return (trunk.encoder1(image), *finer, hidden[3], trunk.encoder10(hidden[4]))
 
-        Args:
-            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
-        """
-        features = self.trunk(image)
-        return NetworkOutput(self.head(features), features)
+    def own_decoders(self) -> tuple[nn.Module]:
+        """Give the decoder."""
+        trunk = self.trunk
+        blocks = (trunk.decoder5, trunk.decoder4, trunk.decoder3, trunk.decoder2, trunk.decoder1)
+        return (SkipDecoder(blocks),)
+
+    def own_heads(self) -> tuple[nn.Module]:
+        """Give the last layer."""
+        return (self.head,)
+
+    def new_head(self, channels: int) -> nn.Module:
+        """Build a last layer."""
+        return nn.Conv3d(self.feature_channels, channels, 1)

@@ -34,6 +34,7 @@ def decoder_outputs(network: nn.Module, image: Tensor) -> tuple[NetworkOutput, .
         image: Tensor (batch, channels, k, j, i).
     """
     if decoder_count(network) == 1:
-        return (network(image),)
+        output = network(image)
+        return (NetworkOutput(output.logits, output.features),)
     outputs: tuple[NetworkOutput, ...] = network.outputs(image)  # type: ignore[operator]
     return outputs

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
 from multiorganseg.networks.output import NetworkOutput
 
 FILTERS = (64, 128, 256, 512, 512)
 
 
-class SliceUNet(nn.Module):
+class SliceUNet(BranchingNetwork):
     """Two-dimensional U-Net of LTUDA (Jiang et al. 2024).
 
     Each level is twice a 3×3 convolution with batch normalisation and ReLU; max-pooling leads down, bilinear
@@ -25,13 +26,20 @@ class SliceUNet(nn.Module):
         in_channels: Channels of the input.
         out_channels: Channels of the logits.
         filters: Width of each level, from fine to coarse; those of the paper by default.
+        branches: Organs of each branch; see `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
         feature_channels: Channels of the features.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, filters: Sequence[int] = FILTERS) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        filters: Sequence[int] = FILTERS,
+        branches: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(_level(*widths) for widths in pairwise((in_channels, *filters)))
         decoder, below = [], filters[-1]
@@ -39,33 +47,46 @@ class SliceUNet(nn.Module):
             width = filters[max(level - 1, 0)]
             decoder.append(_level(below + filters[level], width))
             below = width
-        self.decoder = nn.ModuleList(decoder)
-        self.head = nn.Conv2d(below, out_channels, kernel_size=1)
+        self.decoder = _Decoder(decoder)
         self.feature_channels = below
+        self.head = self.new_head(own_channels(out_channels, branches))
         cell = 2 ** (len(filters) - 1)
         self.divisor = (1, cell, cell)
+        self.branch_off(branches)
 
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Run the network.
+    def encode(self, image: Tensor) -> Maps:
+        """Run the encoder on slices (batch · k, in_channels, j, i)."""
+        maps = [self.encoder[0](image)]
+        for level in self.encoder[1:]:
+            maps.append(level(functional.max_pool2d(maps[-1], 2)))
+        return tuple(maps)
 
-        Args:
-            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
-        """
+    def own_decoders(self) -> tuple[nn.Module]:
+        """Give the decoder."""
+        return (self.decoder,)
+
+    def own_heads(self) -> tuple[nn.Module]:
+        """Give the last layer."""
+        return (self.head,)
+
+    def new_head(self, channels: int) -> nn.Module:
+        """Build a last layer."""
+        return nn.Conv2d(self.feature_channels, channels, kernel_size=1)
+
+    def first_outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
+        """Run the network on all slices of (batch, in_channels, k, j, i) at once."""
         batch, _, depth = image.shape[:3]
         slices = image.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = self._features(slices)
-        logits, features = (
-            maps.unflatten(0, (batch, depth)).movedim(1, 2) for maps in (self.head(features), features)
+        return tuple(
+            NetworkOutput(*(maps.unflatten(0, (batch, depth)).movedim(1, 2) for maps in output))
+            for output in super().first_outputs(slices, count)
         )
-        return NetworkOutput(logits, features)
 
-    def _features(self, slices: Tensor) -> Tensor:
-        features: Tensor = self.encoder[0](slices)
-        skips = []
-        for level in self.encoder[1:]:
-            skips.append(features)
-            features = level(functional.max_pool2d(features, 2))
-        for level, skip in zip(self.decoder, reversed(skips), strict=True):
+
+class _Decoder(nn.ModuleList):
+    def forward(self, maps: Maps) -> Tensor:
+        features = maps[-1]
+        for level, skip in zip(self, reversed(maps[:-1]), strict=True):
             finer = functional.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=True)
             features = level(torch.cat([skip, finer], dim=1))
         return features

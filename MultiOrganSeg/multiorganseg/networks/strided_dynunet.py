@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import torch
 from monai.networks.layers.factories import Norm
 from monai.networks.nets import DynUNet
+from monai.networks.nets.dynunet import DynUNetSkipLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
 
 
 class InstanceNorm(nn.InstanceNorm3d):
@@ -33,7 +34,7 @@ class InstanceNorm(nn.InstanceNorm3d):
 Norm.add_factory_callable("single_instance", lambda dim: InstanceNorm)
 
 
-class StridedDynUNet(nn.Module):
+class StridedDynUNet(BranchingNetwork):
     """U-Net whose first stage already works on a grid coarser by `stem_stride`.
 
     At equal receptive field it costs a fraction of a U-Net with a full-resolution stage, where the width
@@ -45,6 +46,7 @@ class StridedDynUNet(nn.Module):
         out_channels: Channels of the logits.
         filters: Width of each stage, from fine to coarse.
         stem_stride: Coarsening along (k, j, i) by the first convolution.
+        branches: Organs of each branch; see `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -57,6 +59,7 @@ class StridedDynUNet(nn.Module):
         out_channels: int,
         filters: Sequence[int],
         stem_stride: Sequence[int] = (1, 2, 2),
+        branches: Sequence[int] = (),
     ) -> None:
         super().__init__()
         stages = len(filters)
@@ -73,14 +76,34 @@ class StridedDynUNet(nn.Module):
         self.trunk = unet.skip_layers
         self.feature_channels = filters[0]
         self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
-        stride = (stem_stride[0], stem_stride[1], stem_stride[2])
-        self.head = nn.ConvTranspose3d(filters[0], out_channels, kernel_size=stride, stride=stride)
+        self.stride = (stem_stride[0], stem_stride[1], stem_stride[2])
+        self.head = self.new_head(own_channels(out_channels, branches))
+        self.branch_off(branches)
 
-    def forward(self, image: Tensor) -> NetworkOutput:
-        """Run the network.
+    def encode(self, image: Tensor) -> Maps:
+        """Run the encoder on (batch, in_channels, k, j, i)."""
+        maps = []
+        image = image.contiguous(memory_format=torch.channels_last_3d)
+        for layer in self._levels():
+            maps.append(layer.downsample(image))
+            image = maps[-1]
+        return (*maps, layer.next_layer(image))
 
-        Args:
-            image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
-        """
-        features = self.trunk(image.contiguous(memory_format=torch.channels_last_3d))
-        return NetworkOutput(self.head(features), features)
+    def own_decoders(self) -> tuple[nn.Module]:
+        """Give the decoder."""
+        return (SkipDecoder(layer.upsample for layer in reversed(self._levels())),)
+
+    def own_heads(self) -> tuple[nn.Module]:
+        """Give the last layer."""
+        return (self.head,)
+
+    def new_head(self, channels: int) -> nn.Module:
+        """Build a last layer, which brings the features to the image's grid."""
+        return nn.ConvTranspose3d(self.feature_channels, channels, self.stride, self.stride)
+
+    def _levels(self) -> list[DynUNetSkipLayer]:
+        levels, layer = [], self.trunk
+        while isinstance(layer, DynUNetSkipLayer):
+            levels.append(layer)
+            layer = layer.next_layer
+        return levels

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
 from multiorganseg.networks.output import NetworkOutput
 from multiorganseg.networks.strided_dynunet import InstanceNorm
 
@@ -33,7 +34,7 @@ class DecoderOutputs(NamedTuple):
     others: tuple[NetworkOutput, ...] = ()
 
 
-class VNet(nn.Module):
+class VNet(BranchingNetwork):
     """V-Net without residual blocks whose skips are added (Su et al. 2024).
 
     Stages hold 1, 2, 3, 3 and 3 convolutions and double in width from one to the next. The decoders share the
@@ -51,6 +52,7 @@ class VNet(nn.Module):
         dropout: Probability with which a channel of the coarsest stage and of the last features is dropped
             in training.
         dimensions: 3, or 2 for slices, which are then the planes along k.
+        branches: Organs of each branch; see `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -72,6 +74,7 @@ class VNet(nn.Module):
         normalisation: str = "batch",
         dropout: float = 0.5,
         dimensions: int = 3,
+        branches: Sequence[int] = (),
     ) -> None:
         super().__init__()
         _require("decoders", decoders and set(decoders) <= set(UPSAMPLINGS))
@@ -91,36 +94,44 @@ class VNet(nn.Module):
             for fine, coarse in pairwise(widths)
         )
         self.decoders = nn.ModuleList(_Decoder(widths, how, flat, normalisation, dropout) for how in decoders)
-        self.head = nn.Conv3d(n_filters, out_channels, 1)
-        self.other_heads = nn.ModuleList(nn.Conv3d(n_filters, out_channels, 1) for _ in decoders[1:])
-        self.dropout = nn.Dropout3d(dropout)
         self.feature_channels = n_filters
         self.decoder_count = len(decoders)
+        channels = own_channels(out_channels, branches)
+        self.head = self.new_head(channels)
+        self.other_heads = nn.ModuleList(self.new_head(channels) for _ in decoders[1:])
+        self.dropout = nn.Dropout3d(dropout)
         self.divisor = _size(2 ** (stages - 1), flat)
+        self.branch_off(branches)
 
-    def forward(self, image: Tensor) -> DecoderOutputs:
+    def forward(self, image: Tensor) -> DecoderOutputs:  # type: ignore[override]
         """Run the network: all decoders in training, the first one in evaluation.
 
         Args:
             image: Tensor (batch, in_channels, k, j, i); each size divisible by `divisor`.
         """
-        first, *others = self._outputs(image, self.decoder_count if self.training else 1)
+        first, *others = self.first_outputs(image, self.decoder_count if self.training else 1)
         return DecoderOutputs(first.logits, first.features, tuple(others))
 
-    def outputs(self, image: Tensor) -> tuple[NetworkOutput, ...]:
-        """Run all decoders in either mode; `image` as in `forward`."""
-        return self._outputs(image, self.decoder_count)
-
-    def _outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
-        fine_to_coarse = []
+    def encode(self, image: Tensor) -> Maps:
+        """Run the encoder on (batch, in_channels, k, j, i)."""
+        maps = []
         image = image.contiguous(memory_format=torch.channels_last_3d)
         for stage, reduce in zip(self.stages, self.reductions, strict=False):
-            fine_to_coarse.append(stage(image))
-            image = reduce(fine_to_coarse[-1])
-        coarsest = self.dropout(self.stages[-1](image))
-        heads = [self.head, *self.other_heads]
-        features = [decoder(coarsest, fine_to_coarse) for decoder in self.decoders[:count]]
-        return tuple(NetworkOutput(head(each), each) for head, each in zip(heads, features, strict=False))
+            maps.append(stage(image))
+            image = reduce(maps[-1])
+        return (*maps, self.dropout(self.stages[-1](image)))
+
+    def own_decoders(self) -> Sequence[nn.Module]:
+        """Give the decoders."""
+        return list(self.decoders)
+
+    def own_heads(self) -> Sequence[nn.Module]:
+        """Give the last layer of each decoder."""
+        return [self.head, *self.other_heads]
+
+    def new_head(self, channels: int) -> nn.Module:
+        """Build a last layer."""
+        return nn.Conv3d(self.feature_channels, channels, 1)
 
 
 class _Decoder(nn.Module):
@@ -135,12 +146,10 @@ class _Decoder(nn.Module):
         )
         self.dropout = nn.Dropout3d(dropout)
 
-    def forward(self, coarsest: Tensor, fine_to_coarse: Sequence[Tensor]) -> Tensor:
-        """Give the features on the image's grid from those of the encoder's stages."""
-        image = coarsest
-        for enlarge, stage, skip in zip(
-            self.enlargements, self.stages, reversed(fine_to_coarse), strict=True
-        ):
+    def forward(self, maps: Maps) -> Tensor:
+        """Give the features on the image's grid from the maps of the encoder's stages."""
+        image = maps[-1]
+        for enlarge, stage, skip in zip(self.enlargements, self.stages, reversed(maps[:-1]), strict=True):
             image = stage(enlarge(image) + skip)
         features: Tensor = self.dropout(image)
         return features

@@ -1,53 +1,46 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.branching import BranchingNetwork
+from multiorganseg.networks.output import decoder_outputs
+from multiorganseg_training.extend.claims import claimed_loss
 from multiorganseg_training.extend.log_dice import log_dice
-from multiorganseg_training.extend.retention import retained_organs, retention
+from multiorganseg_training.extend.start_branch import start_branch
 from multiorganseg_training.methods import Batch, Extend, Setting, Step, build_method
 from multiorganseg_training.methods import extend as extend_module
-from multiorganseg_training.partial.dice import masked_dice
-from multiorganseg_training.partial.marginal_loss import marginal_cross_entropy
-from multiorganseg_training.partial.probabilities import organ_probs
+from multiorganseg_training.mutual.reliability import reliability
+from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
+from multiorganseg_training.partial.probabilities import organ_probs, probs
 from multiorganseg_training.partial.targets import tri_state
 
 ORGANS, OLD, SPACE = 3, 2, (4, 8, 8)
 WITHIN = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
 
 
-class Small(nn.Module):
-    """Two layers with batch normalisation, as a network of the project answers."""
-
-    def __init__(self, activation: str) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.trunk = nn.Sequential(nn.Conv3d(1, 6, 3, padding=1), nn.BatchNorm3d(6), nn.ReLU())
-        self.head = nn.Conv3d(6, ORGANS + (activation == "softmax"), 1)
-        self.shown: list[Tensor] = []
-
-    def forward(self, image: Tensor) -> SimpleNamespace:
-        if torch.is_grad_enabled():
-            self.shown.append(image.detach())
-        features = self.trunk(image)
-        return SimpleNamespace(logits=self.head(features), features=features)
+@pytest.fixture
+def network(small_network, request) -> BranchingNetwork:
+    """A V-Net of two decoders with batch normalisation, dropout and a branch for one organ."""
+    activation = getattr(request, "param", "softmax")
+    channels = ORGANS + (activation == "softmax")
+    network = small_network("vnet", channels, branches=[1], dropout=0.5)
+    for _ in range(20):
+        network.train()(torch.randn((2, 1, *SPACE)))
+    start_branch(network, activation)
+    return network
 
 
-def _method(
-    activation: str = "softmax", network: nn.Module | None = None, **arguments: Any
-) -> tuple[Extend, Any]:
-    network = network or Small(activation)
-    setting = Setting(network, activation, ORGANS, 6, WITHIN)
-    method = build_method("extend", {"old_organs": OLD, **arguments}, setting)
+def _method(network: nn.Module, activation: str = "softmax", **arguments: Any) -> Extend:
+    setting = Setting(network, activation, ORGANS, 4, WITHIN)
+    method = build_method("extend", arguments, setting)
     assert isinstance(method, Extend)
-    return method, network
+    return method
 
 
 @pytest.fixture
@@ -64,142 +57,124 @@ def _step(method: Extend, network: nn.Module, batch: Batch, seed: int = 0) -> St
     return method(network, batch, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_nothing_is_lost_before_the_first_step(activation, batch):
-    method, network = _method(activation, mixing=False)
-    logs = _step(method, network, batch).logs
-    assert float(logs["retained"]) == pytest.approx(0, abs=1e-6)
-    assert float(logs["annotated"]) > 0.01
-    assert float(logs["dice_loss"]) > 0.01
-
-
-@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_old_organs_are_held_once_the_network_has_moved(activation, batch):
-    method, network = _method(activation)
+@pytest.mark.parametrize(
+    ("network", "activation"), [("softmax", "softmax"), ("sigmoid", "sigmoid")], indirect=["network"]
+)
+def test_the_new_organ_is_learned_and_the_old_logits_stay(network, activation, batch):
+    method = _method(network, activation)
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.05)
+    old = ORGANS - 1 + (activation == "softmax")
     with torch.no_grad():
-        network.head.bias[-2] += 2
-    step = _step(method, network, batch)
-    assert float(step.logs["retained"]) > 0.01
-    step.loss.backward()
-    assert float(network.trunk[0].weight.grad.abs().sum()) > 0
-    assert all(parameter.grad is None for parameter in method.former.parameters())
-
-
-def test_the_losses_of_the_plain_view(batch):
-    method, network = _method(mixing=False, similarity=False, dice_weight=0.5, retain_weight=3.0)
-    former = network.eval()(batch.image).logits.detach()
+        before = [output.logits for output in decoder_outputs(network.eval(), batch.image)]
+    losses = []
+    for seed in range(15):
+        step = _step(method, network, batch, seed)
+        losses.append(float(step.loss.detach()))
+        optimiser.zero_grad()
+        step.loss.backward()
+        optimiser.step()
+        method.after_step(network)
+    assert losses[-1] < losses[0]
     with torch.no_grad():
-        network.head.bias[1] += 1
+        after = [output.logits for output in decoder_outputs(network.eval(), batch.image)]
+    for first, last in zip(before, after, strict=True):
+        assert torch.equal(first[:, :old], last[:, :old])
+        assert not torch.equal(first[:, old:], last[:, old:])
+
+
+def test_nothing_but_the_branch_moves(network, batch):
+    method = _method(network)
+    _step(method, network.train(), batch).loss.backward()
+    moved = {name for name, weight in network.named_parameters() if weight.grad is not None}
+    assert moved == {name for name, _ in network.named_parameters() if name.startswith("branches.0.")}
+    dropouts = {name: module.training for name, module in network.named_modules() if "dropout" in name}
+    assert {name for name, training in dropouts.items() if training} == {
+        name for name in dropouts if name.startswith("branches.")
+    }
+
+
+def test_batch_normalisation_keeps_its_statistics(network, batch):
+    method = _method(network)
+    before = {name: tensor.clone() for name, tensor in network.named_buffers()}
+    _step(method, network.train(), batch)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
+
+
+@pytest.mark.parametrize("similarity", [True, False])
+def test_the_losses_of_the_plain_view(small_network, batch, similarity):
+    network = small_network("vnet", ORGANS + 1, branches=[1], decoders=["transposed"])
+    start_branch(network, "softmax", prior=0.3)
+    method = _method(network, mixing=False, similarity=similarity, dice_weight=0.5, claim_weight=3.0)
     step = _step(method, network.train(), batch)
-    logits = network.eval()(batch.image).logits
+    with torch.no_grad():
+        output = network.eval()(batch.image)
     targets = tri_state(batch.labels, batch.known, within=WITHIN)
-    free = torch.ones_like(batch.labels, dtype=torch.bool)
-    free[0][batch.labels[0] == 3] = False
-    free[1][batch.labels[1] == 1] = False
-    held = retention(
-        logits, former, retained_organs(batch.known, OLD), free, torch.ones(free.shape), "softmax"
-    )
-    dice = log_dice(organ_probs(logits, "softmax"), targets, batch.known)
-    drawn = former.argmax(dim=1).where(free, 0)
-    by_base = torch.stack([drawn == organ for organ in (1, 2, 3)], dim=1).to(torch.int8)
-    kept = masked_dice(organ_probs(logits, "softmax"), by_base, retained_organs(batch.known, OLD))
+    organs = organ_probs(output.logits, "softmax")
+    weights = torch.ones((2, *SPACE))
+    if similarity:
+        weights = reliability(output.features, probs(output.logits[:, :-1], "softmax"))
     expected = {
-        "annotated": marginal_cross_entropy(logits, batch.labels, batch.known),
-        "dice_loss": 0.5 * dice,
-        "retained": 3 * held,
-        "retained_dice_loss": 3 * kept,
+        "annotated": partial_cross_entropy(output.logits, batch.labels, targets, batch.known, "softmax"),
+        "dice_loss": 0.5 * log_dice(organs[:, 2:], targets[:, 2:], batch.known[:, 2:]),
+        "claimed": 3 * claimed_loss(output.logits, OLD, batch.known, WITHIN, weights, "softmax"),
     }
     assert step.logs.keys() == expected.keys()
     for name, value in expected.items():
-        assert float(step.logs[name]) == pytest.approx(float(value.detach()), rel=1e-4), name
-    assert float(step.loss.detach()) == pytest.approx(float(sum(expected.values()).detach()), rel=1e-4)
+        assert float(value) > 0, name
+        assert float(step.logs[name]) == pytest.approx(float(value), rel=1e-4), name
+    assert float(step.loss.detach()) == pytest.approx(float(sum(expected.values())), rel=1e-4)
 
 
-def test_annotated_voxels_overrule_the_base(batch, monkeypatch):
-    seen = []
-
-    def spy(logits, former, retained, counts, weights, activation):
-        seen.append((retained, counts))
-        return retention(logits, former, retained, counts, weights, activation)
-
-    monkeypatch.setattr(extend_module, "retention", spy)
-    method, network = _method(mixing=False)
-    _step(method, network, batch)
-    ((retained, counts),) = seen
-    assert torch.equal(counts, batch.labels == 0)
-    assert retained[0, :, 0, 0, 0].tolist() == [True, True, False]
-    assert retained[1, :, 0, 0, 0].tolist() == [False, True, False]
+def test_without_claims(network, batch):
+    assert _step(_method(network, claim_weight=0), network, batch).logs.keys() == {"annotated", "dice_loss"}
 
 
-def test_the_mixed_view_knows_what_its_source_knows(batch, monkeypatch):
-    seen = []
+def test_the_mixed_view_knows_what_its_source_knows(network, batch, monkeypatch):
+    seen, shown = [], []
     real = extend_module.Extend._losses
 
-    def spy(self, view, logits, former):
+    def spy(self, view, output):
         seen.append(view)
-        return real(self, view, logits, former)
+        return real(self, view, output)
 
     monkeypatch.setattr(extend_module.Extend, "_losses", spy)
-    method, network = _method()
-    _step(method, network, batch)
-    plain, mixed = seen
-    assert [len(image) for image in network.shown] == [4]
+    encode = network.encode
+    monkeypatch.setattr(network, "encode", lambda image: shown.append(image) or encode(image))
+    _step(_method(network), network, batch)
+    plain, mixed = seen[:2]
+    assert [len(image) for image in shown] == [4]
     pasted = (mixed.image != plain.image)[:, 0]
     assert all(0.01 < float(share) < 0.5 for share in pasted.float().mean(dim=(1, 2, 3)))
     for sample, other in ((0, 1), (1, 0)):
         inside = pasted[sample]
-        for name in ("image", "targets", "known", "labels", "weights"):
+        for name in ("image", "targets", "known", "labels"):
             ours, own, theirs = (
                 getattr(view, name)[which].reshape(-1, *SPACE)
                 for view, which in ((mixed, sample), (plain, sample), (plain, other))
             )
             assert torch.equal(ours[:, inside], theirs[:, inside]), name
             assert torch.equal(ours[:, ~inside], own[:, ~inside]), name
-        assert torch.equal(mixed.former[0][sample][:, inside], plain.former[0][other][:, inside])
 
 
-def test_one_patch_is_not_mixed(batch):
-    method, network = _method()
+def test_one_patch_is_not_mixed(network, batch, monkeypatch):
+    shown = []
+    monkeypatch.setattr(extend_module.Extend, "_mixed", lambda *args: shown.append(args))
     single = Batch(batch.image[:1], batch.labels[:1], batch.known[:1])
-    _step(method, network, single)
-    assert [len(image) for image in network.shown] == [1]
+    _step(_method(network), network, single)
+    assert shown == []
 
 
-def test_batch_normalisation_keeps_the_statistics_of_the_base(batch):
-    method, network = _method()
-    before = {name: tensor.clone() for name, tensor in network.named_buffers()}
-    network.train()
-    _step(method, network, batch)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in network.named_buffers())
-
-
-def test_each_decoder_learns_and_is_held_to_itself(batch):
-    arguments = {"n_filters": 4, "stages": 2, "dropout": 0.0, "decoders": ["transposed", "nearest"]}
-    torch.manual_seed(0)
-    vnet = build_network("vnet", {"in_channels": 1, "out_channels": ORGANS + 1, **arguments})
-    method, network = _method(network=vnet, mixing=False)
-    step = _step(method, network.train(), batch)
-    assert float(step.logs["retained"]) == pytest.approx(0, abs=1e-6)
+def test_the_newest_of_several_branches_learns(small_network, batch):
+    network = small_network("slice_unet", ORGANS + 1, branches=[1, 1])
+    method = _method(network)
+    assert (method.old_organs, method.new_organs) == (2, 1)
+    step = _step(method, network, Batch(batch.image, batch.labels, batch.known))
     step.loss.backward()
-    for layer in (network.head, network.other_heads[0]):
-        assert float(layer.weight.grad.abs().sum()) > 0
+    moved = {name.split(".")[1] for name, weight in network.named_parameters() if weight.grad is not None}
+    assert moved == {"1"}
 
 
-def test_the_network_before_lies_in_the_methods_state_and_does_not_move(batch):
-    method, network = _method()
-    before = {name: tensor.clone() for name, tensor in method.state_dict().items()}
-    assert "former.head.weight" in before
-    step = _step(method, network, batch)
-    step.loss.backward()
-    torch.optim.SGD(network.parameters(), 1.0).step()
-    method.after_step(network)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in method.state_dict().items())
-    other, _ = _method()
-    other.load_state_dict(before)
-    assert torch.equal(other.former.head.weight, method.former.head.weight)
-
-
-@pytest.mark.parametrize("old", [0, ORGANS, ORGANS + 1])
-def test_a_network_that_knew_none_or_all_is_refused(old):
-    with pytest.raises(TrainingError, match=f"cannot have known {old}"):
-        _method(old_organs=old)
+def test_a_network_without_a_branch_is_refused(small_network):
+    with pytest.raises(TrainingError, match="a branch") as caught:
+        _method(small_network("slice_unet", ORGANS + 1))
+    assert "branches" in caught.value.next_step

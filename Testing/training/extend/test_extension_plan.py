@@ -41,13 +41,18 @@ def test_the_recipe_takes_what_the_base_says(base):
     assert recipe.data.modality == said.modality == "CT"
     assert recipe.preprocessing.for_bundle() == said.preprocessing
     assert recipe.network.architecture == said.architecture
-    assert recipe.network.arguments == said.arguments
+    assert recipe.network.arguments == {**said.arguments, "branches": [2]}
     assert recipe.network.activation == said.activation == "softmax"
     assert recipe.network.patch_shape == said.patch_shape
     assert recipe.network.initial == "liver-ct"
-    assert recipe.method_arguments == {"old_organs": 1}
     assert recipe.augmentation.favoured == ("spleen", "pancreas")
     assert recipe.seed == 3
+
+
+def test_a_base_with_a_branch_gets_another(base):
+    branched = _changed(base, arguments={**base.metadata.arguments, "branches": [3]})
+    recipe = extension_recipe(branched, HELD_OUT, Wishes("liver-ct", ("spleen",)))
+    assert recipe.network.arguments["branches"] == [3, 1]
 
 
 def test_a_base_that_is_named_by_its_folder_is_found_there(base):
@@ -179,7 +184,8 @@ def test_a_damaged_plan_is_refused(tmp_path, spoil):
 
 def test_a_plan_without_new_organs_is_refused(base, tmp_path):
     recipe = extension_recipe(base, HELD_OUT, Wishes("liver-ct", ("spleen",)))
-    save_plan(Plan(replace(recipe, method_arguments={"old_organs": 2}), (), ""), tmp_path)
+    network = replace(recipe.network, arguments=dict(base.metadata.arguments))
+    save_plan(Plan(replace(recipe, network=network), (), ""), tmp_path)
     with pytest.raises(TrainingError, match="cannot be read"):
         load_plan(tmp_path)
     text = json.loads((tmp_path / PLAN_FILE).read_text(encoding="utf-8"))

@@ -5,50 +5,27 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg.networks.build import build_network
 from multiorganseg.networks.output import decoder_outputs
 from multiorganseg_training.extend.widen import widen_state
 
 OLD, MORE = 3, 2
-NETWORKS = {
-    "strided_dynunet": ({"filters": [4, 8, 8]}, (8, 16, 16)),
-    "slice_unet": ({"filters": [4, 6, 8]}, (2, 8, 8)),
-    "vnet": ({"n_filters": 4, "stages": 2, "dropout": 0.0}, (4, 4, 4)),
-    "monai_segresnet": ({"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}, (4, 4, 4)),
-    "monai_swin_unetr": (
-        {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
-        (32, 32, 64),
-    ),
-}
-
-
-def _network(architecture: str, organs: int, activation: str, seed: int = 0) -> nn.Module:
-    arguments, _ = NETWORKS[architecture]
-    torch.manual_seed(seed)
-    channels = organs + (activation == "softmax")
-    return build_network(architecture, {"in_channels": 1, "out_channels": channels, **arguments}).eval()
-
-
-@pytest.fixture(params=NETWORKS)
-def architecture(request) -> str:
-    if request.param == "monai_swin_unetr":
-        pytest.importorskip("einops", reason="MONAI's SwinUNETR needs it")
-    return request.param
 
 
 @pytest.fixture(params=["softmax", "sigmoid"])
-def pair(request, architecture) -> tuple[str, list[torch.Tensor], list[torch.Tensor]]:
+def pair(
+    request, architecture, small_network, small_image
+) -> tuple[str, list[torch.Tensor], list[torch.Tensor]]:
     """The activation, and the logits of each decoder before and after two organs more."""
-    trained = _network(architecture, OLD, request.param)
-    widened = _network(architecture, OLD + MORE, request.param, seed=1)
+    channels = OLD + (request.param == "softmax")
+    trained = small_network(architecture, channels)
+    widened = small_network(architecture, channels + MORE, seed=1)
     widened.load_state_dict(widen_state(trained.state_dict(), widened.state_dict(), request.param))
-    image = torch.randn((1, 1, *NETWORKS[architecture][1]), generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
         before, after = (
-            [output.logits for output in decoder_outputs(network, image)] for network in (trained, widened)
+            [output.logits for output in decoder_outputs(network, small_image)]
+            for network in (trained, widened)
         )
     return request.param, before, after
 
@@ -91,8 +68,8 @@ def test_the_last_layer_by_hand():
     assert state["head.bias"].tolist() == [3, 4, 0, 0]
 
 
-def test_two_steps_of_widening_say_the_same_of_the_old_organs_too():
-    networks = [_network("strided_dynunet", organs, "softmax", organs) for organs in (1, 2, 4)]
+def test_two_steps_of_widening_say_the_same_of_the_old_organs_too(small_network):
+    networks = [small_network("strided_dynunet", organs + 1, seed=organs) for organs in (1, 2, 4)]
     for fewer, more in pairwise(networks):
         more.load_state_dict(widen_state(fewer.state_dict(), more.state_dict(), "softmax"))
     image = torch.randn((1, 1, 8, 16, 16), generator=torch.Generator().manual_seed(3))
@@ -100,9 +77,9 @@ def test_two_steps_of_widening_say_the_same_of_the_old_organs_too():
     torch.testing.assert_close(last[:, 1], first[:, 1])
 
 
-def test_equal_networks_are_copied():
-    trained = _network("vnet", OLD, "sigmoid").state_dict()
-    same = widen_state(trained, _network("vnet", OLD, "sigmoid", 1).state_dict(), "sigmoid")
+def test_equal_networks_are_copied(small_network):
+    trained = small_network("vnet", OLD).state_dict()
+    same = widen_state(trained, small_network("vnet", OLD, seed=1).state_dict(), "sigmoid")
     assert all(torch.equal(same[name], tensor) for name, tensor in trained.items())
 
 

@@ -9,9 +9,10 @@ from math import prod
 import numpy as np
 import psutil
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from multiorganseg.errors import ResourceError
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg_training.build import recipe_method, recipe_network
 from multiorganseg_training.methods import Batch
 from multiorganseg_training.recipe import Recipe
@@ -22,8 +23,8 @@ USED_SHARE = 0.7
 OVERHEAD = 1.6
 """What a step needs beyond the tensors kept for the backward pass, as a factor: gradients and buffers."""
 
-COPIES = 7
-"""Of the weights: network, average, trained network, gradient, two moments, one being written."""
+COPIES = 6
+"""Of the weights: network, average, gradient, two moments, one being written."""
 
 
 def fit_memory(recipe: Recipe, device: torch.device, free: int | None = None) -> Recipe:
@@ -61,7 +62,7 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def bytes_per_voxel(recipe: Recipe, network: nn.Module, batch: int = 2) -> float:
+def bytes_per_voxel(recipe: Recipe, network: BranchingNetwork, batch: int = 2) -> float:
     """Measure what a step keeps for the backward pass, on a small patch on the CPU.
 
     Args:
@@ -72,8 +73,7 @@ def bytes_per_voxel(recipe: Recipe, network: nn.Module, batch: int = 2) -> float
     Returns:
         Bytes for each voxel of a batch.
     """
-    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
-    patch = tuple(2 * step for step in divisor)
+    patch = tuple(2 * step for step in network.divisor)
     organs = len(recipe.data.table.keys)
     method = recipe_method(recipe, network)
     generator = np.random.default_rng(0)
@@ -98,14 +98,13 @@ def bytes_per_voxel(recipe: Recipe, network: nn.Module, batch: int = 2) -> float
     return sum(size for place, size in sizes.items() if place not in weights) / (batch * prod(patch))
 
 
-def _candidates(recipe: Recipe, network: nn.Module) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    divisor: tuple[int, int, int] = network.divisor  # type: ignore[assignment]
+def _candidates(recipe: Recipe, network: BranchingNetwork) -> Iterator[tuple[int, tuple[int, int, int]]]:
     patch = list(recipe.network.patch_shape)
     for batch in range(recipe.optimisation.batch_size, 1, -1):
         yield batch, recipe.network.patch_shape
     while True:
         yield 1, (patch[0], patch[1], patch[2])
-        axis = max(range(3), key=lambda number: patch[number] / divisor[number])
-        if patch[axis] <= 2 * divisor[axis]:
+        axis = max(range(3), key=lambda number: patch[number] / network.divisor[number])
+        if patch[axis] <= 2 * network.divisor[axis]:
             return
-        patch[axis] -= divisor[axis]
+        patch[axis] -= network.divisor[axis]

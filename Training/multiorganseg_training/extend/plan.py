@@ -76,8 +76,8 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
 def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """Plan the training, all but its length.
 
-    The base's own network and preprocessing; the last layer at ten times the learning rate, the rest at a
-    fifth of it; a third of the patches of annotated cases on a new organ.
+    The base's own network and preprocessing, with a branch for the new organs, whose last layer has ten times
+    the learning rate; a third of the patches of annotated cases on a new organ.
 
     Args:
         base: What is extended.
@@ -96,7 +96,6 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             modality=said.modality,
         ),
         method="extend",
-        method_arguments={"old_organs": len(said.labels.keys)},
         seed=wishes.seed,
         preprocessing=PreprocessingSpec(
             said.preprocessing.spacing_mm,
@@ -105,7 +104,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
         ),
         network=NetworkSpec(
             said.architecture,
-            dict(said.arguments),
+            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]},
             said.activation,
             said.patch_shape,
             _place_of(base, wishes),
@@ -117,7 +116,6 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
             learning_rate=2e-3,
             head_factor=10.0,
-            trunk_factor=0.2,
             weight_decay=1e-4,
             ema_decay=0.99,
         ),

@@ -32,8 +32,7 @@ class Plan:
     @property
     def new_organs(self) -> tuple[str, ...]:
         """Keys of the organs that are learned."""
-        old: int = self.recipe.method_arguments["old_organs"]
-        return self.recipe.data.table.keys[old:]
+        return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
 
 
 def save_plan(plan: Plan, run: Path) -> None:

@@ -50,16 +50,30 @@ def _widen(name: str, trained: Tensor, widened: Tensor, activation: str, prior: 
         raise _unlike(name)
     axis = axes[0]
     more = widened.shape[axis] - trained.shape[axis]
+    fresh = further_channels(trained, axis, more, activation, prior)
+    if activation == SOFTMAX and trained.ndim == 1:
+        background = trained[:1] + math.log(1 - prior)
+        return torch.cat([background, trained[1:], fresh])
+    return torch.cat([trained, fresh], dim=axis)
+
+
+def further_channels(trained: Tensor, axis: int, more: int, activation: str, prior: float = PRIOR) -> Tensor:
+    """Give weights or bias with which further channels of a last layer start; see `widen_state`.
+
+    Args:
+        trained: Weights or bias of a trained last layer.
+        axis: That of its channels.
+        more: How many channels are wanted.
+        activation: "softmax" (channel 0 is background) or "sigmoid".
+        prior: In (0, 1).
+    """
     background = trained.narrow(axis, 0, 1)
     shape = list(trained.shape)
     shape[axis] = more
+    is_bias = trained.ndim == 1
     if activation != SOFTMAX:
-        fresh = torch.full(shape, math.log(prior / (1 - prior)) if trained.ndim == 1 else 0.0)
-        return torch.cat([trained, fresh.to(trained)], dim=axis)
-    fresh = background.expand(shape)
-    if trained.ndim > 1:
-        return torch.cat([trained, fresh], dim=axis)
-    return torch.cat([background + math.log(1 - prior), trained[1:], fresh + math.log(prior / more)])
+        return torch.full(shape, math.log(prior / (1 - prior)) if is_bias else 0.0).to(trained)
+    return background.expand(shape) + (math.log(prior / more) if is_bias else 0.0)
 
 
 def _unlike(name: str) -> TrainingError:

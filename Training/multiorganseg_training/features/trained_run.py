@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from multiorganseg.errors import TrainingError
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg_training.build import new_network, recipe_method
 from multiorganseg_training.checkpoint import Checkpoint, trained_checkpoint
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
@@ -32,7 +31,7 @@ class TrainedRun:
     folder: Path
     recipe: Recipe
     iteration: int
-    network: nn.Module
+    network: BranchingNetwork
     classifier: PrototypeClassifier | None
 
 
@@ -61,7 +60,9 @@ def load_run(folder: Path, weights: str = AVERAGED) -> TrainedRun:
     return TrainedRun(folder, recipe, checkpoint.iteration, network.eval(), classifier)
 
 
-def _classifier(recipe: Recipe, network: nn.Module, checkpoint: Checkpoint) -> PrototypeClassifier | None:
+def _classifier(
+    recipe: Recipe, network: BranchingNetwork, checkpoint: Checkpoint
+) -> PrototypeClassifier | None:
     if not any(name.startswith("classifier.") for name in checkpoint.method):
         return None
     method = recipe_method(recipe, network)

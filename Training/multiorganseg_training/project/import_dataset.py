@@ -9,9 +9,9 @@ from pathlib import Path
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
-from multiorganseg_training.project.case_files import check_grids, place_image, place_labels, project_case
+from multiorganseg_training.project.case_files import check_grids, project_case
 from multiorganseg_training.project.dataset import Dataset
-from multiorganseg_training.project.dataset_labels import case_statuses, case_values
+from multiorganseg_training.project.import_case import import_case
 from multiorganseg_training.project.label_mapping import map_labels
 from multiorganseg_training.project.matrix import LabelStatusMatrix
 from multiorganseg_training.project.new_folder import new_folder
@@ -64,14 +64,9 @@ def import_dataset(
     with new_folder(target) as folder:
         for number, case in enumerate(dataset.cases):
             progress("importing", number / len(dataset.cases))
-            row = case_statuses(dataset, case, organs)
-            matrix = matrix.with_case(case.name, row)
             entry = project_case(case.name, case.image, labelled=case.labels is not None, source=dataset.name)
-            cases[case.name] = entry
-            place_image(case.image, folder / entry.image, hardlink=hardlink)
-            if case.labels is not None and entry.labels is not None:
-                values = case_values(dataset, case, organs, row, table)
-                place_labels(case.labels, folder / entry.labels, values)
+            row, _ = import_case(dataset, case, entry, organs, table, folder, hardlink)
+            cases[case.name], matrix = entry, matrix.with_case(case.name, row)
         project = Project(
             folder,
             name or dataset.name,

@@ -9,16 +9,14 @@ from pathlib import Path
 from multiorganseg.bundles.safe_names import clashes
 from multiorganseg.errors import TrainingError
 from multiorganseg.progress import Progress
-from multiorganseg_training.project.case_files import check_grids, place_image, place_labels, project_case
+from multiorganseg_training.project.case_files import check_grids, project_case
 from multiorganseg_training.project.dataset import Dataset
-from multiorganseg_training.project.dataset_labels import case_statuses, case_values
+from multiorganseg_training.project.import_case import import_case
 from multiorganseg_training.project.label_mapping import map_labels
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import load_project, save_project
-from multiorganseg_training.project.relabel import count_values
-from multiorganseg_training.project.status import LabelStatus
 
 
 @dataclass(frozen=True)
@@ -90,21 +88,11 @@ def _write(
     cases, matrix, empty = dict(project.cases), project.matrix, {}
     for number, case in enumerate(dataset.cases):
         progress("importing", number / len(dataset.cases))
-        statuses = case_statuses(dataset, case, organs)
-        labelled = case.labels is not None
-        entry = project_case(case.name, case.image, labelled=labelled, source=dataset.name)
+        entry = project_case(case.name, case.image, labelled=case.labels is not None, source=dataset.name)
         written += [project.folder / name for name in (entry.image, entry.labels) if name]
-        place_image(case.image, project.folder / entry.image)
-        if case.labels is not None and entry.labels is not None:
-            values = case_values(dataset, case, organs, statuses, project.table)
-            found = count_values(place_labels(case.labels, project.folder / entry.labels, values))
-            missing = [
-                key
-                for key, status in statuses.items()
-                if status is LabelStatus.ANNOTATED and not found.get(project.table.value(key))
-            ]
-            if missing:
-                empty[case.name] = tuple(missing)
+        statuses, missing = import_case(dataset, case, entry, organs, project.table, project.folder)
+        if missing:
+            empty[case.name] = missing
         cases[case.name], matrix = entry, matrix.with_case(case.name, statuses)
     grown = _with_source(replace(project, cases=cases, matrix=matrix), dataset)
     return ImportReport(grown, tuple(case.name for case in dataset.cases), empty)
