@@ -129,6 +129,7 @@ set(MODULE_SCRIPTS
   multiorganseg/metrics/surface_dice.py
   multiorganseg/metrics/voxel_distances.py
   multiorganseg/networks/__init__.py
+  multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_swin_unetr.py
@@ -245,14 +246,15 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/evaluation/tables.py
   Training/multiorganseg_training/evaluation_cli.py
   Training/multiorganseg_training/extend/__init__.py
+  Training/multiorganseg_training/extend/claims.py
   Training/multiorganseg_training/extend/log_dice.py
   Training/multiorganseg_training/extend/memory.py
   Training/multiorganseg_training/extend/pace.py
   Training/multiorganseg_training/extend/part_events.py
   Training/multiorganseg_training/extend/plan.py
   Training/multiorganseg_training/extend/plan_file.py
-  Training/multiorganseg_training/extend/retention.py
   Training/multiorganseg_training/extend/run.py
+  Training/multiorganseg_training/extend/start_branch.py
   Training/multiorganseg_training/extend/widen.py
   Training/multiorganseg_training/extend/wishes.py
   Training/multiorganseg_training/extend_cli.py

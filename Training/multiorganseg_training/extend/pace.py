@@ -25,8 +25,8 @@ WARM_UP = 2
 MEASURED = 4
 FEWEST, MOST = 20, 20_000
 SAFETY = 0.95
-STEP_IN_FORWARDS = 14
-"""Of a step on two patches, mixed and not: 4 forward and backward at 3 each, and 2 of the network before."""
+STEP_IN_FORWARDS = 8
+"""Of a step on two patches, mixed and not: 4, and the branch, nearly half of each, backward at twice that."""
 
 CURVE_SHARE = 0.1
 """Of the training time that validations on the way may take."""
