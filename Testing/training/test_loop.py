@@ -3,7 +3,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from multiorganseg.events import EventStream
 from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training import loop
 from multiorganseg_training.build import TRUNK, build_optimiser, recipe_method, recipe_network
-from multiorganseg_training.checkpoint import load_checkpoint
+from multiorganseg_training.checkpoint import load_checkpoint, save_checkpoint
 from multiorganseg_training.loop import Trained, train
 from multiorganseg_training.methods import METHODS, Batch, Method, Setting, Step
 from multiorganseg_training.publish import Publication, publish
 from multiorganseg_training.recipe import Recipe
+from multiorganseg_training.recipe_dict import recipe_to_dict
 
 CPU = torch.device("cpu")
 SHORT = {"iterations": 6, "batch_size": 1}
@@ -407,3 +408,50 @@ def test_training_starts_from_a_run_of_fewer_organs(phantom_recipe, phantom_run)
     with pytest.raises(TrainingError, match="cannot start from") as caught:
         recipe_network(other)
     assert "not the recipe's first ones" in caught.value.cause
+
+
+FURTHER = {"1": "spleen", "6": "liver", "7": "pancreas"}
+
+
+def _branched(phantom_recipe, initial, labels=FURTHER, branches=(1,), **network):
+    arguments = {"filters": [8, 16, 16], "branches": list(branches)}
+    return phantom_recipe(
+        data={"labels": labels}, network={"initial": str(initial), "arguments": arguments, **network}
+    )
+
+
+def test_a_further_organ_starts_on_a_branch(phantom_recipe, phantom_run, tmp_path):
+    checkpoint = load_checkpoint(phantom_run.place.run)
+    assert checkpoint is not None
+    recipe = _branched(phantom_recipe, phantom_run.place.run)
+    started = recipe_network(recipe)
+    state = started.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.network.items())
+    own, branch = started.own_decoders()[0], started.all_branches()[0]
+    _assert_equal_states(branch.decoders[0].state_dict(), own.state_dict())
+    method = recipe_method(recipe, started)
+    groups = build_optimiser(started, method, recipe.optimisation).param_groups
+    assert [id(p) for p in groups[1]["params"]][-2:] == [id(p) for p in branch.heads.parameters()]
+
+    save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(recipe), network=state), tmp_path)
+    _assert_equal_states(recipe_network(_branched(phantom_recipe, tmp_path)).state_dict(), state)
+    further = {**FURTHER, "8": "stomach"}
+    second = recipe_network(_branched(phantom_recipe, tmp_path, further, (1, 1))).state_dict()
+    assert all(torch.equal(second[name], tensor) for name, tensor in state.items())
+    with pytest.raises(TrainingError, match="cannot start from"):
+        recipe_network(_branched(phantom_recipe, tmp_path, further))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"branches": (2,)},
+        {"branches": (1, 1)},
+        {"labels": {"1": "spleen", "6": "liver"}},
+        {"labels": {"1": "spleen", "6": "pancreas", "7": "liver"}},
+        {"activation": "sigmoid"},
+    ],
+)
+def test_a_branch_that_does_not_fit_the_further_organs_is_refused(phantom_recipe, phantom_run, changes):
+    with pytest.raises(TrainingError, match="cannot start from"):
+        recipe_network(_branched(phantom_recipe, phantom_run.place.run, **changes))
