@@ -121,3 +121,17 @@ def small_image(architecture: str) -> Tensor:
     import torch
 
     return torch.randn((1, 1, *SMALL_NETWORKS[architecture][1]), generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def logits_of(small_image: Tensor) -> Callable[[BranchingNetwork], list[Tensor]]:
+    """Give the logits of each decoder of a small network for the small image."""
+    import torch
+
+    from multiorganseg.networks.output import decoder_outputs
+
+    def run(network: BranchingNetwork) -> list[Tensor]:
+        with torch.no_grad():
+            return [output.logits for output in decoder_outputs(network, small_image)]
+
+    return run

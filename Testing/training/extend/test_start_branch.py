@@ -4,26 +4,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from multiorganseg.networks.output import decoder_outputs
 from multiorganseg_training.extend.start_branch import start_branch
 
 OLD, MORE = 3, 2
 
 
 @pytest.fixture(params=["softmax", "sigmoid"])
-def pair(request, architecture, small_network, small_image) -> tuple[str, list[Tensor], list[Tensor]]:
+def pair(request, architecture, small_network, logits_of) -> tuple[str, list[Tensor], list[Tensor]]:
     """The activation, and the logits of each decoder before and after a branch of two organs."""
     channels = OLD + (request.param == "softmax")
     trained = small_network(architecture, channels)
     branched = small_network(architecture, channels + MORE, seed=1, branches=[MORE])
     branched.load_state_dict(trained.state_dict(), strict=False)
     start_branch(branched, request.param)
-    with torch.no_grad():
-        before, after = (
-            [output.logits for output in decoder_outputs(network, small_image)]
-            for network in (trained, branched)
-        )
-    return request.param, before, after
+    return request.param, logits_of(trained), logits_of(branched)
 
 
 def test_the_old_logits_stay(pair):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from multiorganseg.errors import TrainingError
-from multiorganseg.networks.output import decoder_outputs
 from multiorganseg_training.extend.widen import widen_state
 
 OLD, MORE = 3, 2
@@ -15,19 +14,14 @@ OLD, MORE = 3, 2
 
 @pytest.fixture(params=["softmax", "sigmoid"])
 def pair(
-    request, architecture, small_network, small_image
+    request, architecture, small_network, logits_of
 ) -> tuple[str, list[torch.Tensor], list[torch.Tensor]]:
     """The activation, and the logits of each decoder before and after two organs more."""
     channels = OLD + (request.param == "softmax")
     trained = small_network(architecture, channels)
     widened = small_network(architecture, channels + MORE, seed=1)
     widened.load_state_dict(widen_state(trained.state_dict(), widened.state_dict(), request.param))
-    with torch.no_grad():
-        before, after = (
-            [output.logits for output in decoder_outputs(network, small_image)]
-            for network in (trained, widened)
-        )
-    return request.param, before, after
+    return request.param, logits_of(trained), logits_of(widened)
 
 
 def test_a_widened_network_says_the_same_of_the_old_organs(pair):
