@@ -12,9 +12,7 @@ from multiorganseg.networks.output import decoder_outputs
 CHANNELS = 3
 
 
-def test_branches_leave_the_networks_own_channels_as_they_are(
-    architecture, small_network, small_image, logits_of
-):
+def test_branches_leave_the_own_channels_as_they_are(architecture, small_network, small_image, logits_of):
     plain = small_network(architecture, CHANNELS)
     branched = small_network(architecture, CHANNELS + 3, branches=[2, 1])
     added = branched.load_state_dict(plain.state_dict(), strict=False)
