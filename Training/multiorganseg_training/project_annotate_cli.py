@@ -14,6 +14,7 @@ from rich.text import Text
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
+from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.results.nifti import label_table_path, read_label_table
@@ -32,21 +33,36 @@ _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
 @reported_errors()
 def add_command(
     folder: _Folder,
-    image: Annotated[Path, typer.Argument(help="Image file, or folder with a DICOM series, to copy.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files, or folders with a DICOM series each, to copy.")
+    ],
     labels: Annotated[
-        Path | None, typer.Option(help="Label file with the project's label values, or its own label table.")
+        Path | None,
+        typer.Option(help="Label file of a single image, with the project's values or its own label table."),
     ] = None,
     annotated: Annotated[str, typer.Option(help="Organ keys annotated in it, separated by commas.")] = "",
     pseudo: Annotated[str, typer.Option(help="Organ keys that a network labelled.")] = "",
-    absent: Annotated[str, typer.Option(help="Organ keys that the image does not hold.")] = "",
-    name: Annotated[str, typer.Option(help="Of the case; else the image's.")] = "",
+    absent: Annotated[str, typer.Option(help="Organ keys that the images do not hold.")] = "",
+    name: Annotated[str, typer.Option(help="Of the case of a single image; else the image's.")] = "",
 ) -> None:
-    """Add a case; organs that are not named are unknown in it, and must not be labelled."""
+    """Add cases; organs that are not named are unknown in them, and must not be labelled."""
+    if len(images) > 1 and (labels or name):
+        msg = "--labels and --name belong to a single image."
+        raise OptionError(msg, next_step="Add images with labels, or under other names, one by one.")
     said = {LabelStatus.ANNOTATED: annotated, LabelStatus.PSEUDO: pseudo, LabelStatus.ABSENT: absent}
     row = _statuses({status: _keys(keys) for status, keys in said.items()})
     table = None if labels is None else _own_table(labels)
-    project = add_case(folder, name or case_name(image.absolute().name), image, labels, row, table=table)
-    out.print(Text(f"Added as case number {len(project.cases)}."))
+    with progress_bar() as progress:
+        for number, image in enumerate(images):
+            case = name or case_name(image.absolute().name)
+            progress(f"adding {case}", number / len(images))
+            project = add_case(folder, case, image, labels, row, table=table)
+        progress("adding", 1.0)
+    cases = len(project.cases)
+    if len(images) == 1:
+        out.print(Text(f"Added as case number {cases}."))
+    else:
+        out.print(Text(f"Added {len(images)} cases; the project has {cases}."))
 
 
 @reported_errors()

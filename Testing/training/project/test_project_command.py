@@ -115,6 +115,21 @@ def test_create_and_add(tmp_path, write_case):
     assert "has a case 'ct' already" in again.stderr
 
 
+def test_several_images_at_once(tmp_path, write_case):
+    files = [tmp_path / f"ct_{number}.nii.gz" for number in range(3)]
+    for file in files:
+        write_case(file, tmp_path / "labels.nii.gz", ())
+    succeed("create", tmp_path / "new", "--organs", "liver, spleen")
+    told = succeed("add", tmp_path / "new", *files, "--absent", "spleen")
+    assert "Added 3 cases; the project has 3." in told
+    project = load_project(tmp_path / "new")
+    assert [project.matrix.known(case) for case in ("ct_0", "ct_1", "ct_2")] == [{"spleen"}] * 3
+    for option in (("--name", "x"), ("--labels", tmp_path / "labels.nii.gz")):
+        refused = run("add", tmp_path / "new", *files, *option)
+        assert refused.exit_code == 2
+        assert "single image" in refused.stderr
+
+
 def test_labels_with_a_table_of_their_own(tmp_path, write_case):
     write_case(tmp_path / "ct.nii.gz", tmp_path / "result.nii.gz", (4,))
     (tmp_path / "result.labels.json").write_text('{"labels": {"4": "spleen"}}', encoding="utf-8")
