@@ -130,8 +130,8 @@ def _result(run: Path, name: str, recipe: Recipe) -> dict:
 
 
 def _report(results: list[dict]) -> Report:
-    base = next(result for result in results if result["run"].startswith("base-"))
-    old = base["organs"]
+    bases = {_seed(result): result for result in results if result["row"] == "base"}
+    old = next(iter(bases.values()))["organs"]
     rows = []
     for name in dict.fromkeys(result["row"] for result in results):
         same = [result for result in results if result["row"] == name]
@@ -140,12 +140,24 @@ def _report(results: list[dict]) -> Report:
             f"{_median(same, weights, new)} / {_median(same, weights, old)}"
             for weights in ("last", "averaged")
         ]
-        rows.append((name, str(len(same)), *cells, f"{median(result['minutes'] for result in same):.1f}"))
-    header = ("Run", "seeds", "last: new / old", "averaged: new / old", "minutes")
+        falls = [_largest_fall(bases[_seed(result)], result, old) for result in same]
+        minutes = median(result["minutes"] for result in same)
+        rows.append((name, str(len(same)), *cells, f"{median(falls):.3f}", f"{minutes:.1f}"))
+    header = ("Run", "seeds", "last: new / old", "averaged: new / old", "largest fall", "minutes")
     notes = (
-        "Dice on the network's grid, mean over the fold; new: mean of the new organs, old: of the base's.",
+        "Dice on the network's grid, mean over the fold; new: mean of the new organs, old: of the base's. "
+        "Largest fall: of one old organ, from the base of the same seed, last network.",
     )
     return Report("Extension", header, rows, notes=notes)
+
+
+def _seed(result: dict) -> str:
+    return result["run"].rsplit("-", 1)[1]
+
+
+def _largest_fall(base: dict, result: dict, organs: list[str]) -> float:
+    before, after = (said["dice"]["last"] for said in (base, result))
+    return max((before[organ] or 0.0) - (after[organ] or 0.0) for organ in organs)
 
 
 def _median(results: list[dict], weights: str, organs: list[str]) -> str:
