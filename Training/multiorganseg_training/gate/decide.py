@@ -90,7 +90,7 @@ def decide_new(scores: Sequence[CaseScore], floor: float) -> OrganVerdict:
         verdict, why = Verdict.UNPROVEN, "No held-out case holds it and has it annotated."
     elif dice is not None and dice < floor - _ROUNDING:
         verdict = Verdict.FAIL
-        why = f"Mean Dice {dice:.3f} over {_cases(len(present))}, below the {floor:.3g} that is asked for."
+        why = f"Mean Dice {dice:.4f} over {_cases(len(present))}, below the {floor:.3g} that is asked for."
     else:
         few = " Too few cases for an interval." if len(present) < FEWEST_CASES else ""
         verdict, why = Verdict.PASS, f"Mean Dice {dice:.3f} over {_cases(len(present))}.{few}"
