@@ -129,6 +129,24 @@ def test_without_claims(network, batch):
     assert _step(_method(network, claim_weight=0), network, batch).logs.keys() == {"annotated", "dice_loss"}
 
 
+def test_claims_are_read_where_a_new_organ_is_not_annotated_alone(network, batch, monkeypatch):
+    seen = []
+    real = extend_module.Extend._reliability
+
+    def spy(self, output):
+        seen.append(len(output.logits))
+        return real(self, output)
+
+    monkeypatch.setattr(extend_module.Extend, "_reliability", spy)
+    method = _method(network, mixing=False)
+    _step(method, network, batch)
+    assert seen == [1, 1], "one patch, two decoders"
+    seen.clear()
+    every = Batch(batch.image, batch.labels, torch.ones_like(batch.known))
+    assert float(_step(method, network, every).logs["claimed"]) == 0
+    assert seen == []
+
+
 def test_the_mixed_view_knows_what_its_source_knows(network, batch, monkeypatch):
     seen, shown = [], []
     real = extend_module.Extend._losses

@@ -135,11 +135,17 @@ class Extend(Method):
             * log_dice(organs[:, new], view.targets[:, new], view.known[:, new]),
         }
         if self.claim_weight:
-            weights = self._reliability(output)
-            losses["claimed"] = self.claim_weight * claimed_loss(
-                logits, self.old_organs, view.known, self.within, weights, self.activation
-            )
+            losses["claimed"] = self.claim_weight * self._claimed(view, output)
         return losses
+
+    def _claimed(self, view: View, output: NetworkOutput) -> Tensor:
+        """Give the loss of the claims, computed on patches that do not know all new organs."""
+        unknown = ~view.known[:, self.old_organs :].flatten(1).all(dim=1)
+        if not bool(unknown.any()):
+            return torch.zeros((), device=output.logits.device)
+        some = NetworkOutput(*(maps[unknown] for maps in output))
+        weights, known = self._reliability(some), view.known[unknown]
+        return claimed_loss(some.logits, self.old_organs, known, self.within, weights, self.activation)
 
     @torch.no_grad()
     def _reliability(self, output: NetworkOutput) -> Tensor:
