@@ -138,7 +138,9 @@ def learning_curve_command(
 def next_command(
     folder: _Folder,
     model: Annotated[str, typer.Option(help="Bundle to ask, by name or folder.")],
-    organ: Annotated[str, typer.Option(help="Organ key; else the organ that most cases lack.")] = "",
+    organ: Annotated[
+        str, typer.Option(help="Organ key; else the one that most cases lack, new ones first.")
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="How many cases to show.")] = 10,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     json_path: Annotated[
@@ -154,11 +156,12 @@ def next_command(
     from multiorganseg.bundles.json_text import format_json
     from multiorganseg_training.advice import next_cases
 
-    project = load_project(folder)
-    key = organ or min(project.table.keys, key=lambda each: len(_known(project, each)))
+    project, bundle = load_project(folder), find_bundle(model)
+    lacking = [each for each in project.table.keys if each not in bundle.metadata.labels.keys]
+    key = organ or min(lacking or project.table.keys, key=lambda each: len(_known(project, each)))
     with progress_bar() as progress:
         ranked = next_cases(
-            project, find_bundle(model), key, user_cache_dir() / "views", device=device, progress=progress
+            project, bundle, key, user_cache_dir() / "views", device=device, progress=progress
         )
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
     table.title = f"Annotate next: {key}"

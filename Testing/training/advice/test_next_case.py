@@ -14,6 +14,7 @@ from multiorganseg_training.advice.network_view import Viewer
 from multiorganseg_training.advice.next_case import mean_prototypes, prototype_distance
 from multiorganseg_training.cli import app
 from multiorganseg_training.project import LabelStatus, Project, import_folder, save_project
+from multiorganseg_training.project.organs import add_organ
 
 NAN = float("nan")
 
@@ -112,3 +113,6 @@ def test_the_command_ranks_and_writes(project, bundle, tmp_path, monkeypatch):
     assert written["organ"] == "liver"
     assert {row["case"] for row in written["cases"]} == {"case_b", "case_c"}
     assert written["cases"][0]["score"] >= written["cases"][1]["score"]
+    add_organ(project.folder, "pancreas")
+    result = CliRunner().invoke(app, [*arguments, "--device", "cpu"])
+    assert "Annotate next: pancreas" in result.output, "which the bundle lacks"
