@@ -18,10 +18,10 @@ def test_iterations_in_a_time(seconds, each, trainings, iterations):
 
 def test_validations_take_a_tenth_of_the_time_at_most():
     window, shapes = (16, 32, 32), [(16, 32, 32), (16, 32, 32)]
-    assert curve_points(1000, 14.0, window, shapes) == 5
-    assert curve_points(80, 14.0, window, shapes) == 4, "two windows take two seconds"
-    assert curve_points(19, 14.0, window, shapes) == 0
-    assert curve_points(1000, 14.0, window, []) == 0
+    assert curve_points(1000, 8.0, window, shapes) == 5
+    assert curve_points(80, 8.0, window, shapes) == 4, "two windows take two seconds"
+    assert curve_points(19, 8.0, window, shapes) == 0
+    assert curve_points(1000, 8.0, window, []) == 0
 
 
 def test_the_median_of_the_later_iterations(phantom_recipe, prepared, monkeypatch):
