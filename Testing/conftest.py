@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
     from multiorganseg.networks.branching import BranchingNetwork
 
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # as many workers as processors: each takes one thread, its children too
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are as many workers as processors: each takes one thread, and so do its children. The width that a
+    # worker is started with would be that of every console.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.pop("COLUMNS", None)
 
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
