@@ -24,7 +24,7 @@ demo: $(STAMP)
 	$(BIN)/multiorganseg demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n logical --dist worksteal --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
