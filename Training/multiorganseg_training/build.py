@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from multiorganseg.bundles.metadata import Metadata
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
@@ -19,7 +18,7 @@ from multiorganseg_training.extend.start_branch import start_branch
 from multiorganseg_training.extend.widen import widen_state
 from multiorganseg_training.methods import Method, Setting, build_method
 from multiorganseg_training.partial.known import within_matrix
-from multiorganseg_training.recipe import OptimisationSpec, Recipe
+from multiorganseg_training.recipe import NetworkSpec, OptimisationSpec, Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
 from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
@@ -113,15 +112,14 @@ def new_network(recipe: Recipe) -> BranchingNetwork:
 def _started_network(recipe: Recipe) -> BranchingNetwork:
     spec = recipe.network
     checkpoint = load_checkpoint(Path(spec.initial))
+    said: NetworkSpec | Metadata
     if checkpoint is not None:
         theirs = recipe_from_dict(checkpoint.recipe)
-        said, table, state = theirs.network, theirs.data.table, checkpoint.network
-        branching = _branching(recipe, said.architecture, said.arguments, said.activation, table.keys)
+        said, organs, state = theirs.network, theirs.data.table.keys, checkpoint.network
     else:
         bundle = find_bundle(spec.initial)
-        of = bundle.metadata
-        branching = _branching(recipe, of.architecture, of.arguments, of.activation, of.labels.keys)
-        state = load_network(bundle).state_dict()
+        said, organs, state = bundle.metadata, bundle.metadata.labels.keys, load_network(bundle).state_dict()
+    branching = _branching(recipe, said, organs)
     network = new_network(recipe)
     if branching:
         fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
@@ -132,20 +130,19 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
     return network
 
 
-def _branching(
-    recipe: Recipe, architecture: str, arguments: Mapping[str, Any], activation: str, organs: tuple[str, ...]
-) -> bool:
+def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
     """Say whether the recipe's network has a branch more than what it starts from.
 
     Raises:
         TrainingError: It differs otherwise.
     """
     spec, keys = recipe.network, recipe.data.table.keys
-    branches, further = list(arguments.get("branches", ())), len(keys) - len(organs)
-    wanted = {**arguments, "branches": [*branches, further]}
-    branching = further > 0 and dict(spec.arguments) == wanted
-    widened = dict(spec.arguments) == dict(arguments) and not (branches and further)
-    same = (spec.architecture, spec.activation, keys[: len(organs)]) == (architecture, activation, organs)
+    ours, theirs = dict(spec.arguments), dict(said.arguments)
+    branches, further = theirs.get("branches", ()), len(keys) - len(organs)
+    branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
+    widened = ours == theirs and not (branches and further)
+    same = (spec.architecture, spec.activation) == (said.architecture, said.activation)
+    same = same and keys[: len(organs)] == organs
     if not same or not (branching or widened):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(

@@ -25,6 +25,14 @@ class SkipDecoder(nn.ModuleList):
         return features
 
 
+def add_skips(maps: Maps, enlargements: Iterable[nn.Module], levels: Iterable[nn.Module]) -> Tensor:
+    """Give the features of the finest level, where each level adds the next finer map to what it enlarges."""
+    features = maps[-1]
+    for enlarge, level, skip in zip(enlargements, levels, reversed(maps[:-1]), strict=True):
+        features = level(enlarge(features) + skip)
+    return features
+
+
 class Branch(nn.Module):
     """Organs that a network learned later: a decoder of their own beside each that it has.
 
@@ -56,12 +64,14 @@ class BranchingNetwork(nn.Module):
     Subclasses build encoder, decoders and last layers, and then call `branch_off`.
 
     Attributes:
+        head: The first decoder's last layer.
         branches: As many as there were extensions.
         decoder_count: How many decoders there are, branches apart.
         feature_channels: Channels of the features.
         divisor: What the sizes (k, j, i) of an image must be divisible by.
     """
 
+    head: nn.Module
     branches: nn.ModuleList
     decoder_count: int = 1
     feature_channels: int
@@ -77,11 +87,11 @@ class BranchingNetwork(nn.Module):
 
     def own_heads(self) -> Sequence[nn.Module]:
         """Give the last layer of each decoder, a single convolution with bias."""
-        raise NotImplementedError
+        return (self.head,)
 
     def new_head(self, channels: int) -> nn.Module:
         """Build a last layer."""
-        raise NotImplementedError
+        return nn.Conv3d(self.feature_channels, channels, kernel_size=1)
 
     def branch_off(self, organs: Sequence[int]) -> None:
         """Put branches on the network, with random weights.

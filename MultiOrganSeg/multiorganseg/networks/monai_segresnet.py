@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from monai.networks.nets import SegResNet
 from torch import Tensor, nn
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
+from multiorganseg.networks.branching import BranchingNetwork, Maps, add_skips, own_channels
 
 
 class MonaiSegResNet(BranchingNetwork):
@@ -59,14 +59,6 @@ class MonaiSegResNet(BranchingNetwork):
         """Give the decoder."""
         return (_Decoder(self.trunk),)
 
-    def own_heads(self) -> tuple[nn.Module]:
-        """Give the last layer."""
-        return (self.head,)
-
-    def new_head(self, channels: int) -> nn.Module:
-        """Build a last layer."""
-        return nn.Conv3d(self.feature_channels, channels, 1)
-
 
 class _Decoder(nn.Module):
     def __init__(self, trunk: SegResNet) -> None:
@@ -76,8 +68,5 @@ class _Decoder(nn.Module):
         self.finish = trunk.conv_final
 
     def forward(self, maps: Maps) -> Tensor:
-        features = maps[-1]
-        for enlarge, level, skip in zip(self.enlargements, self.levels, reversed(maps[:-1]), strict=True):
-            features = level(enlarge(features) + skip)
-        finished: Tensor = self.finish(features)
+        finished: Tensor = self.finish(add_skips(maps, self.enlargements, self.levels))
         return finished

@@ -74,11 +74,3 @@ class MonaiSwinUNETR(BranchingNetwork):
         trunk = self.trunk
         blocks = (trunk.decoder5, trunk.decoder4, trunk.decoder3, trunk.decoder2, trunk.decoder1)
         return (SkipDecoder(blocks),)
-
-    def own_heads(self) -> tuple[nn.Module]:
-        """Give the last layer."""
-        return (self.head,)
-
-    def new_head(self, channels: int) -> nn.Module:
-        """Build a last layer."""
-        return nn.Conv3d(self.feature_channels, channels, 1)

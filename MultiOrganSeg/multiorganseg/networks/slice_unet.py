@@ -65,10 +65,6 @@ class SliceUNet(BranchingNetwork):
         """Give the decoder."""
         return (self.decoder,)
 
-    def own_heads(self) -> tuple[nn.Module]:
-        """Give the last layer."""
-        return (self.head,)
-
     def new_head(self, channels: int) -> nn.Module:
         """Build a last layer."""
         return nn.Conv2d(self.feature_channels, channels, kernel_size=1)

@@ -93,10 +93,6 @@ class StridedDynUNet(BranchingNetwork):
         """Give the decoder."""
         return (SkipDecoder(layer.upsample for layer in reversed(self._levels())),)
 
-    def own_heads(self) -> tuple[nn.Module]:
-        """Give the last layer."""
-        return (self.head,)
-
     def new_head(self, channels: int) -> nn.Module:
         """Build a last layer, which brings the features to the image's grid."""
         return nn.ConvTranspose3d(self.feature_channels, channels, self.stride, self.stride)

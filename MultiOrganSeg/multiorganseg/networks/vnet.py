@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
+from multiorganseg.networks.branching import BranchingNetwork, Maps, add_skips, own_channels
 from multiorganseg.networks.output import NetworkOutput
 from multiorganseg.networks.strided_dynunet import InstanceNorm
 
@@ -129,10 +129,6 @@ class VNet(BranchingNetwork):
         """Give the last layer of each decoder."""
         return [self.head, *self.other_heads]
 
-    def new_head(self, channels: int) -> nn.Module:
-        """Build a last layer."""
-        return nn.Conv3d(self.feature_channels, channels, 1)
-
 
 class _Decoder(nn.Module):
     def __init__(self, widths: list[int], how: str, flat: bool, normalisation: str, dropout: float) -> None:
@@ -148,10 +144,7 @@ class _Decoder(nn.Module):
 
     def forward(self, maps: Maps) -> Tensor:
         """Give the features on the image's grid from the maps of the encoder's stages."""
-        image = maps[-1]
-        for enlarge, stage, skip in zip(self.enlargements, self.stages, reversed(maps[:-1]), strict=True):
-            image = stage(enlarge(image) + skip)
-        features: Tensor = self.dropout(image)
+        features: Tensor = self.dropout(add_skips(maps, self.enlargements, self.stages))
         return features
 
 
