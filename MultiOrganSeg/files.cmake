@@ -172,13 +172,18 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/dicom_geometry.py
   multiorganseg/volumes/dicom_multiframe.py
   multiorganseg/volumes/dicom_series.py
+  multiorganseg/volumes/file_header.py
   multiorganseg/volumes/headers.py
   multiorganseg/volumes/layers.py
+  multiorganseg/volumes/metaimage_header.py
   multiorganseg/volumes/modality.py
   multiorganseg/volumes/names.py
   multiorganseg/volumes/nifti.py
   multiorganseg/volumes/nrrd_file.py
+  multiorganseg/volumes/nrrd_header.py
   multiorganseg/volumes/read.py
+  multiorganseg/volumes/rescale.py
+  multiorganseg/volumes/stored.py
   multiorganseg/volumes/volume.py
   multiorganseg/volumes/write.py
   )

@@ -16,7 +16,24 @@ from numpy.typing import NDArray
 
 from multiorganseg.errors import VolumeError
 
+MAX_LABEL = 65535
 _LABEL_VALUE = re.compile(r"Segment(\d+)_LabelValue")
+
+
+def segment_value(text: str, path: Path) -> int:
+    """Read a segment's label value.
+
+    Raises:
+        VolumeError: It is no whole number in 1…65535.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) < 6 and 0 < int(text) <= MAX_LABEL):
+        msg = f"{path.name} gives a segment an impossible label value."
+        raise VolumeError(
+            msg,
+            cause=f"Its header says '{text[:60]}'; whole numbers in 1…{MAX_LABEL} are possible.",
+            next_step="Save the segmentation again in 3D Slicer.",
+        )
+    return int(text)
 
 
 def merge_layers(voxels: NDArray, pairs: Mapping[str, str], path: Path) -> NDArray:
@@ -31,9 +48,11 @@ def merge_layers(voxels: NDArray, pairs: Mapping[str, str], path: Path) -> NDArr
         Array (k, j, i).
 
     Raises:
-        VolumeError: The file is no segmentation, two segments have one label value, or layers overlap.
+        VolumeError: The file is no segmentation, a label value is impossible, two segments have one label
+            value, or layers overlap.
     """
-    values = Counter(int(value) for key, value in pairs.items() if _LABEL_VALUE.fullmatch(key))
+    stated = (value for key, value in pairs.items() if _LABEL_VALUE.fullmatch(key))
+    values = Counter(segment_value(value, path) for value in stated)
     doubled = sorted(value for value, count in values.items() if count > 1)
     overlaps = int(np.count_nonzero(np.count_nonzero(voxels, axis=-1) > 1))
     if values and not doubled and not overlaps:

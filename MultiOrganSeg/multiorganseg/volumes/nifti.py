@@ -22,10 +22,12 @@ from multiorganseg.volumes.check import (
     DEFLATE_RATIO,
     Header,
     VolumeWarning,
+    check_affine,
     check_header,
     check_spacing,
-    compact,
 )
+from multiorganseg.volumes.rescale import rescaled
+from multiorganseg.volumes.stored import native
 from multiorganseg.volumes.volume import Affine, Volume
 
 # fmt: off
@@ -49,9 +51,12 @@ _NIFTI2 = np.dtype([
 _DATATYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 32: "c8", 64: "f8", 128: "V3", 256: "i1", 512: "u2"}
 _DATATYPES |= {768: "u4", 1024: "i8", 1280: "u8", 1792: "c16", 2304: "V4"}
 _CODES = {np.dtype(name): code for code, name in _DATATYPES.items()}
-_MM_PER_UNIT = {1: 1000.0, 3: 0.001}
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_NO_IMAGE_INTENTS = frozenset({*range(2, 25), *range(1004, 1011)})
+"""Statistics, matrices, vectors, points, triangles and quaternions."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _FORM_TOLERANCE_MM = 1.0
+_QUATERNION_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,8 +95,7 @@ def read_nifti(path: Path) -> Volume:
         raise _damaged(path, str(error)) from error
     if filled != voxels.nbytes:
         raise _damaged(path, f"Of {voxels.nbytes:,} bytes only {filled:,} are there.")
-    voxels = voxels.astype(voxels.dtype.newbyteorder("="), copy=False)
-    return Volume(_rescaled(voxels, header.slope, header.intercept), header.affine, str(path))
+    return Volume(rescaled(native(voxels), header.slope, header.intercept), header.affine, str(path))
 
 
 def read_nifti_header(path: Path) -> NiftiHeader:
@@ -109,12 +113,18 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     code = int(record["datatype"])
-    if not 1 <= dimensions <= 7 or code not in _DATATYPES or not np.isfinite(record["vox_offset"]):
+    if not 1 <= dimensions <= 7 or code not in _DATATYPES:
         raise _damaged(path, f"It has {dimensions} dimensions and voxels of type {code}.")
-    slope, intercept = float(record["scl_slope"]), float(record["scl_inter"])
-    if slope == 0 or not np.isfinite([slope, intercept]).all():
-        slope, intercept = 1.0, 0.0
-    offset, on_disk = max(int(record["vox_offset"]), 0), path.stat().st_size
+    if int(record["intent_code"]) in _NO_IMAGE_INTENTS:
+        msg = f"{path.name} is no image of the body."
+        raise VolumeError(
+            msg,
+            cause=f"Its intent {int(record['intent_code'])} says that it holds statistics or vectors.",
+            next_step="Choose the CT itself.",
+        )
+    slope, intercept = _scaling(record, path)
+    on_disk = path.stat().st_size
+    offset = _offset(record, on_disk * DEFLATE_RATIO if compressed else on_disk, path)
     return NiftiHeader(
         path=path,
         sizes=tuple(sizes),
@@ -128,25 +138,49 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     )
 
 
-def write_nifti(volume: Volume, path: Path) -> None:
+def read_nifti_qform(path: Path) -> Affine | None:
+    """Give the qform of a NIfTI file as an affine to LPS mm; None when it has none that can be used.
+
+    Raises:
+        VolumeError: It is not a single-file NIfTI header.
+    """
+    with _open(path) as file:
+        record = _parse(file.read(_NIFTI2.itemsize), path)
+    qform = _qform(record, _units(record, path))
+    return None if qform is None else _RAS_TO_LPS @ qform
+
+
+def write_nifti(volume: Volume, path: Path, *, qform: Affine | None = None) -> None:
     """Write a NIfTI-1 file, gzipped (level 1) when the name ends in `.gz`.
 
-    The sform holds the affine; the qform, which cannot hold shear, is written only where it agrees.
+    The sform holds the affine. The qform cannot hold shear: it is the nearest one where that misses no voxel
+    by half its size or by 1 mm, else the one given.
+
+    Args:
+        volume: What to write.
+        path: Of the file.
+        qform: Affine without shear, to LPS mm, by which other programs place the input of which this is a
+            result; ITK and 3D Slicer read a sheared file by it, and not at all without it.
     """
     from scipy.spatial.transform import Rotation
 
     voxels = np.ascontiguousarray(volume.voxels)
     affine = _RAS_TO_LPS @ volume.affine
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
     record = np.zeros((), _NIFTI1.newbyteorder("<"))
     record["sizeof_hdr"], record["magic"], record["vox_offset"] = _NIFTI1.itemsize, b"n+1", 352
     record["dim"] = [3, *voxels.shape[::-1], 1, 1, 1, 1]
     record["datatype"], record["bitpix"] = _CODES[voxels.dtype.newbyteorder("=")], 8 * voxels.dtype.itemsize
     record["scl_slope"], record["xyzt_units"] = 1, 2
-    record["srow"], record["sform_code"], record["qoffset"] = affine[:3], 1, affine[:3, 3]
-    record["pixdim"] = [1, *spacing, 0, 0, 0, 0]
-    axes = affine[:3, :3] / spacing
-    if np.allclose(axes.T @ axes, np.eye(3), atol=1e-5):
+    record["srow"], record["sform_code"] = affine[:3], 1
+    sizes = np.array(voxels.shape[::-1], float)
+    nearest = _without_shear(affine, sizes)
+    limit = min(0.5 * np.linalg.norm(affine[:3, :3], axis=0).min(), _FORM_TOLERANCE_MM)
+    if _apart(affine, nearest, sizes) >= limit:
+        nearest = affine if qform is None else _RAS_TO_LPS @ qform
+    spacing = np.linalg.norm(nearest[:3, :3], axis=0)
+    axes = nearest[:3, :3] / spacing
+    record["pixdim"], record["qoffset"] = [1, *spacing, 0, 0, 0, 0], nearest[:3, 3]
+    if nearest is not affine:
         sign = np.sign(np.linalg.det(axes))
         x, y, z, w = Rotation.from_matrix(axes * [1, 1, sign]).as_quat()
         record["quatern"], record["pixdim"][0] = np.array([x, y, z]) * (1 if w >= 0 else -1), sign
@@ -166,8 +200,8 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _parse(raw: bytes, path: Path) -> np.void:
-    for native, magic in ((_NIFTI1, b"n+1"), (_NIFTI2, b"n+2")):
-        for layout in (native.newbyteorder("<"), native.newbyteorder(">")):
+    for version, magic in ((_NIFTI1, b"n+1"), (_NIFTI2, b"n+2")):
+        for layout in (version.newbyteorder("<"), version.newbyteorder(">")):
             if len(raw) >= layout.itemsize:
                 record = np.frombuffer(raw, layout, 1)[0]
                 if record["magic"][:3] == magic and record["sizeof_hdr"] == layout.itemsize:
@@ -175,64 +209,114 @@ def _parse(raw: bytes, path: Path) -> np.void:
     raise _damaged(path, "It does not begin with the header of a single-file NIfTI.")
 
 
+def _units(record: np.void, path: Path) -> float:
+    code = int(record["xyzt_units"]) & 7
+    if code not in _MM_PER_UNIT:
+        raise _damaged(path, f"Its unit of length has the unknown code {code}.")
+    return _MM_PER_UNIT[code]
+
+
+def _scaling(record: np.void, path: Path) -> tuple[float, float]:
+    """Give slope and intercept; a slope of 0, and one that is no number, means that nothing is scaled."""
+    slope, intercept = float(record["scl_slope"]), float(record["scl_inter"])
+    if slope == 0 or np.isnan(slope):
+        return 1.0, 0.0
+    if not np.isfinite([slope, intercept]).all():
+        raise _damaged(path, f"Its values are scaled by {slope} and {intercept}.")
+    return slope, intercept
+
+
+def _offset(record: np.void, size: int, path: Path) -> int:
+    """Give where the voxels begin: behind the header, and within the file."""
+    offset = float(record["vox_offset"])
+    if not (offset.is_integer() and int(record["sizeof_hdr"]) <= offset <= size):
+        raise _damaged(path, f"Its voxels are said to begin at byte {offset:g}.")
+    return int(offset)
+
+
 def _affine(record: np.void, path: Path) -> Affine:
-    units = _MM_PER_UNIT.get(int(record["xyzt_units"]) & 7, 1.0)
-    scale = np.diag([units, units, units, 1.0])
-    spacing = record["pixdim"][1:4].astype(np.float64) * units
+    units = _units(record, path)
+    spacing = (record["pixdim"][1:4].astype(np.float64) * units).tolist()
+    qform = _qform(record, units)
     if int(record["sform_code"]) > 0:
-        affine = scale @ np.vstack([record["srow"], [0, 0, 0, 1]]).astype(np.float64)
-        if int(record["qform_code"]) > 0:
-            _compare_forms(affine, scale @ _qform(record), record["dim"][1:4].astype(float), path)
-        return _RAS_TO_LPS @ affine
-    check_spacing(spacing.tolist(), path)
+        sform = np.diag([units, units, units, 1.0]) @ np.vstack([record["srow"], [0, 0, 0, 1]])
+        try:
+            check_affine(sform, path)
+        except VolumeError:
+            if qform is None:
+                raise
+            _warn(f"{path.name} has an sform that is impossible; its qform is used.")
+            return _RAS_TO_LPS @ qform
+        if qform is not None:
+            _compare_forms(sform, qform, record["dim"][1:4].astype(float), path)
+        else:
+            _compare_spacing(np.linalg.norm(sform[:3, :3], axis=0), np.array(spacing), path)
+        return _RAS_TO_LPS @ sform
+    check_spacing(spacing, path)
+    if qform is not None:
+        return _RAS_TO_LPS @ qform
     if int(record["qform_code"]) > 0:
-        return _RAS_TO_LPS @ scale @ _qform(record)
-    warnings.warn(
+        raise _damaged(path, "Its quaternion is not of unit length, or its position is not a number.")
+    _warn(
         f"{path.name} does not say how it lies in the patient; its axes are taken as left, posterior, "
-        "superior. Left and right may be swapped.",
-        VolumeWarning,
-        stacklevel=2,
+        "superior. Left and right may be swapped."
     )
     return np.diag([*spacing, 1.0])
 
 
-def _qform(record: np.void) -> Affine:
-    b, c, d = record["quatern"].astype(np.float64)
-    a = np.sqrt(max(1.0 - (b * b + c * c + d * d), 0.0))
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
+def _qform(record: np.void, units: float) -> Affine | None:
+    """Give the qform in RAS mm; None where there is none or its numbers cannot be used."""
+    from scipy.spatial.transform import Rotation
+
+    spacing, vector = record["pixdim"][1:4].astype(np.float64), record["quatern"].astype(np.float64)
+    offset, square = record["qoffset"].astype(np.float64), float(np.sum(vector**2))
+    usable = np.isfinite([*spacing, *offset]).all() and spacing.min() > 0
+    if int(record["qform_code"]) <= 0 or not usable or not square <= 1 + _QUATERNION_TOLERANCE:
+        return None
+    rotation = Rotation.from_quat([*vector, np.sqrt(max(1.0 - square, 0.0))]).as_matrix()
     affine = np.eye(4)
-    affine[:3, :3] = rotation * record["pixdim"][1:4] * [1, 1, -1 if record["pixdim"][0] < 0 else 1]
-    affine[:3, 3] = record["qoffset"]
+    affine[:3, :3] = rotation * spacing * [1, 1, -1 if record["pixdim"][0] < 0 else 1]
+    affine[:3, 3] = offset
+    affine[:3] *= units
     return affine
 
 
-def _compare_forms(sform: Affine, qform: Affine, sizes: NDArray[np.float64], path: Path) -> None:
+def _without_shear(affine: Affine, sizes: NDArray[np.float64]) -> Affine:
+    """Give the nearest affine with axes at right angles, of the same spacing and centre."""
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
+    nearest = affine.copy()
+    nearest[:3, :3] = (left @ right) * spacing
+    nearest[:3, 3] += (affine - nearest)[:3, :3] @ (0.5 * (sizes - 1))
+    return nearest
+
+
+def _apart(one: Affine, other: Affine, sizes: NDArray[np.float64]) -> float:
+    """How far apart two affines put the corners of a volume, along one axis of the patient, in mm."""
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in sizes])).reshape(3, -1)
-    apart = np.abs((sform - qform)[:3, :3] @ corners + (sform - qform)[:3, 3:]).max()
+    return float(np.abs((one - other)[:3, :3] @ corners + (one - other)[:3, 3:]).max())
+
+
+def _compare_forms(sform: Affine, qform: Affine, sizes: NDArray[np.float64], path: Path) -> None:
+    apart = _apart(sform, qform, sizes)
     if apart > _FORM_TOLERANCE_MM:
-        warnings.warn(
+        _warn(
             f"{path.name} says twice how it lies in the patient, {apart:.1f} mm apart; the sform is used. "
-            "Programs that use the qform will show it elsewhere.",
-            VolumeWarning,
-            stacklevel=2,
+            "Programs that use the qform will show it elsewhere."
         )
 
 
-def _rescaled(voxels: NDArray, slope: float, intercept: float) -> NDArray:
-    if (slope, intercept) == (1.0, 0.0):
-        return compact(voxels)
-    if voxels.dtype.kind in "iu" and slope == 1 and intercept.is_integer() and abs(intercept) < 2**31:
-        return compact(voxels.astype(np.int64) + int(intercept))
-    scaled = voxels.astype(np.float32)
-    scaled *= np.float32(slope)
-    scaled += np.float32(intercept)
-    return scaled
+def _compare_spacing(sform: NDArray[np.float64], stated: NDArray[np.float64], path: Path) -> None:
+    if not np.allclose(sform, stated, rtol=0.01):
+        sizes = [" × ".join(f"{size:.4g}" for size in spacing) for spacing in (sform, stated)]
+        _warn(
+            f"{path.name} says twice how large its voxels are: {sizes[0]} mm by its sform, which is used, "
+            f"and {sizes[1]} mm by pixdim. Programs that use pixdim will measure other volumes."
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, VolumeWarning, stacklevel=2)
 
 
 def _damaged(path: Path, cause: str) -> VolumeError:

@@ -7,20 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes.check import check_header, check_voxels, compact
+from multiorganseg.volumes.check import check_header, check_voxels
 from multiorganseg.volumes.dicom_series import is_dicom, read_dicom
-from multiorganseg.volumes.headers import read_image_header, unreadable
-from multiorganseg.volumes.layers import merge_layers
+from multiorganseg.volumes.headers import read_image_header, read_image_voxels
+from multiorganseg.volumes.layers import MAX_LABEL, merge_layers
 from multiorganseg.volumes.nifti import read_nifti
 from multiorganseg.volumes.volume import Volume
 
 _NIFTI = (".nii", ".nii.gz")
-_SIMPLEITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-_MAX_LABEL = 65535
+_NRRD_AND_METAIMAGE = (".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def read_volume(path: Path) -> Volume:
@@ -64,11 +61,11 @@ def read_labels(path: Path) -> Volume:
     whole = voxels.dtype.kind in "iu" or bool(
         np.isfinite(voxels).all() and np.array_equal(voxels, np.rint(voxels))
     )
-    if not (whole and low >= 0 and high <= _MAX_LABEL):
+    if not (whole and low >= 0 and high <= MAX_LABEL):
         msg = f"{volume.source} is not a label map."
         raise VolumeError(
             msg,
-            cause=f"Its values from {low:g} to {high:g} are not all whole numbers in 0…{_MAX_LABEL}.",
+            cause=f"Its values from {low:g} to {high:g} are not all whole numbers in 0…{MAX_LABEL}.",
             next_step="Choose the segmentation, not the image.",
         )
     return replace(volume, voxels=voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False))
@@ -84,7 +81,7 @@ def _read(path: Path, read_image: Callable[[Path], Volume]) -> Volume:
             raise VolumeError(msg, next_step="Check the path; put quotes around spaces.")
         if name.endswith(_NIFTI):
             return read_nifti(path)
-        if name.endswith(_SIMPLEITK):
+        if name.endswith(_NRRD_AND_METAIMAGE):
             return read_image(path)
         if is_dicom(path):
             return read_dicom(path)
@@ -95,27 +92,20 @@ def _read(path: Path, read_image: Callable[[Path], Volume]) -> Volume:
     raise VolumeError(
         msg,
         cause="Neither its suffix nor its first bytes tell an image format.",
-        next_step=f"Pass a DICOM folder or a file of the kind {', '.join((*_NIFTI, *_SIMPLEITK))}.",
+        next_step=f"Pass a DICOM folder or a file of the kind {', '.join((*_NIFTI, *_NRRD_AND_METAIMAGE))}.",
     )
 
 
 def _read_image(path: Path) -> Volume:
     header, _ = read_image_header(path)
     check_header(header)
-    return Volume(_voxels(path), header.affine, str(path))
+    return Volume(read_image_voxels(header), header.affine, str(path))
 
 
 def _read_layered(path: Path) -> Volume:
     header, pairs = read_image_header(path)
     check_header(header, layered=path.name.lower().endswith(".seg.nrrd"))
-    voxels = _voxels(path)
+    voxels = read_image_voxels(header)
     if header.components > 1:
         voxels = merge_layers(voxels, pairs, path)
     return Volume(voxels, header.affine, str(path))
-
-
-def _voxels(path: Path) -> NDArray:
-    try:
-        return compact(sitk.GetArrayFromImage(sitk.ReadImage(str(path))))
-    except RuntimeError as error:
-        raise unreadable(path, error) from error

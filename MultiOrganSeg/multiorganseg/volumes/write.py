@@ -13,20 +13,21 @@ from multiorganseg.errors import ResourceError, VolumeError
 from multiorganseg.volumes.check import check_affine
 from multiorganseg.volumes.nifti import write_nifti
 from multiorganseg.volumes.nrrd_file import write_nrrd
-from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.volume import Affine, Volume
 
 _NIFTI = (".nii", ".nii.gz")
 _OTHERS = (".nrrd", ".mha")
 _GZIP_LEVEL = 1
 
 
-def write_volume(volume: Volume, path: Path, *, compress: bool = True) -> None:
+def write_volume(volume: Volume, path: Path, *, compress: bool = True, qform: Affine | None = None) -> None:
     """Write a volume; the file appears whole or not at all.
 
     Args:
         volume: Any real scalar volume; bool is written as uint8, half precision as float32. A sheared affine
             is kept: in NIfTI as sform, in NRRD and MetaImage as direction.
         path: Ends in .nii, .nii.gz, .nrrd or .mha.
+        qform: See `write_nifti`; other formats need none.
         compress: Whether .nrrd and .mha are compressed, at gzip level 1; .nii.gz always is, .nii never.
 
     Raises:
@@ -48,7 +49,7 @@ def write_volume(volume: Volume, path: Path, *, compress: bool = True) -> None:
         volume = replace(volume, voxels=volume.voxels.astype(mended))
     with atomic_path(path) as partial:
         if name.endswith(_NIFTI):
-            write_nifti(volume, partial)
+            write_nifti(volume, partial, qform=qform)
         elif name.endswith(".nrrd"):
             write_nrrd(partial, volume.voxels, volume.affine, compress=compress)
         else:

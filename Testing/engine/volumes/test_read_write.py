@@ -1,5 +1,6 @@
 """Files written by us and by others come back voxel for voxel and point for point."""
 
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from multiorganseg.errors import ResourceError, VolumeError
 from multiorganseg.volumes import Volume, VolumeWarning, read_labels, read_volume, write_volume
+from multiorganseg.volumes.nifti import read_nifti_qform
 
 FORMATS = ["nii", "nii.gz", "nrrd", "mha"]
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -83,9 +85,32 @@ def test_nibabel_places_our_nifti_as_we_do(
     image = nibabel.load(tmp_path / "ct.nii.gz")
     assert np.allclose(image.affine, LPS_TO_RAS @ volume.affine, atol=1e-4)
     assert np.array_equal(np.asarray(image.dataobj), ct.voxels.T)
-    assert int(image.header["qform_code"]) == (shape == "oblique")
-    if shape == "oblique":
-        assert np.allclose(image.get_qform(), image.affine, atol=1e-3)
+    assert np.allclose(image.get_qform(), image.affine, atol=1e-3) == (shape == "oblique")
+
+
+@pytest.mark.parametrize("degrees", [0.03, 0.5, 20])
+def test_itk_reads_our_sheared_nifti_where_it_reads_the_input(degrees: float, tmp_path: Path) -> None:
+    affine = np.diag([0.8, 0.8, 3.0, 1.0])
+    affine[1, 2] = 3.0 * np.tan(np.radians(degrees))
+    affine[:3, 3] = 10, 20, 30
+    qform = affine.copy()
+    qform[1, 2] = 0
+    voxels = np.random.default_rng(1).integers(0, 9, (20, 30, 40)).astype(np.uint8)
+    path = tmp_path / "labels.nii.gz"
+    write_volume(Volume(voxels, affine), path, qform=qform)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error" if degrees < 1 else "ignore", VolumeWarning)
+        assert np.allclose(read_volume(path).affine, affine, atol=1e-4)
+    image = sitk.ReadImage(str(path))
+    assert np.array_equal(sitk.GetArrayFromImage(image), voxels)
+    misses = np.subtract(image.TransformIndexToPhysicalPoint((39, 29, 19)), (affine @ [39, 29, 19, 1])[:3])
+    if degrees < 1:
+        assert np.abs(misses).max() < 0.4
+    else:
+        assert np.allclose(read_nifti_qform(path), qform, atol=1e-4)
+        assert np.allclose(image.GetOrigin(), (10, 20, 30), atol=1e-4)
+    write_volume(Volume(voxels, affine), path)
+    assert (read_nifti_qform(path) is None) == (degrees > 1)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
