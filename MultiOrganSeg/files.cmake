@@ -142,6 +142,7 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/__init__.py
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py
+  multiorganseg/organs/table_file.py
   multiorganseg/phantom.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
@@ -174,6 +175,7 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/dicom_series.py
   multiorganseg/volumes/file_header.py
   multiorganseg/volumes/headers.py
+  multiorganseg/volumes/label_values.py
   multiorganseg/volumes/layers.py
   multiorganseg/volumes/metaimage_header.py
   multiorganseg/volumes/modality.py

@@ -18,8 +18,8 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError, TrainingError
-from multiorganseg.metrics.compare import read_table_file
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.organs.table_file import read_table_file
 from multiorganseg_training.project.contradictions import Contradiction, find_contradictions
 from multiorganseg_training.project.create import create_project
 from multiorganseg_training.project.import_folder import import_folder

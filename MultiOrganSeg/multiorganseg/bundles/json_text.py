@@ -25,14 +25,14 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
-    """Parse UTF-8 bytes as `read_json_object` does.
+    """Parse UTF-8 bytes, with a byte order mark or without, as `read_json_object` does.
 
     Raises:
         ValueError: The bytes are no JSON object.
     """
     try:
         value = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
+            data.decode("utf-8-sig"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:

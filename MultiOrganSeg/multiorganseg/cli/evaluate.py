@@ -18,11 +18,12 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.errors import MultiOrganSegError, OrganError
-from multiorganseg.metrics.compare import CaseScores, Comparison, compare_files, read_table_file
+from multiorganseg.metrics.compare import CaseScores, Comparison, compare_files
 from multiorganseg.metrics.pairs import CasePairs, pair_cases
 from multiorganseg.metrics.report import report
 from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
+from multiorganseg.organs.table_file import read_table_file
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 

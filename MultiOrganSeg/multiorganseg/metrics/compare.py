@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from multiorganseg.errors import OrganError, VolumeError
+from multiorganseg.errors import VolumeError
 from multiorganseg.geometry.resample import restore_labels_nearest
 from multiorganseg.metrics.scores import OrganScore, evaluate, shared_organs
 from multiorganseg.organs.labels import LabelTable
@@ -96,24 +95,6 @@ def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> 
         not_compared=_not_compared(prediction_table, reference_table, comparison.merge),
         resampled=not same,
     )
-
-
-def read_table_file(path: Path) -> LabelTable:
-    """Read a label table from JSON, either `{"1": "spleen"}` or `{"labels": {"1": "spleen"}}`.
-
-    Raises:
-        OrganError: The file cannot be read or is no label table.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        msg = f"{path} is not a label table."
-        raise OrganError(
-            msg,
-            cause=str(error),
-            next_step='Write it as {"1": "spleen", "2": "liver"}.',
-        ) from error
-    return LabelTable.from_json(data.get("labels", data) if isinstance(data, dict) else data)
 
 
 def _difference(prediction: Grid, reference: Grid) -> str:

@@ -168,7 +168,7 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
 @lru_cache(maxsize=8)
 def _load(path: Path) -> Catalogue:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_bytes())
         version = data["schema_version"]
         if version != SCHEMA_VERSION:
             msg = f"The organ catalogue {path} has schema version {version}, not {SCHEMA_VERSION}."

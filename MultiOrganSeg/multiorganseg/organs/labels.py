@@ -48,10 +48,18 @@ class LabelTable:
 
     @classmethod
     def from_json(cls, data: Mapping[str, str]) -> LabelTable:
-        """Read the form `{"1": "spleen", …}` that bundles and label-table files use."""
+        """Read the form `{"1": "spleen", …}` that bundles and projects use.
+
+        Raises:
+            OrganError: It is another form, or "1" and "01" both stand there.
+        """
         try:
-            return cls({int(value): str(key) for value, key in data.items()})
-        except (ValueError, AttributeError) as error:
+            values = [int(value) for value in data]
+            if len(set(values)) < len(values):
+                message = f"the value {max(values, key=values.count)} stands for several organs"
+                raise ValueError(message)
+            return cls({value: str(key) for value, key in zip(values, data.values(), strict=True)})
+        except (ValueError, AttributeError, TypeError) as error:
             msg = "This is not a label table."
             raise OrganError(
                 msg,

@@ -10,6 +10,7 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_table
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, segments_of
@@ -75,16 +76,7 @@ def read_label_table(path: Path) -> LabelTable:
             cause=f"{table_path.name} is not beside it.",
             next_step='Write one: {"labels": {"1": "spleen", "2": "liver"}}.',
         )
-    try:
-        labels = json.loads(table_path.read_text(encoding="utf-8"))["labels"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"{table_path} is not a label table."
-        raise OrganError(
-            msg,
-            cause=repr(error),
-            next_step='Write it as {"labels": {"1": "spleen", "2": "liver"}}.',
-        ) from error
-    return LabelTable.from_json(labels)
+    return read_table_file(table_path)
 
 
 def _organ(segment: Segment) -> dict[str, Any]:

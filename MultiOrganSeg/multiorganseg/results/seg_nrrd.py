@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import OrganError
-from multiorganseg.organs.catalogue import Catalogue, Code
+from multiorganseg.organs.catalogue import Catalogue, Code, load_catalogue
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.organs.table_file import known_key
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
+from multiorganseg.volumes.layers import segment_value
 from multiorganseg.volumes.nrrd_file import write_nrrd
 from multiorganseg.volumes.volume import Affine
 
@@ -26,6 +29,8 @@ PROVENANCE_KEY = "MultiOrganSeg_Provenance"
 TAG_PREFIX = "MultiOrganSeg."
 TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
+_TERMINOLOGY = re.compile(r"TerminologyEntry:([^|]*)")
+_KEY = re.compile(r"[a-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
 def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> None:
@@ -61,25 +66,30 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
 
 
 def read_seg_nrrd_table(path: Path) -> LabelTable:
-    """Read which label value stands for which segment ID (the organ key in files of this package).
+    """Read which label value stands for which organ.
+
+    A segment is the organ of the catalogue that its ID (the organ key in files of this package), its name or
+    its code in the terminology tells; another one keeps its ID, or its name where 3D Slicer made up the ID.
 
     Raises:
-        OrganError: The header names no segments, or segments share a label value on several layers.
+        OrganError: The header names no segments, segments share a label value on several layers or are one
+            organ, or the ID, name and code of a segment tell different organs.
         VolumeError: The file cannot be read or is no NRRD file.
     """
     _, pairs = read_image_header(path)
     organs: dict[int, str] = {}
     index = 0
     while f"Segment{index}_ID" in pairs:
-        value = int(pairs.get(f"Segment{index}_LabelValue", "1"))
+        value = segment_value(pairs.get(f"Segment{index}_LabelValue", "1"), path)
+        key = _segment_key(f"Segment{index}_", pairs, path)
         if value in organs:
             msg = f"{path} has overlapping segments on several layers."
             raise OrganError(
                 msg,
-                cause=f"'{organs[value]}' and '{pairs[f'Segment{index}_ID']}' share label value {value}.",
+                cause=f"'{organs[value]}' and '{key}' share label value {value}.",
                 next_step="In 3D Slicer, export the segments to a labelmap and use that file.",
             )
-        organs[value] = pairs[f"Segment{index}_ID"]
+        organs[value] = key
         index += 1
     if not organs:
         msg = f"{path} names no segments."
@@ -88,6 +98,48 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
             next_step="Save it from 3D Slicer as a segmentation, or put a label table beside it.",
         )
     return LabelTable(organs)
+
+
+def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
+    identity, name = pairs[f"{prefix}ID"].strip(), pairs.get(f"{prefix}Name", "").strip()
+    entry = _TERMINOLOGY.search(pairs.get(f"{prefix}Tags", ""))
+    catalogue = load_catalogue()
+    told = {
+        f"ID '{identity}'": known_key(identity, catalogue),
+        f"name '{name}'": known_key(name, catalogue),
+        "code": _coded_key(entry[1], catalogue) if entry else None,
+    }
+    keys = {what: key for what, key in told.items() if key is not None}
+    if len(set(keys.values())) > 1:
+        msg = f"{path.name} calls one segment by several organs."
+        raise OrganError(
+            msg,
+            cause="; ".join(f"its {what} means {key}" for what, key in keys.items()) + ".",
+            next_step="In 3D Slicer, give the segment the name and the terminology of its organ, or put a "
+            "label table beside the file.",
+        )
+    if keys:
+        return next(iter(keys.values()))
+    spelt = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
+    return identity if _KEY.fullmatch(identity) or not spelt else spelt
+
+
+def _coded_key(entry: str, catalogue: Catalogue) -> str | None:
+    """Give the only organ of the catalogue that has the type and modifier of a terminology entry."""
+    parts = [tuple(part.split("^")[:2]) for part in entry.split("~")]
+    if len(parts) < 4:
+        return None
+    wanted = parts[2:4]
+    keys = [
+        organ.key
+        for organ in catalogue.organs.values()
+        if organ.type and [_plain(organ.type), _plain(organ.modifier)] == wanted
+    ]
+    return keys[0] if len(keys) == 1 else None
+
+
+def _plain(code: Code | None) -> tuple[str, str]:
+    return (code.scheme, code.value) if code else ("", "")
 
 
 def terminology_entry(segment: Segment) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.check import check_header, check_voxels
 from multiorganseg.volumes.dicom_series import is_dicom, read_dicom
 from multiorganseg.volumes.headers import read_image_header, read_image_voxels
-from multiorganseg.volumes.layers import MAX_LABEL, merge_layers
-from multiorganseg.volumes.nifti import read_nifti
+from multiorganseg.volumes.label_values import label_values
+from multiorganseg.volumes.layers import merge_layers
+from multiorganseg.volumes.nifti import read_nifti, read_nifti_header
 from multiorganseg.volumes.volume import Volume
 
 _NIFTI = (".nii", ".nii.gz")
@@ -52,23 +51,20 @@ def read_labels(path: Path) -> Volume:
         Label values (k, j, i) as uint8 or uint16.
 
     Raises:
-        VolumeError: As `read_volume`, or voxels that are no whole numbers in 0…65535, or overlapping layers.
+        VolumeError: As `read_volume` or `label_values`, or overlapping layers.
         ResourceError: The voxels do not fit into memory.
     """
     volume = _read(Path(path), _read_layered)
-    voxels = volume.voxels
-    low, high = voxels.min(), voxels.max()
-    whole = voxels.dtype.kind in "iu" or bool(
-        np.isfinite(voxels).all() and np.array_equal(voxels, np.rint(voxels))
-    )
-    if not (whole and low >= 0 and high <= MAX_LABEL):
-        msg = f"{volume.source} is not a label map."
-        raise VolumeError(
-            msg,
-            cause=f"Its values from {low:g} to {high:g} are not all whole numbers in 0…{MAX_LABEL}.",
-            next_step="Choose the segmentation, not the image.",
-        )
-    return replace(volume, voxels=voxels.astype(np.uint8 if high < 256 else np.uint16, copy=False))
+    return replace(volume, voxels=label_values(volume.voxels, Path(path), _slope(Path(path), volume)))
+
+
+def _slope(path: Path, volume: Volume) -> float:
+    """Give the header's factor where it can explain labels that are no whole numbers."""
+    if volume.voxels.dtype.kind != "f":
+        return 1.0
+    if path.name.lower().endswith(_NIFTI):
+        return read_nifti_header(path).slope
+    return read_image_header(path)[0].slope if path.name.lower().endswith(_NRRD_AND_METAIMAGE) else 1.0
 
 
 def _read(path: Path, read_image: Callable[[Path], Volume]) -> Volume:

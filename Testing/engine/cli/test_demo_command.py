@@ -10,7 +10,7 @@ import pytest
 
 from multiorganseg.cli import demo as demo_module
 from multiorganseg.errors import DependencyError
-from multiorganseg.metrics.compare import read_table_file
+from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.volumes import Volume, write_volume
 
 

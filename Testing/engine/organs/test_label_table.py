@@ -42,6 +42,12 @@ def test_what_is_no_table_is_a_typed_error(data) -> None:
     assert '{"1": "spleen"' in caught.value.next_step
 
 
+@pytest.mark.parametrize("data", [{"1": "liver", "01": "spleen"}, {"1": "liver", " 1": "spleen"}])
+def test_a_value_stands_for_one_organ(data) -> None:
+    with pytest.raises(OrganError, match="the value 1 stands for several organs"):
+        LabelTable.from_json(data)
+
+
 def test_an_unknown_organ_names_the_known_ones() -> None:
     with pytest.raises(OrganError, match="pancreas") as caught:
         LabelTable.numbered(["spleen", "liver"]).value("pancreas")

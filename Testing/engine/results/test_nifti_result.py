@@ -46,7 +46,7 @@ def test_missing_table_is_an_error(tmp_path):
         read_label_table(tmp_path / "a.nii.gz")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"labels": [1]}', '{"labels": {"liver": 1}}', "\xff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"labels": [1]}', '{"labels": {"liver": 1.5}}', "\xff"])
 def test_damaged_table_is_an_error(tmp_path, text):
     (tmp_path / "a.labels.json").write_text(text, encoding="latin-1")
     with pytest.raises(OrganError, match="label table"):

@@ -16,6 +16,7 @@ from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import PROVENANCE_KEY, read_seg_nrrd_table, write_seg_nrrd
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.volumes.nrrd_file import write_nrrd
 
 CATALOGUE = load_catalogue()
 
@@ -207,3 +208,56 @@ def test_unknown_organ_writes_nothing(tmp_path, phantom):
     with pytest.raises(OrganError, match="third_lung"):
         write_seg_nrrd(unknown, tmp_path / "a.seg.nrrd", CATALOGUE)
     assert not list(tmp_path.iterdir())
+
+
+def named(folder, *segments):
+    """A small .seg.nrrd whose segments have these IDs, names and terminologies."""
+    pairs = {}
+    for index, (identity, name, entry) in enumerate(segments):
+        prefix = f"Segment{index}_"
+        tags = f"TerminologyEntry:{entry}|Segmentation.Status:inprogress|"
+        pairs |= {f"{prefix}ID": identity, f"{prefix}Name": name, f"{prefix}LabelValue": str(index + 1)}
+        pairs |= {f"{prefix}Tags": tags} if entry else {}
+    path = folder / "by_slicer.seg.nrrd"
+    write_nrrd(path, np.zeros((2, 3, 4), np.uint8), np.eye(4), pairs)
+    return path
+
+
+ORGANS = "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
+ANYWHERE = "Anatomic codes - DICOM master list~^^~^^"
+TISSUE = "Segmentation category and type~SCT^85756007^Tissue~SCT^85756007^Tissue~^^~Anatomic codes~^^~^^"
+LEFT_KIDNEY = f"{ORGANS}~SCT^64033007^Kidney~SCT^7771000^Left~{ANYWHERE}"
+
+
+@pytest.mark.parametrize(
+    ("segment", "key"),
+    [
+        (("Segment_1", "liver", ""), "liver"),
+        (("Segment_1", "Liver", TISSUE), "liver"),
+        (("Segment_3", "Left Kidney", LEFT_KIDNEY), "kidney_left"),
+        (("Segment_3", "the one on the left", LEFT_KIDNEY), "kidney_left"),
+        (("kidney_left", "renamed", ""), "kidney_left"),
+        (("Segment_2", "Appendix mass", TISSUE), "appendix_mass"),
+        (("my_mass", "What I drew", ""), "my_mass"),
+        (("Segment_2", "", ""), "Segment_2"),
+    ],
+)
+def test_a_segment_is_found_by_id_name_or_code(tmp_path, segment, key):
+    path = named(tmp_path, ("spleen", "Spleen", ""), segment)
+    assert read_label_table(path).organs == {1: "spleen", 2: key}
+
+
+def test_a_segment_that_is_several_organs_is_refused(tmp_path):
+    with pytest.raises(OrganError, match="several organs") as caught:
+        read_label_table(named(tmp_path, ("Segment_1", "liver", LEFT_KIDNEY)))
+    assert "name 'liver' means liver; its code means kidney_left" in caught.value.cause
+    with pytest.raises(OrganError, match="liver more than once"):
+        read_label_table(named(tmp_path, ("Segment_1", "liver", ""), ("Segment_2", "Liver", "")))
+
+
+@pytest.mark.parametrize("value", ["x", "0", "1.0", "70000"])
+def test_an_impossible_label_value_is_refused(tmp_path, value):
+    pairs = {"Segment0_ID": "liver", "Segment0_LabelValue": value}
+    write_nrrd(tmp_path / "a.seg.nrrd", np.zeros((2, 3, 4), np.uint8), np.eye(4), pairs)
+    with pytest.raises(VolumeError, match="impossible label value"):
+        read_label_table(tmp_path / "a.seg.nrrd")
