@@ -104,6 +104,7 @@ set(MODULE_SCRIPTS
   multiorganseg/geometry/body.py
   multiorganseg/geometry/canonical.py
   multiorganseg/geometry/crop.py
+  multiorganseg/geometry/lattice.py
   multiorganseg/geometry/orient.py
   multiorganseg/geometry/resample.py
   multiorganseg/inference/__init__.py

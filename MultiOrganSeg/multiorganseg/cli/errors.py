@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,17 +12,23 @@ from rich.text import Text
 
 from multiorganseg.cli.console import err
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.volumes.check import VolumeWarning
 
 
 @contextmanager
 def reported_errors() -> Iterator[None]:
-    """Show a `MultiOrganSegError` and end with its exit code; use as `@reported_errors()` above a command.
+    """Show warnings and a `MultiOrganSegError`, and end with its exit code.
+
+    Use it as `@reported_errors()` above a command.
 
     Raises:
         typer.Exit: An error was shown.
     """
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", VolumeWarning)
+            warnings.showwarning = _show_warning
+            yield
     except MultiOrganSegError as error:
         show_error(error)
         raise typer.Exit(error.exit_code) from error
@@ -39,6 +46,10 @@ def show_error(error: MultiOrganSegError) -> None:
         err.print(Panel(text, title="Error", title_align="left", border_style="red"))
     else:
         err.print(Text.assemble("Error: ", text), soft_wrap=True)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    err.print(Text.assemble(("Warning: ", "yellow"), _printable(str(message))), soft_wrap=True)
 
 
 def _printable(text: str) -> str:

@@ -127,6 +127,10 @@ def _show(cases: dict[str, CaseScores], pairs: CasePairs, tolerance_mm: float) -
             {key for case in cases.values() for key in case.not_compared},
         ),
         ("Brought onto the reference's grid", {name for name, case in cases.items() if case.resampled}),
+        (
+            "Labelled outside the reference's image, which counts as wrong",
+            {name for name, case in cases.items() if case.extended},
+        ),
         ("Reference without prediction, not in the means", pairs.without_prediction),
         ("Prediction without reference", pairs.without_reference),
     ):

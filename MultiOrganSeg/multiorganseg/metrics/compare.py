@@ -6,15 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from multiorganseg.errors import VolumeError
+from multiorganseg.geometry.lattice import grid_with, shared_lattice
 from multiorganseg.geometry.resample import restore_labels_nearest
 from multiorganseg.metrics.scores import OrganScore, evaluate, shared_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.volumes.read import read_labels
-from multiorganseg.volumes.volume import Grid
+from multiorganseg.volumes.volume import Grid, Volume
 
 SAME_GRID_MM = 0.01
+MAX_JOINT_VOXELS = 2**30
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ class CaseScores:
         reference: File of the reference.
         scores: One entry for each organ compared.
         not_compared: Organ keys that only one of the label tables has.
-        resampled: Whether the prediction was brought onto the reference's grid.
+        resampled: Whether the prediction was brought onto the reference's grid by interpolation.
+        extended: Whether the prediction has labels outside the reference's image, which count as wrong.
     """
 
     prediction: Path
@@ -55,10 +61,14 @@ class CaseScores:
     scores: tuple[OrganScore, ...]
     not_compared: tuple[str, ...]
     resampled: bool
+    extended: bool
 
 
 def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> CaseScores:
     """Score the prediction in one file against the reference in another.
+
+    What either of the two labels counts, also outside of the image of the other. Files with the same voxel
+    centres, in whatever order of axes and extent, need no resampling.
 
     Raises:
         VolumeError: A file cannot be read, or the grids differ and `resample` is off.
@@ -67,9 +77,10 @@ def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> 
     prediction_table = comparison.prediction_table or read_label_table(prediction)
     reference_table = comparison.reference_table or read_label_table(reference)
     predicted, expected = read_labels(prediction), read_labels(reference)
-    labels = predicted.voxels
-    same = predicted.grid.same_as(expected.grid, SAME_GRID_MM)
-    if not same and not comparison.resample:
+    labels, wanted, grid = predicted.voxels, expected.voxels, expected.grid
+    same = predicted.grid.same_as(grid, SAME_GRID_MM)
+    is_exact = same or shared_lattice(predicted.grid, grid) is not None
+    if not is_exact and not comparison.resample:
         msg = f"{prediction.name} and {reference.name} lie on different grids."
         raise VolumeError(
             msg,
@@ -77,13 +88,14 @@ def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> 
             next_step="Pass --resample to bring the prediction onto the reference's grid.",
         )
     if not same:
-        labels = restore_labels_nearest(labels, predicted.grid, expected.grid)
+        grid, wanted = _joint(predicted, expected)
+        labels = restore_labels_nearest(labels, predicted.grid, grid)
     scores = evaluate(
         labels,
         prediction_table,
-        expected.voxels,
+        wanted,
         reference_table,
-        expected.grid,
+        grid,
         tolerance_mm=comparison.tolerance_mm,
         merge=comparison.merge,
         organs=comparison.organs,
@@ -93,8 +105,25 @@ def compare_files(prediction: Path, reference: Path, comparison: Comparison) -> 
         reference=reference,
         scores=scores,
         not_compared=_not_compared(prediction_table, reference_table, comparison.merge),
-        resampled=not same,
+        resampled=not is_exact,
+        extended=grid.shape != expected.grid.shape,
     )
+
+
+def _joint(predicted: Volume, expected: Volume) -> tuple[Grid, NDArray[np.unsignedinteger]]:
+    """Extend the reference until it holds all that was predicted."""
+    grid, before = grid_with(expected.grid, predicted.voxels, predicted.grid)
+    if np.prod(grid.shape, dtype=float) > MAX_JOINT_VOXELS:
+        msg = f"{Path(predicted.source).name} and {Path(expected.source).name} lie far apart."
+        raise VolumeError(
+            msg,
+            cause=f"A grid that holds both has {' × '.join(map(str, grid.shape))} voxels.",
+            next_step="Check that they belong to one image.",
+        )
+    after = [
+        size - first - own for size, first, own in zip(grid.shape, before, expected.grid.shape, strict=True)
+    ]
+    return grid, np.pad(expected.voxels, list(zip(before, after, strict=True)))
 
 
 def _difference(prediction: Grid, reference: Grid) -> str:

@@ -50,6 +50,7 @@ def _case(case: CaseScores) -> dict[str, Any]:
         "prediction": str(case.prediction),
         "reference": str(case.reference),
         "resampled": case.resampled,
+        "extended": case.extended,
         "not_compared": list(case.not_compared),
         "organs": organs,
     }

@@ -133,7 +133,7 @@ def test_chosen_organs_and_unions(pair, tmp_path):
 def test_other_grids_are_refused_unless_resampled(pair, tmp_path):
     _, reference = pair
     shifted = AFFINE.copy()
-    shifted[2, 3] -= 2 * 2.5
+    shifted[2, 3] -= 1.8 * 2.5
     labels = np.zeros(SHAPE, np.uint8)
     labels[2:] = scene(v1=SPLEEN, v2=LEFT, v3=RIGHT)[:-2]
     prediction = save(tmp_path / "moved.nii.gz", labels, affine=shifted)
@@ -143,6 +143,58 @@ def test_other_grids_are_refused_unless_resampled(pair, tmp_path):
     accepted = run("--prediction", prediction, "--reference", reference, "--resample")
     assert accepted.exit_code == 0, accepted.output
     assert "1.000" in organ_row(accepted.output, "Mean")
+
+
+def scores_of(tmp_path, prediction, reference, *options):
+    target = tmp_path / "scores.json"
+    result = run("--prediction", prediction, "--reference", reference, "--json", target, *options)
+    assert result.exit_code == 0, result.output
+    (case,) = json.loads(target.read_text(encoding="utf-8"))["cases"].values()
+    return case, result.output
+
+
+@pytest.mark.parametrize("half", [0.0, 0.4])
+def test_what_is_predicted_outside_of_the_references_image_counts(tmp_path, half):
+    """A reference cropped around its organ: the prediction is as much too large as with the whole image."""
+    whole, organ = SHAPE, ((3, 5), (3, 6), (3, 6))
+    truth, predicted = scene(v1=organ), np.zeros(whole, np.uint8)
+    predicted[1:7, 1:8, 1:8] = 1
+    cropped = AFFINE.copy()
+    cropped[:3, 3] += AFFINE[:3, :3] @ [3, 3, 3]
+    moved = AFFINE.copy()
+    moved[:3, 3] += AFFINE[:3, :3] @ [half, 0, 0]
+    prediction = save(tmp_path / "p.nii.gz", predicted, {"1": "spleen"}, moved)
+    full = save(tmp_path / "full.nii.gz", truth, {"1": "spleen"})
+    small = save(tmp_path / "small.nii.gz", truth[3:5, 3:6, 3:6], {"1": "spleen"}, cropped)
+    options = ("--resample",) if half else ()
+    expected, _ = scores_of(tmp_path, prediction, full, *options)
+    case, output = scores_of(tmp_path, prediction, small, *options)
+    assert case["organs"] == expected["organs"]
+    assert case["organs"]["spleen"]["dice"] == pytest.approx(2 * 18 / (18 + 294))
+    assert (case["extended"], expected["extended"]) == (True, False)
+    assert "outside the reference's image" in output.replace("\n", " ")
+    assert (case["resampled"], "Brought onto" in output) == (half > 0, half > 0)
+
+
+def test_other_axes_of_the_same_lattice_need_no_resampling(tmp_path):
+    labels = scene(v1=SPLEEN, v2=LEFT, v3=RIGHT)
+    turned = AFFINE[:, [2, 0, 1, 3]].copy()
+    turned[:3, 3] += AFFINE[:3, 0] * (SHAPE[2] - 1)
+    turned[:3, 1] *= -1
+    prediction = save(tmp_path / "p.nii.gz", labels.transpose(1, 2, 0)[:, ::-1], affine=turned)
+    case, _ = scores_of(tmp_path, prediction, save(tmp_path / "r.nii.gz", labels))
+    assert {organ["dice"] for organ in case["organs"].values()} == {1.0}
+    assert not case["resampled"]
+
+
+def test_images_far_apart_are_refused(tmp_path):
+    away = AFFINE.copy()
+    away[:3, 3] += 1e5
+    reference = save(tmp_path / "r.nii.gz", scene(v1=SPLEEN))
+    prediction = save(tmp_path / "p.nii.gz", scene(v1=SPLEEN), affine=away)
+    result = run("--prediction", prediction, "--reference", reference, "--resample")
+    assert result.exit_code == 3
+    assert "far apart" in result.output
 
 
 def test_the_tolerance_is_in_millimetres(tmp_path):

@@ -155,11 +155,54 @@ def test_labels_on_another_grid(folder, files, change):
         affine[0, 3] += 0.5
     else:
         voxels = voxels[:, :, :-1]
+        affine[:3, 3] += 0.5 * affine[:3, 0]
     with pytest.raises(TrainingError, match="do not lie on its image's grid") as caught:
         add_case(folder, "one", files[0], Volume(voxels, affine), BOTH)
     assert ("6 × 8 × 10 voxels, the labels have 6 × 8 × 9" if change == "shape" else "another place") in str(
         caught.value
     )
+
+
+def on_same_voxels(labels: Volume, change: str) -> Volume:
+    """The same labels, as another program may have written them."""
+    affine, voxels = labels.affine.copy(), labels.voxels
+    if change == "rows flipped":
+        affine[:3, 3] += (voxels.shape[1] - 1) * affine[:3, 1]
+        affine[:3, 1] *= -1
+        voxels = voxels[:, ::-1]
+    elif change == "axes in another order":
+        affine = affine[:, [1, 2, 0, 3]]
+        voxels = voxels.transpose(2, 0, 1)
+    elif change == "cropped":
+        affine[:3, 3] += affine[:3, :3] @ [0, 0, 1]
+        voxels = voxels[1:5]
+    elif change == "larger":
+        affine[:3, 3] -= affine[:3, :3] @ [2, 0, 1]
+        voxels = np.pad(voxels, ((1, 3), (0, 0), (2, 0)))
+    elif change == "rounded":
+        affine[0, 0] += 0.0005
+    return Volume(voxels, affine)
+
+
+@pytest.mark.parametrize("change", ["rows flipped", "axes in another order", "cropped", "larger", "rounded"])
+def test_labels_on_the_same_voxel_centres(folder, files, voxels_of, change, recwarn):
+    labels = read_labels(files[1])
+    moved = on_same_voxels(labels, change)
+    project = add_case(folder, "one", files[0], moved, BOTH)
+    assert np.array_equal(voxels_of(project, "one"), labels.voxels)
+    stored = read_labels(project.labels_path("one"))
+    assert stored.grid.same_as(read_volume(files[0]).grid)
+    told = [str(warning.message) for warning in recwarn if "counts as background" in str(warning.message)]
+    assert bool(told) == (change == "cropped")
+
+
+def test_labels_that_lie_outside_the_image(folder, files):
+    labels = read_labels(files[1])
+    affine = labels.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [0, 0, 3]
+    with pytest.raises(TrainingError, match="outside its image") as caught:
+        add_case(folder, "one", files[0], Volume(labels.voxels, affine), BOTH)
+    assert "20 labelled voxels" in caught.value.cause
 
 
 @pytest.mark.parametrize("file", ["images", "labels", "project.json"])

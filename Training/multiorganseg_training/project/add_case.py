@@ -16,7 +16,7 @@ from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.case_files import file_grid, place_image, project_case
-from multiorganseg_training.project.grids import require_same_grid
+from multiorganseg_training.project.grids import on_image_grid
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.project_json import load_project, save_project
@@ -47,7 +47,7 @@ def add_case(
         folder: Of the project.
         name: Of the case.
         image: Its image: a file, a folder with a DICOM series, or a volume.
-        labels: Its label map, on the image's grid.
+        labels: Its label map; see `on_image_grid`.
         status: What is known of its organs; what is left out is unknown.
         table: Meaning of the label values; by default the project's label table.
 
@@ -67,7 +67,7 @@ def add_case(
     drawn = read_labels(labels) if isinstance(labels, Path) else labels
     grid = file_grid(picture) if isinstance(picture, Path) else picture.grid
     if drawn is not None:
-        require_same_grid(name, grid, drawn.grid)
+        drawn = on_image_grid(name, grid, drawn)
     with project_lock(folder):
         project = load_project(folder)
         _refuse_taken(project, name)

@@ -15,7 +15,7 @@ from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Affine, Grid, Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.case_files import file_grid
-from multiorganseg_training.project.grids import require_same_grid
+from multiorganseg_training.project.grids import on_image_grid, other_grid
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.project import Project, ProjectCase
 from multiorganseg_training.project.project_json import load_project, save_project
@@ -55,12 +55,12 @@ def save_annotation(
     Args:
         folder: Of the project.
         case: Name of the case.
-        labels: Label values (k, j, i) on the grid of the case's image; None where no organ has voxels.
+        labels: Label values (k, j, i), see `on_image_grid`; None where no organ has voxels.
         statuses: By organ key. An annotated or pseudo organ takes its voxels from `labels`, an absent or
             unknown one loses those that it had.
         table: Meaning of the values in `labels`; by default the project's label table. Values of organs that
             are not in `statuses` count as background.
-        affine: Where `labels` lie, to be checked, as in `Grid.affine`; None to trust their shape.
+        affine: Where `labels` lie, as in `Grid.affine`; None for the grid of the case's image.
 
     Raises:
         TrainingError: There is no such case or organ, the grids differ, an annotated organ has no voxel, an
@@ -78,8 +78,10 @@ def save_annotation(
             matrix = matrix.with_status(case, organ, status)
         grid = file_grid(folder / entry.image)
         if drawn is not None:
+            if affine is None and drawn.shape != grid.shape:
+                raise other_grid(case, grid.shape, drawn.shape)
             own = grid.affine if affine is None else affine
-            require_same_grid(case, grid, Grid((drawn.shape[0], drawn.shape[1], drawn.shape[2]), own))
+            drawn = label_array(on_image_grid(case, grid, Volume(drawn, own)).voxels)
         former = _former(folder, entry, grid)
         merged = _merge(former, _masks(drawn, statuses, table or project.table), project.table)
         before, after = count_values(former), count_values(merged)
@@ -103,9 +105,7 @@ def save_annotation(
 def _former(folder: Path, entry: ProjectCase, grid: Grid) -> LabelArray:
     if entry.labels is None:
         return np.zeros(grid.shape, np.uint8)
-    labels = read_labels(folder / entry.labels)
-    require_same_grid(entry.name, grid, labels.grid)
-    return labels.voxels
+    return label_array(on_image_grid(entry.name, grid, read_labels(folder / entry.labels)).voxels)
 
 
 def _masks(

@@ -9,14 +9,14 @@ from pathlib import Path
 from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles.safe_names import name_problem
 from multiorganseg.errors import TrainingError, VolumeError
-from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.volumes.check import Header
 from multiorganseg.volumes.headers import read_image_header
-from multiorganseg.volumes.names import volume_suffix
+from multiorganseg.volumes.names import case_name, volume_suffix
 from multiorganseg.volumes.nifti import read_nifti_header
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid, Volume
 from multiorganseg.volumes.write import write_volume
+from multiorganseg_training.project.grids import on_image_grid, shares_lattice
 from multiorganseg_training.project.project import ProjectCase
 from multiorganseg_training.project.relabel import LabelArray, relabel
 
@@ -74,7 +74,7 @@ def file_grid(path: Path) -> Grid:
 
 
 def check_grids(pairs: Mapping[str, tuple[Path, Path | None]]) -> None:
-    """Check by their headers that the image and labels of each case lie on one grid.
+    """Check by their headers that the image and labels of each case share their voxel centres.
 
     Args:
         pairs: Image and label file by case name; an image alone is only checked for itself.
@@ -86,7 +86,7 @@ def check_grids(pairs: Mapping[str, tuple[Path, Path | None]]) -> None:
     differing = []
     for name, (image, labels) in pairs.items():
         grid = file_grid(image)
-        if labels is not None and not grid.same_as(file_grid(labels), SAME_GRID_MM):
+        if labels is not None and not shares_lattice(grid, file_grid(labels)):
             differing.append(name)
     if differing:
         msg = "Images and labels lie on different grids."
@@ -113,23 +113,24 @@ def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
             shutil.copyfile(source, partial)
 
 
-def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> LabelArray:
-    """Rewrite a label file with other values, at once or not at all.
+def place_labels(source: Path, target: Path, values: Mapping[int, int], image: Path) -> LabelArray:
+    """Rewrite a label file with other values and on its image's grid, at once or not at all.
 
     Args:
         source: The file.
         target: Where to write, in the format that its suffix says.
         values: See `relabel`.
+        image: The image that they belong to; see `on_image_grid`.
 
     Returns:
         The voxels written, (k, j, i).
 
     Raises:
-        TrainingError: A value occurs that `values` does not name.
-        VolumeError: The file cannot be read.
+        TrainingError: A value occurs that `values` does not name, or the grids differ.
+        VolumeError: A file cannot be read.
         ResourceError: The target cannot be written.
     """
-    volume = read_labels(source)
+    volume = on_image_grid(case_name(source.name), file_grid(image), read_labels(source))
     voxels = relabel(volume.voxels, values, source)
     write_volume(Volume(voxels, volume.affine), target)
     return voxels

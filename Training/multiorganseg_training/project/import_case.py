@@ -49,6 +49,6 @@ def import_case(
     if case.labels is None or entry.labels is None:
         return statuses, ()
     values = case_values(dataset, case, organs, statuses, table)
-    found = count_values(place_labels(case.labels, folder / entry.labels, values))
+    found = count_values(place_labels(case.labels, folder / entry.labels, values, case.image))
     annotated = (key for key, status in statuses.items() if status is LabelStatus.ANNOTATED)
     return statuses, tuple(key for key in annotated if not found.get(table.value(key)))

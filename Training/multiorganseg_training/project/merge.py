@@ -90,7 +90,7 @@ def merge_projects(
             cases[new] = entry
             place_image(image, folder / entry.image, hardlink=options.hardlink)
             if labels is not None and entry.labels is not None:
-                place_labels(labels, folder / entry.labels, _values(project, table, whole, row))
+                place_labels(labels, folder / entry.labels, _values(project, table, whole, row), image)
         merged = Project(folder, name, table, cases, matrix, projects[0].modality, _sources(projects), own)
         save_project(merged)
     progress("merging", 1.0)
