@@ -86,6 +86,20 @@ def test_a_missing_file(make_msd, tmp_path):
         import_msd(folder, tmp_path / "liver", {"cancer": "liver"})
 
 
+def test_images_named_as_in_nnunet_1(make_msd, tmp_path, voxels_of):
+    folder = make_msd()
+    for image in [*(folder / "imagesTr").glob("liver*"), *(folder / "imagesTs").glob("liver*")]:
+        image.rename(image.with_name(image.name.replace(".nii.gz", "_0000.nii.gz")))
+    description = folder / "dataset.json"
+    description.write_bytes(b"\xef\xbb\xbf" + description.read_bytes())
+    project = import_msd(folder, tmp_path / "liver", {"cancer": "liver"}, unlabelled=True)
+    assert sorted(project.cases) == ["liver_0", "liver_1", "liver_9"]
+    assert (voxels_of(project, "liver_0") == 1).sum() == 40
+    (folder / "imagesTr" / "liver_0_0000.nii.gz").unlink()
+    with pytest.raises(VolumeError, match=r"liver_0\.nii\.gz does not exist"):
+        import_msd(folder, tmp_path / "again", {"cancer": "liver"})
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -95,6 +109,7 @@ def test_a_missing_file(make_msd, tmp_path):
         ({"training": [{"image": "../../a.nii.gz", "label": "b.nii.gz"}]}, "outside"),
         ({"training": []}, "no training case"),
         ({"labels": ["background", "liver"]}, "cannot be used"),
+        ({"labels": {"0": "background", "1": "liver", "01": "cancer"}}, "'liver' and 'cancer'"),
     ],
 )
 def test_descriptions_that_cannot_be_used(make_msd, tmp_path, changes, text):

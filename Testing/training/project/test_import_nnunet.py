@@ -76,6 +76,7 @@ def test_the_ignore_label_of_others_is_refused_where_it_occurs(make_nnunet, tmp_
         ({"dataset": {}}, "imagesTr and labelsTr"),
         ({"channel_names": ["CT"]}, "cannot be used"),
         ({"labels": {"background": 0, "spleen": "one"}}, "cannot be used"),
+        ({"labels": {"background": 0, "spleen": 1, "liver": 1}}, "'spleen' and 'liver'"),
         ({"file_ending": ".nrrd"}, "no file that ends in _0000.nrrd"),
         ({"channel_names": {"0": "zscore"}}, "--modality"),
     ],

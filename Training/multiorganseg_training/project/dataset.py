@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,20 @@ def read_dataset_file(folder: Path) -> dict[str, Any]:
             msg, cause=f"It holds no {DATASET_FILE}.", next_step=f"Name the folder that holds {DATASET_FILE}."
         )
     return read_json(folder / DATASET_FILE)
+
+
+def one_name_a_value(pairs: Iterable[tuple[int, str]]) -> dict[int, str]:
+    """Give name by label value.
+
+    Raises:
+        ValueError: A value has two names.
+    """
+    names: dict[int, str] = {}
+    for value, name in pairs:
+        if names.setdefault(value, name) != name:
+            message = f"the value {value} is called '{names[value]}' and '{name}'"
+            raise ValueError(message)
+    return names
 
 
 def about_dataset(data: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,8 @@
-"""Read the description of a dataset folder of the Medical Segmentation Decathlon.
+"""Read the description of a dataset folder of the Medical Segmentation Decathlon, or of nnU-Net 1.
 
-Source: http://medicaldecathlon.com, the `dataset.json` of its tasks.
+Sources: http://medicaldecathlon.com, the `dataset.json` of its tasks, and
+https://github.com/MIC-DKFZ/nnUNet/blob/nnunetv1/documentation/dataset_conversion.md: its tasks have the same
+description, but images named `case_0000.nii.gz` where it says `case.nii.gz`.
 """
 
 from __future__ import annotations
@@ -10,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.errors import TrainingError
-from multiorganseg.volumes.names import case_name
+from multiorganseg.volumes.names import case_name, volume_suffix
 from multiorganseg_training.project.dataset import (
     Dataset,
     DatasetCase,
     about_dataset,
     damaged_dataset,
     modality_of,
+    one_name_a_value,
     read_dataset_file,
 )
+
+FIRST_CHANNEL = "_0000"
 
 
 def read_msd(folder: Path, *, modality: str | None = None, unlabelled: bool = False) -> Dataset:
@@ -37,7 +42,8 @@ def read_msd(folder: Path, *, modality: str | None = None, unlabelled: bool = Fa
     data = read_dataset_file(folder)
     try:
         channels = [str(name) for name in data["modality"].values()]
-        labels = {int(value): str(name) for value, name in data["labels"].items() if int(value) != 0}
+        labels = one_name_a_value((int(value), str(name)) for value, name in data["labels"].items())
+        labels.pop(0, None)
         cases = [_case(folder, entry["image"], entry["label"]) for entry in data["training"]]
         if unlabelled:
             cases += [_case(folder, image, None) for image in data.get("test", [])]
@@ -59,7 +65,11 @@ def read_msd(folder: Path, *, modality: str | None = None, unlabelled: bool = Fa
 
 def _case(folder: Path, image: str, labels: str | None) -> DatasetCase:
     path = _inside(folder, image)
-    return DatasetCase(case_name(path.name), path, None if labels is None else _inside(folder, labels))
+    name, suffix = case_name(path.name), volume_suffix(path.name)
+    first = path.with_name(f"{name}{FIRST_CHANNEL}{suffix}")
+    if not path.exists() and first.is_file():
+        path = first
+    return DatasetCase(name, path, None if labels is None else _inside(folder, labels))
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -18,6 +18,7 @@ from multiorganseg_training.project.dataset import (
     about_dataset,
     damaged_dataset,
     modality_of,
+    one_name_a_value,
     read_dataset_file,
 )
 from multiorganseg_training.project.matrix_json import matrix_from_json
@@ -45,7 +46,7 @@ def read_nnunet(
     """
     data = read_dataset_file(folder)
     try:
-        names = {int(number): str(name) for number, name in data["channel_names"].items()}
+        names = one_name_a_value((int(number), str(name)) for number, name in data["channel_names"].items())
         labels, ignore = _labels(data["labels"])
         ending = str(data["file_ending"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -76,7 +77,9 @@ def read_nnunet(
 
 
 def _labels(entries: Mapping[str, Any]) -> tuple[dict[int, str], int | None]:
-    plain = {int(entry): str(name) for name, entry in entries.items() if not isinstance(entry, list)}
+    plain = one_name_a_value(
+        (int(entry), str(name)) for name, entry in entries.items() if not isinstance(entry, list)
+    )
     ignore = next((value for value, name in plain.items() if name == IGNORE), None)
     values = {int(value) for entry in entries.values() if isinstance(entry, list) for value in entry}
     single = {
