@@ -94,6 +94,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/errors.py
   multiorganseg/cli/evaluate.py
   multiorganseg/cli/inputs.py
+  multiorganseg/cli/kept.py
   multiorganseg/cli/models.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
@@ -144,6 +145,7 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py
   multiorganseg/organs/table_file.py
+  multiorganseg/outputs.py
   multiorganseg/phantom.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py

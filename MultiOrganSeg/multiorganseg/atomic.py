@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from multiorganseg.errors import ResourceError
+from multiorganseg.outputs import require_free
 
 _under_way: set[str] = set()
 
@@ -20,9 +21,10 @@ def atomic_path(target: Path) -> Iterator[Path]:
     The temporary name keeps all suffixes of the target, since writers choose the format by them.
 
     Raises:
-        ResourceError: The folder cannot be written or the disk is full.
+        ResourceError: The folder cannot be written, the disk is full, or the target is an input.
     """
     target = Path(target)
+    require_free(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix=".partial-", dir=target.parent)

@@ -13,9 +13,10 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
+from multiorganseg.outputs import keep
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
 from multiorganseg_training.project.import_into import import_into
-from multiorganseg_training.project.project_json import load_project
+from multiorganseg_training.project.project_json import load_project, project_inputs
 from multiorganseg_training.project.read_dataset import DatasetFormat, format_of, open_dataset
 from multiorganseg_training.project.suggest import suggested_organ
 from multiorganseg_training.project_transfer_cli import label_rules, show_project
@@ -97,7 +98,8 @@ def inspect_command(
     if json_path is not None:
         about = {"schema_version": 1, "name": described.name, "format": kind.value}
         text = format_json({**about, "modality": described.modality, "cases": cases, "labels": labels})
-        write_text_atomically(json_path, text)
+        with keep([*project_inputs(folder), dataset]):
+            write_text_atomically(json_path, text)
 
 
 @reported_errors()

@@ -14,12 +14,13 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import TrainingError
+from multiorganseg.outputs import keep
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.gate_cli import find_run
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.project_json import load_project
+from multiorganseg_training.project.project_json import load_project, project_inputs
 from multiorganseg_training.project.status import LabelStatus
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
@@ -131,7 +132,8 @@ def learning_curve_command(
         out.print(Text(f"Fit: Dice(n) = {limit:.3f} − {drop:.3f}·n^(−{rate:.2f})", style="dim"))
         out.print(Text(f"Written: {path}"), soft_wrap=True)
     if json_path is not None:
-        write_text_atomically(json_path, format_json({"schema_version": 1, "organs": told}))
+        with keep(project_inputs(folder)):
+            write_text_atomically(json_path, format_json({"schema_version": 1, "organs": told}))
 
 
 @reported_errors()
@@ -189,7 +191,8 @@ def next_command(
             }
             for entry in ranked
         ]
-        write_text_atomically(json_path, format_json({"schema_version": 1, "organ": key, "cases": rows}))
+        with keep(project_inputs(folder)):
+            write_text_atomically(json_path, format_json({"schema_version": 1, "organ": key, "cases": rows}))
 
 
 def register(project_app: typer.Typer) -> None:

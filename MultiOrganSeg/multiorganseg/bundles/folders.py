@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from multiorganseg.errors import ResourceError
+from multiorganseg.outputs import require_free
 
 _PREFIX = ".partial-"
 _STALE_SECONDS = 24 * 3600
@@ -44,7 +45,9 @@ def put_in_place(folder: Path, target: Path, scratch: Path) -> None:
 
     Raises:
         OSError: A rename failed; an older `target` is then back in its place.
+        ResourceError: An input lies in the older `target`.
     """
+    require_free(target)
     existed = target.exists()
     if existed:
         target.rename(scratch / "replaced")

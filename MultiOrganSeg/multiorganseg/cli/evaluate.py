@@ -17,6 +17,7 @@ from rich.text import Text
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors
+from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.errors import MultiOrganSegError, OrganError
 from multiorganseg.metrics.compare import CaseScores, Comparison, compare_files
 from multiorganseg.metrics.pairs import CasePairs, pair_cases
@@ -24,6 +25,7 @@ from multiorganseg.metrics.report import report
 from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.table_file import read_table_file
+from multiorganseg.outputs import require_free
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
@@ -62,6 +64,14 @@ def evaluate(
         resample=resample,
     )
     pairs = pair_cases(prediction, reference)
+    read = [prediction_labels, reference_labels, *(path for pair in pairs.matched.values() for path in pair)]
+    with keep_inputs(read):
+        _evaluate(pairs, comparison, json_path)
+
+
+def _evaluate(pairs: CasePairs, comparison: Comparison, json_path: Path | None) -> None:
+    if json_path is not None:
+        require_free(json_path)
     cases, failed = _compare_all(pairs, comparison)
     if len(pairs.matched) == 1 and failed:
         raise next(iter(failed.values()))
@@ -69,12 +79,12 @@ def evaluate(
         problems = {name: str(error) for name, error in failed.items()}
         content = report(
             cases,
-            tolerance_mm=tolerance_mm,
+            tolerance_mm=comparison.tolerance_mm,
             failed=problems,
             without_prediction=pairs.without_prediction,
         )
         write_text_atomically(json_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    _show(cases, pairs, tolerance_mm)
+    _show(cases, pairs, comparison.tolerance_mm)
     if failed:
         msg = f"{len(failed)} of {len(pairs.matched)} cases could not be compared."
         raise MultiOrganSegError(

@@ -25,6 +25,7 @@ from multiorganseg.bundles import (
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.errors import BundleError
+from multiorganseg.outputs import keep
 
 models_app = typer.Typer(no_args_is_help=True, help="Trained networks: list, check, install and share them.")
 
@@ -114,7 +115,8 @@ def install_model(
     ] = False,
 ) -> None:
     """Check a zip file and install its bundle into the user's folder."""
-    bundle = install_bundle(zip_file, replace=replace)
+    with keep([zip_file]):
+        bundle = install_bundle(zip_file, replace=replace)
     out.print(
         Text(f"Installed {bundle.metadata.name} {bundle.metadata.version} at {bundle.folder}"), soft_wrap=True
     )
@@ -145,9 +147,9 @@ def pack_model(
     """Write a bundle as a zip file that others can install."""
     bundle = find_bundle(name)
     target = zip_file or Path(f"{bundle.metadata.name}-{bundle.metadata.version}.zip")
-    out.print(
-        Text(f"Packed {bundle.metadata.name} into {pack_bundle(bundle.folder, target)}"), soft_wrap=True
-    )
+    with keep([bundle.folder]):
+        pack_bundle(bundle.folder, target)
+    out.print(Text(f"Packed {bundle.metadata.name} into {target}"), soft_wrap=True)
 
 
 def _is_own(entry: Bundle | BundleProblem) -> bool:

@@ -17,11 +17,13 @@ from rich.table import Table
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import expand_inputs
+from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.outputs import open_stream
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
@@ -104,7 +106,7 @@ def segment(
     """
     if with_parent:
         stop_with_parent()
-    with _event_stream(events) as stream, progress_bar() as progress:
+    with keep_inputs([*inputs, Path(model)]), _event_stream(events) as stream, progress_bar() as progress:
         cases = expand_inputs(inputs)
         wanted = frozenset(_split(formats))
         _check_outputs(cases, output, wanted, preview, uncertainty)
@@ -191,7 +193,7 @@ def _event_stream(path: Path | None) -> Iterator[EventStream]:
         if path is None or str(path) == "-":
             stream = EventStream(sys.stdout if path else None)
         else:
-            stream = EventStream(files.enter_context(path.open("w", encoding="utf-8")))
+            stream = EventStream(files.enter_context(open_stream(path)))
         try:
             yield stream
         except Exception as error:

@@ -14,19 +14,22 @@ from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_table
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, segments_of
-from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.volume import Affine, Volume
 from multiorganseg.volumes.write import write_volume
 
 TABLE_SUFFIX = ".labels.json"
 
 
-def write_nifti(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> tuple[Path, Path]:
+def write_nifti(
+    segmentation: Segmentation, path: Path, catalogue: Catalogue, *, qform: Affine | None = None
+) -> tuple[Path, Path]:
     """Write the labels and, beside them, what the label values mean.
 
     Args:
         segmentation: Labels to write.
         path: File that ends in `.nii.gz` or `.nii`.
         catalogue: Gives names, codes and colours.
+        qform: See `multiorganseg.volumes.nifti.write_nifti`.
 
     Returns:
         The label file and its table (`X.nii.gz` and `X.labels.json`).
@@ -41,7 +44,7 @@ def write_nifti(segmentation: Segmentation, path: Path, catalogue: Catalogue) ->
         "organs": {segment.organ.key: _organ(segment) for segment in segments_of(segmentation, catalogue)},
         "provenance": dict(segmentation.provenance),
     }
-    write_volume(Volume(segmentation.labels, segmentation.affine), path)
+    write_volume(Volume(segmentation.labels, segmentation.affine), path, qform=qform)
     table_path = label_table_path(path)
     write_text_atomically(table_path, json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     return path, table_path

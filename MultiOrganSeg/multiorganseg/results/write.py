@@ -9,6 +9,7 @@ from pathlib import Path
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.outputs import keep, require_free
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.nifti import label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
@@ -16,7 +17,8 @@ from multiorganseg.results.seg_nrrd import write_seg_nrrd
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows, write_csv, write_json
 from multiorganseg.volumes.names import case_name, volume_suffix
-from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.nifti import read_nifti_qform
+from multiorganseg.volumes.volume import Affine, Volume
 from multiorganseg.volumes.write import write_volume
 
 FOLDER_SUFFIXES = {
@@ -85,7 +87,10 @@ def plan_outputs(
         stem = case_name(out.name)
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
-    _keep_input(paths, source)
+    files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+    with keep([Path(source)] if source else []):
+        for file in files:
+            require_free(file)
     return OutputPlan({kind: paths[kind] for kind in FOLDER_SUFFIXES if kind in paths})
 
 
@@ -133,12 +138,13 @@ def write_results(
             next_step="Write .seg.nrrd or .nii.gz, or segment the DICOM folder.",
         )
     catalogue = catalogue or load_catalogue()
+    qform = _qform_of_input(Path(volume.source))
     written: list[Path] = []
     if "seg.nrrd" in paths:
         write_seg_nrrd(segmentation, paths["seg.nrrd"], catalogue)
         written.append(paths["seg.nrrd"])
     if "nii.gz" in paths:
-        written += write_nifti(segmentation, paths["nii.gz"], catalogue)
+        written += write_nifti(segmentation, paths["nii.gz"], catalogue, qform=qform)
     rows = statistics_rows(segmentation, catalogue, modality=modality)
     if "csv" in paths:
         write_csv(rows, paths["csv"])
@@ -147,7 +153,7 @@ def write_results(
         write_json(rows, segmentation, paths["json"])
         written.append(paths["json"])
     if uncertainty is not None:
-        write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"])
+        write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"], qform=qform)
         written.append(paths["uncertainty"])
     if "png" in paths:
         write_preview(segmentation, volume, paths["png"], catalogue, modality=modality)
@@ -158,9 +164,7 @@ def write_results(
     return written
 
 
-def _keep_input(paths: dict[str, Path], source: str) -> None:
-    files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
-    origin = Path(source)
-    if source and origin.is_file() and any(file.resolve() == origin.resolve() for file in files):
-        msg = f"The result would replace the input {source}."
-        raise ResourceError(msg, next_step="Choose another output name or folder.")
+def _qform_of_input(source: Path) -> Affine | None:
+    """Give the qform by which other programs place the input, so that they place the result alike."""
+    is_nifti = source.name.lower().endswith((".nii", ".nii.gz")) and source.is_file()
+    return read_nifti_qform(source) if is_nifti else None

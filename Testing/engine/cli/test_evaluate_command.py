@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from multiorganseg.cli.evaluate import evaluate
+from multiorganseg.results.nifti import label_table_path
 from multiorganseg.volumes import Volume
 from multiorganseg.volumes.write import write_volume
 
@@ -195,6 +196,28 @@ def test_images_far_apart_are_refused(tmp_path):
     result = run("--prediction", prediction, "--reference", reference, "--resample")
     assert result.exit_code == 3
     assert "far apart" in result.output
+
+
+@pytest.mark.parametrize("replaced", ["reference", "prediction", "its label table", "given table"])
+def test_the_scores_replace_nothing_that_is_read(pair, tmp_path, replaced):
+    prediction, reference = pair
+    table = tmp_path / "table.json"
+    table.write_text('{"1": "spleen"}', encoding="utf-8")
+    beside = label_table_path(reference)
+    target = dict(
+        zip(("reference", "prediction", "its label table"), (reference, prediction, beside), strict=True)
+    )
+    target = target.get(replaced, table)
+    before = target.read_bytes()
+    options = () if target == beside else ("--reference-labels", table)
+    result = run("--prediction", prediction, "--reference", reference, "--json", target, *options)
+    assert result.exit_code == 6, result.output
+    assert "replace the input" in result.output
+    assert target.read_bytes() == before
+    folders = run(
+        "--prediction", prediction, "--reference", reference, "--json", tmp_path / "new.json", *options
+    )
+    assert folders.exit_code == 0
 
 
 def test_the_tolerance_is_in_millimetres(tmp_path):

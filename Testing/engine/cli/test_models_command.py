@@ -130,6 +130,25 @@ def test_pack_install_and_remove(bundled, user, tmp_path):
     assert bundled.folder.exists()
 
 
+@pytest.mark.parametrize("name", ["LICENSE", "configs/metadata.json"])
+def test_pack_replaces_no_file_of_the_bundle(bundled, name):
+    before = (bundled.folder / name).read_bytes()
+    result = _run("pack", bundled.folder, "-o", bundled.folder / name)
+    assert result.exit_code == 6, result.output
+    assert (bundled.folder / name).read_bytes() == before
+
+
+def test_install_does_not_replace_the_folder_that_holds_the_zip(bundled, user, tmp_path):
+    zip_file = tmp_path / "shared.zip"
+    assert _run("pack", "abdomen-test", "-o", zip_file).exit_code == 0
+    assert _run("install", zip_file).exit_code == 0
+    inside = user / "abdomen-test" / "shared.zip"
+    zip_file.rename(inside)
+    result = _run("install", inside, "--replace")
+    assert result.exit_code == 6, result.output
+    assert inside.is_file()
+
+
 def test_pack_names_the_file_itself(bundled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert _run("pack", "abdomen-test").exit_code == 0

@@ -3,17 +3,20 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner, Result
 
 from multiorganseg.bundles import Bundle
 from multiorganseg.cli.app import app
 from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes import read_labels, read_volume
+from multiorganseg.volumes import VolumeWarning, read_labels, read_volume, write_volume
 
 QUICK = ("--no-preview", "--device", "cpu")
 
@@ -92,6 +95,70 @@ def test_a_ct_for_a_network_of_mr_is_told(ct_file: Path, tiny_mr: Bundle) -> Non
     (warning,) = [event["message"] for event in told if event["event"] == "warning"]
     assert warning.startswith("This looks like a CT")
     assert "tiny-mr was trained on MR" in warning
+
+
+@pytest.mark.parametrize("target", ["events", "output", "slice", "link"])
+def test_no_output_replaces_an_input(target: str, ct_file: Path, tiny_bundle: Bundle) -> None:
+    folder, options = ct_file.parent, ["--model", tiny_bundle.folder, *QUICK]
+    before = ct_file.read_bytes()
+    if target == "events":
+        arguments: list[str | Path] = [ct_file, "-o", folder / "o", "--events", ct_file]
+    elif target == "output":
+        arguments = [ct_file, "-o", folder / "x" / ".." / ct_file.name, "--formats", "csv"]
+    elif target == "slice":
+        arguments = [folder, "-o", folder / "o", "--events", ct_file]
+    else:
+        (folder / "events").symlink_to(ct_file)
+        arguments = [ct_file, "-o", folder / "o", "--events", folder / "events"]
+    (folder / "x").mkdir()
+    result = run(*arguments, *options)
+    assert result.exit_code == 6, result.output
+    assert "replace the input" in result.output
+    assert ct_file.read_bytes() == before
+    assert not (folder / "o").exists()
+
+
+def test_the_data_of_a_detached_header_is_an_input(ct_file: Path, tiny_bundle: Bundle) -> None:
+    folder = ct_file.parent
+    sitk.WriteImage(sitk.ReadImage(str(ct_file)), str(folder / "two.mhd"))
+    before = (folder / "two.raw").read_bytes()
+    result = run(
+        folder / "two.mhd",
+        "-o",
+        folder / "o",
+        "--events",
+        folder / "two.raw",
+        "--model",
+        tiny_bundle.folder,
+        *QUICK,
+    )
+    assert result.exit_code == 6, result.output
+    assert (folder / "two.raw").read_bytes() == before
+
+
+def test_the_result_of_a_sheared_nifti_opens_where_the_input_does(ct_file: Path, tiny_bundle: Bundle) -> None:
+    folder = ct_file.parent
+    volume = read_volume(ct_file)
+    qform = volume.affine.copy()
+    sheared = qform.copy()
+    sheared[0, 2] += 0.6 * sheared[2, 2]
+    write_volume(replace(volume, affine=sheared), folder / "tilted.nii.gz", qform=qform)
+    options = ("--model", tiny_bundle.folder, "--formats", "nii.gz", "--uncertainty", *QUICK)
+    assert run(folder / "tilted.nii.gz", "-o", folder / "o", *options).exit_code == 0
+    source = sitk.ReadImage(str(folder / "tilted.nii.gz"))
+    for name in ("tilted.seg.nii.gz", "tilted.uncertainty.nii.gz"):
+        result = sitk.ReadImage(str(folder / "o" / name))
+        last = [size - 1 for size in source.GetSize()]
+        for index in ((0, 0, 0), last):
+            point = source.TransformIndexToPhysicalPoint(index)
+            assert np.allclose(result.TransformIndexToPhysicalPoint(index), point, atol=1e-3)
+        assert np.allclose(read_volume_affine(folder / "o" / name), sheared, atol=1e-4)
+
+
+def read_volume_affine(path: Path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", VolumeWarning)
+        return read_labels(path).affine
 
 
 def test_a_bad_case_does_not_stop_the_others(ct_file: Path, tiny_bundle: Bundle) -> None:

@@ -20,6 +20,11 @@ PROJECT_FILE = "project.json"
 SCHEMA_VERSION = 1
 
 
+def project_inputs(folder: Path) -> list[Path]:
+    """Name what a report on a project must never replace."""
+    return [folder / PROJECT_FILE, folder / "images", folder / "labels", folder / "runs", folder / "bundles"]
+
+
 def save_project(project: Project) -> None:
     """Write `project.json` into the project's folder, at once or not at all.
 
