@@ -20,6 +20,7 @@ from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import read_table_file
+from multiorganseg.outputs import keep
 from multiorganseg_training.project.contradictions import Contradiction, find_contradictions
 from multiorganseg_training.project.create import create_project
 from multiorganseg_training.project.import_folder import import_folder
@@ -27,7 +28,7 @@ from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.matrix_json import load_matrix, save_matrix
 from multiorganseg_training.project.matrix_table import LEGEND, cases_table
 from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.project_json import load_project, save_project
+from multiorganseg_training.project.project_json import load_project, project_inputs, save_project
 from multiorganseg_training.project.set_status import set_statuses
 from multiorganseg_training.project.state import project_state
 from multiorganseg_training.project.status import LabelStatus
@@ -140,7 +141,8 @@ def status_command(
     """Show the label-status matrix: how many cases know each organ."""
     project = load_project(folder)
     if matrix_path is not None:
-        save_matrix(project.matrix, matrix_path)
+        with keep(project_inputs(folder)):
+            save_matrix(project.matrix, matrix_path)
     if as_json:
         typer.echo(format_json(project_state(project)), nl=False)
         return

@@ -111,6 +111,21 @@ def test_the_commands_inspect_and_import(folder, make_nnunet, tmp_path):
     assert "Added 1 cases" in result.stdout
 
 
+def test_reports_on_a_project_replace_nothing_of_it(folder, make_nnunet):
+    dataset = make_nnunet()
+    inputs = [folder / "project.json", dataset / "dataset.json", next((folder / "images").iterdir())]
+    before = [path.read_bytes() for path in inputs]
+    for path in inputs:
+        commands = [["project", "inspect", str(folder), str(dataset), "--json", str(path)]]
+        if path != inputs[1]:
+            commands += [["project", "status", str(folder), "--matrix", str(path)]]
+        for command in commands:
+            result = CliRunner().invoke(app, command)
+            assert result.exit_code == 6, result.output
+            assert "replace the input" in result.stderr
+    assert before == [path.read_bytes() for path in inputs]
+
+
 def test_a_folder_that_is_no_dataset_is_refused(tmp_path):
     target = create_project(tmp_path / "P", "P", LabelTable.numbered(["liver"])).folder
     (tmp_path / "empty").mkdir()
