@@ -17,7 +17,7 @@ from multiorganseg.volumes.file_header import FileHeader
 from multiorganseg.volumes.metaimage_header import read_metaimage_header
 from multiorganseg.volumes.nrrd_header import read_nrrd_header
 from multiorganseg.volumes.rescale import rescaled
-from multiorganseg.volumes.stored import damaged, read_stored
+from multiorganseg.volumes.stored import damaged, not_opened, read_stored
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 
@@ -37,6 +37,8 @@ def read_image_header(path: Path) -> tuple[FileHeader, Mapping[str, str]]:
         header = reader(path)
     except (ValueError, OverflowError) as error:
         raise damaged(path, f"Its header is damaged: {error}") from error
+    except OSError as error:
+        raise not_opened(path, error) from error
     return header, header.pairs
 
 

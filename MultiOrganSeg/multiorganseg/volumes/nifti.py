@@ -27,7 +27,7 @@ from multiorganseg.volumes.check import (
     check_spacing,
 )
 from multiorganseg.volumes.rescale import rescaled
-from multiorganseg.volumes.stored import native
+from multiorganseg.volumes.stored import native, not_opened
 from multiorganseg.volumes.volume import Affine, Volume
 
 # fmt: off
@@ -55,8 +55,10 @@ _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _NO_IMAGE_INTENTS = frozenset({*range(2, 25), *range(1004, 1011)})
 """Statistics, matrices, vectors, points, triangles and quaternions."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_DAMAGES = (EOFError, zlib.error, gzip.BadGzipFile)
 _FORM_TOLERANCE_MM = 1.0
 _QUATERNION_TOLERANCE = 1e-3
+_ROUNDING_MM = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +83,9 @@ def read_nifti(path: Path) -> Volume:
         VolumeError: It is not a NIfTI file, is damaged, or fails `check_header`.
         ResourceError: Its voxels do not fit into memory.
     """
+    header = read_nifti_header(path)
+    check_header(header)
     try:
-        header = read_nifti_header(path)
-        check_header(header)
         voxels = np.empty(header.shape, header.dtype)
         with _open(path) as file:
             file.seek(header.offset)
@@ -91,7 +93,7 @@ def read_nifti(path: Path) -> Volume:
             while count := file.readinto(buffer[filled:]):  # type: ignore[attr-defined]
                 filled += count
             file.read(1)  # makes gzip verify its checksum
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except _DAMAGES as error:
         raise _damaged(path, str(error)) from error
     if filled != voxels.nbytes:
         raise _damaged(path, f"Of {voxels.nbytes:,} bytes only {filled:,} are there.")
@@ -104,10 +106,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     Raises:
         VolumeError: It is not a single-file NIfTI header.
     """
-    with _open(path) as file:
-        raw = file.read(_NIFTI2.itemsize)
-        compressed = isinstance(file, gzip.GzipFile)
-    record = _parse(raw, path)
+    record, compressed = _record(path)
     dimensions = int(record["dim"][0])
     sizes = [int(size) for size in record["dim"][1 : dimensions + 1]]
     while len(sizes) > 3 and sizes[-1] == 1:
@@ -144,8 +143,7 @@ def read_nifti_qform(path: Path) -> Affine | None:
     Raises:
         VolumeError: It is not a single-file NIfTI header.
     """
-    with _open(path) as file:
-        record = _parse(file.read(_NIFTI2.itemsize), path)
+    record, _ = _record(path)
     qform = _qform(record, _units(record, path))
     return None if qform is None else _RAS_TO_LPS @ qform
 
@@ -153,8 +151,8 @@ def read_nifti_qform(path: Path) -> Affine | None:
 def write_nifti(volume: Volume, path: Path, *, qform: Affine | None = None) -> None:
     """Write a NIfTI-1 file, gzipped (level 1) when the name ends in `.gz`.
 
-    The sform holds the affine. The qform cannot hold shear: it is the nearest one where that misses no voxel
-    by half its size or by 1 mm, else the one given.
+    The sform holds the affine. The qform cannot hold shear: of a sheared affine it is the one given, else the
+    nearest one, and none where that would miss a voxel by half its size or by 1 mm.
 
     Args:
         volume: What to write.
@@ -174,9 +172,11 @@ def write_nifti(volume: Volume, path: Path, *, qform: Affine | None = None) -> N
     record["srow"], record["sform_code"] = affine[:3], 1
     sizes = np.array(voxels.shape[::-1], float)
     nearest = _without_shear(affine, sizes)
-    limit = min(0.5 * np.linalg.norm(affine[:3, :3], axis=0).min(), _FORM_TOLERANCE_MM)
-    if _apart(affine, nearest, sizes) >= limit:
-        nearest = affine if qform is None else _RAS_TO_LPS @ qform
+    apart = _apart(affine, nearest, sizes)
+    if qform is not None and apart > _ROUNDING_MM:
+        nearest = _RAS_TO_LPS @ qform
+    elif apart >= min(0.5 * np.linalg.norm(affine[:3, :3], axis=0).min(), _FORM_TOLERANCE_MM):
+        nearest = affine
     spacing = np.linalg.norm(nearest[:3, :3], axis=0)
     axes = nearest[:3, :3] / spacing
     record["pixdim"], record["qoffset"] = [1, *spacing, 0, 0, 0, 0], nearest[:3, 3]
@@ -197,6 +197,17 @@ def _open(path: Path) -> IO[bytes]:
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     return cast("IO[bytes]", gzip.open(path)) if compressed else path.open("rb")
+
+
+def _record(path: Path) -> tuple[np.void, bool]:
+    """Read the header's fields, and whether the file is compressed."""
+    try:
+        with _open(path) as file:
+            return _parse(file.read(_NIFTI2.itemsize), path), isinstance(file, gzip.GzipFile)
+    except _DAMAGES as error:
+        raise _damaged(path, str(error)) from error
+    except OSError as error:
+        raise not_opened(path, error) from error
 
 
 def _parse(raw: bytes, path: Path) -> np.void:

@@ -198,7 +198,7 @@ def _affine(path: Path, fields: Mapping[str, str], space: list[int], count: int)
         )
     if name not in _SPACES:
         warn_of_unknown_place(path)
-    if "spacedirections" not in fields:
+    if not fields.get("spacedirections"):
         return _from_spacings(path, fields, space, count)
     stated = _vectors(fields["spacedirections"])
     order = [*space, *(axis for axis in range(count) if axis not in space)]

@@ -117,6 +117,15 @@ def damaged(path: Path, cause: str) -> VolumeError:
     )
 
 
+def not_opened(path: Path, error: OSError) -> VolumeError:
+    """Make the error for a file that the system does not open."""
+    return VolumeError(
+        f"{path} cannot be opened.",
+        cause=str(error),
+        next_step="Check that it is there and that you may read it.",
+    )
+
+
 def _numbered(path: Path, data: str) -> list[str]:
     match = _NUMBERED.fullmatch(data)
     if match is None:

@@ -118,6 +118,7 @@ def test_place_of_a_nrrd(changes: dict, affine: list | None, tmp_path: Path) -> 
         ({"space units": '"mm" "pixel" "mm"'}, "pixel"),
         ({"space units": '"mm" "mm"'}, "space units"),
         ({"space directions": None}, "how large its voxels are"),
+        ({"space directions": ""}, "how large its voxels are"),
         ({"space directions": "(1,0,0) (0,2,0)"}, "space directions"),
         ({"space directions": "(1,0) (0,2) (0,3)", "space origin": "(0,0)"}, "three-dimensional"),
         ({"space directions": "1 2 3"}, "no vector"),
