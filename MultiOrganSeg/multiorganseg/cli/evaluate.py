@@ -52,8 +52,9 @@ def evaluate(
 ) -> None:
     """Compare segmentations with references, organ by organ.
 
-    Organs are matched by key through the label tables: the table given, else X.labels.json beside X.nii.gz
-    or the header of a .seg.nrrd. Two folders are matched by file name without suffix.
+    Organs are matched by key through the label tables: the table given (also a dataset.json of nnU-Net or the
+    Decathlon), else X.labels.json beside X.nii.gz or the segments of a .seg.nrrd. What either side labels
+    counts, also outside of the other's image. Two folders are matched by file name without suffix.
     """
     comparison = Comparison(
         prediction_table=read_table_file(prediction_labels) if prediction_labels else None,
