@@ -104,7 +104,7 @@ def annotate_command(
     """Save the annotation of organs in a case, in place of what was there of them, and set their status.
 
     Which voxels of the file are an organ's: those of KEY=VALUE; else those that the file's own label table
-    names (X.labels.json beside X.nii.gz, the segments of a .seg.nrrd); else all above 0, when the file has one
+    names (X.labels.json beside X.nii.gz, segments of a .seg.nrrd); else all above 0, when the file has one
     value and one organ is named; else those of the project's label value.
     """
     drawn = {key: value for key, value in map(_halves, [*(organ or []), *(pseudo or [])])}
