@@ -86,6 +86,7 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
+  multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/console.py
@@ -113,6 +114,7 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
+  multiorganseg/inference/told_device.py
   multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensity.py

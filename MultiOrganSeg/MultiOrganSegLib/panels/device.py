@@ -7,20 +7,14 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.children import module_command
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.panels.choices import Choice
 
-_CODE = """
-import json
-import torch
-from multiorganseg.inference.backends import choose_device
-device = choose_device("auto").type
-name = torch.cuda.get_device_name() if device == "cuda" else ""
-print(json.dumps({"event": "device", "device": device, "name": name}))
-"""
+_MODULE = "multiorganseg.inference.told_device"
 
 
 class DeviceProbe:
@@ -55,7 +49,7 @@ class DeviceProbe:
         """
         if self._job is None:
             folder = make_private_folder(Path(slicer.app.temporaryPath))
-            job = Job([python_executable(), "-c", _CODE], folder, child_environment())
+            job = Job(module_command(_MODULE, (), python_executable()), folder, child_environment())
             job.start()
             self._job = job
 

@@ -164,7 +164,7 @@ class TrainPane:
         )
         run.give_orders(orders)
         run.withdraw_stop()
-        self._process = start_detached(arguments, project.folder, run.log)
+        self._process = start_detached(arguments, run.log)
         run.give_orders(replace(orders, pid=self._process.pid))
         self.run = run
         self._list()

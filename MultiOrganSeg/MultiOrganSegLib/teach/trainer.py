@@ -10,6 +10,7 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.children import module_command
 from multiorganseg.errors import DependencyError, ResourceError
 from MultiOrganSegLib.child import MODULE_FOLDER, child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
@@ -36,7 +37,7 @@ def training_folder() -> Path:
 
 def trainer_command(arguments: Sequence[str]) -> list[str]:
     """The whole command of a child process."""
-    return [python_executable(), "-m", PACKAGE, *arguments]
+    return module_command(PACKAGE, arguments, python_executable())
 
 
 def trainer_environment() -> dict[str, str]:
@@ -45,10 +46,7 @@ def trainer_environment() -> dict[str, str]:
     Raises:
         DependencyError: See `training_folder`.
     """
-    environment = child_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(training_folder()), environment["PYTHONPATH"]])
-    environment["NO_COLOR"] = "1"
-    return environment
+    return {**child_environment(training_folder()), "NO_COLOR": "1"}
 
 
 def start_command(arguments: Sequence[str]) -> Job:
@@ -68,12 +66,11 @@ def start_command(arguments: Sequence[str]) -> Job:
     return job
 
 
-def start_detached(arguments: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a training that goes on when Slicer closes.
+def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a training that goes on when Slicer closes; its working folder is that of its own package.
 
     Args:
-        arguments: Of `multiorganseg-train`.
-        folder: Its working folder.
+        arguments: Of `multiorganseg-train`; paths in it are absolute.
         log: Gets what it writes.
 
     Raises:
@@ -89,7 +86,7 @@ def start_detached(arguments: Sequence[str], folder: Path, log: Path) -> subproc
         with log.open("wb") as sink:
             return subprocess.Popen(
                 trainer_command(arguments),
-                cwd=folder,
+                cwd=training_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
