@@ -130,6 +130,7 @@ set(MODULE_SCRIPTS
   multiorganseg/metrics/surface.py
   multiorganseg/metrics/surface_dice.py
   multiorganseg/metrics/voxel_distances.py
+  multiorganseg/needs.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.children import module_command
+from multiorganseg.needs import DEVICE
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
@@ -30,12 +31,12 @@ class DeviceProbe:
         return self._job is not None
 
     def ask_once(self) -> bool:
-        """Start asking, at the first call with a PyTorch to ask; whether it was started now.
+        """Start asking, at the first call with all packages there; whether it was started now.
 
         Raises:
             ResourceError: The child cannot be started.
         """
-        if self._asked or "torch" in dependencies.missing_packages():
+        if self._asked or dependencies.missing_packages(DEVICE):
             return False
         self._asked = True
         self.start()

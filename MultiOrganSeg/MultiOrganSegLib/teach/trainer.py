@@ -12,7 +12,10 @@ from slicer.i18n import tr as _
 
 from multiorganseg.children import module_command
 from multiorganseg.errors import DependencyError, ResourceError
+from multiorganseg.needs import TEACH, TRAIN
 from MultiOrganSegLib.child import MODULE_FOLDER, child_environment, python_executable
+from MultiOrganSegLib.dependencies import missing_packages
+from MultiOrganSegLib.failure import missing_dependency
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
 
@@ -53,9 +56,10 @@ def start_command(arguments: Sequence[str]) -> Job:
     """Start a short command; its job ends with Slicer.
 
     Raises:
-        DependencyError: The training package is not there.
+        DependencyError: The training package or a Python package is not there.
         ResourceError: The process cannot be started.
     """
+    _require(TEACH)
     environment = trainer_environment()
     try:
         folder = make_private_folder(Path(slicer.app.temporaryPath))
@@ -74,9 +78,10 @@ def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[byte
         log: Gets what it writes.
 
     Raises:
-        DependencyError: The training package is not there.
+        DependencyError: The training package or a Python package is not there.
         ResourceError: The log cannot be written, or the process cannot be started.
     """
+    _require(TRAIN)
     environment = trainer_environment()
     flags = 0
     for name in ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP"):
@@ -96,6 +101,11 @@ def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[byte
             )
     except OSError as error:
         raise _cannot_start(error) from error
+
+
+def _require(entry: str) -> None:
+    if missing := missing_packages(entry):
+        raise missing_dependency(missing)
 
 
 def _cannot_start(error: OSError) -> ResourceError:

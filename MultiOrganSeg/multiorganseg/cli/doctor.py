@@ -14,10 +14,11 @@ from rich.table import Table
 from multiorganseg import __version__
 from multiorganseg.cli.console import out
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.needs import NEEDS, PICTURES, SEGMENT
 
 GIB = 2**30
 ENOUGH_RAM_GIB = 4.0
-REQUIRED = ("numpy", "scipy", "SimpleITK", "torch", "monai", "safetensors", "connected-components-3d")
+REQUIRED = ("numpy", "scipy", "SimpleITK", *NEEDS[SEGMENT], *PICTURES)
 OPTIONAL = {
     "openvino": ("faster on CPUs without bfloat16", "pip install openvino"),
     "highdicom": ("DICOM SEG", "pip install highdicom"),
