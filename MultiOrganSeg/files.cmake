@@ -146,6 +146,7 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py
   multiorganseg/phantom.py
+  multiorganseg/pictures.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
