@@ -99,6 +99,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/segment.py
+  multiorganseg/csv_text.py
   multiorganseg/errors.py
   multiorganseg/events.py
   multiorganseg/geometry/__init__.py
@@ -170,6 +171,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/unforeseen.py
   multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py

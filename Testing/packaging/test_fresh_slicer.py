@@ -6,10 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from phantom_base import Phantoms, install
 from slicer_packages import fresh, installed
+
+from multiorganseg.children import module_command
+from multiorganseg.volumes import read_volume, write_volume
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -76,3 +81,35 @@ def test_segmenting_and_teaching_ask_and_tell_what_is_missing(seen) -> None:
         assert "torch" in seen[where]
         assert "Install them" in seen[where]
     assert not seen["busy"]
+
+
+@pytest.mark.slow
+def test_a_project_is_taught_and_reported_with_slicers_packages_and_the_requirements(tmp_path: Path) -> None:
+    phantoms = Phantoms()
+    base = phantoms.train_base(tmp_path / "base", 20)
+    install(base, tmp_path / "models")
+    images = phantoms.write(tmp_path / "cases", 2)
+    project = tmp_path / "project"
+    environment = _environment(installed(), ROOT / "Training")
+    environment["MULTIORGANSEG_MODELS"] = str(tmp_path / "models")
+
+    def trainer(*arguments: str | Path) -> str:
+        command = module_command("multiorganseg_training", [str(argument) for argument in arguments])
+        return _run(command, environment, tmp_path)
+
+    trainer("project", "create", project, "--name", "p", "--modality", "CT", "--base", base.name)
+    trainer("project", "add-organ", project, "spleen")
+    for number, image in enumerate(images):
+        trainer("project", "add", project, image, "--name", f"case_{number}")
+        trainer("project", "next", project, "--model", base.name, "--organ", "spleen")
+        labels = tmp_path / f"spleen_{number}.nii.gz"
+        write_volume(replace(read_volume(image), voxels=phantoms.spleen(number)), labels)
+        trainer("project", "annotate", project, f"case_{number}", labels, "--organ", "spleen")
+    wishes = ("--organ", "spleen", "--run", "run", "--iterations", "2", "--device", "cpu")
+    told = trainer(
+        "extend", "--project", project, "--base", base.name, *wishes, "--cache", tmp_path / "cache"
+    )
+    run = project / "runs" / "run"
+    assert "could not be drawn" not in told
+    assert (run / "report.md").is_file()
+    assert (run / "pictures" / "spleen.png").is_file()

@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, write_any_character
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.user_folders import user_cache_dir
@@ -124,4 +124,5 @@ def publish(
 
 def main() -> None:
     """Entry point."""
+    write_any_character()
     app()

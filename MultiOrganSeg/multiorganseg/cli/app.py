@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from multiorganseg import __version__
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, write_any_character
 from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
@@ -46,4 +46,5 @@ app.command()(demo)
 
 def main() -> None:
     """Entry point."""
+    write_any_character()
     app()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from multiorganseg import __version__
 from multiorganseg.cli.console import out
@@ -47,7 +48,7 @@ def doctor() -> None:
     """Check Python, packages, devices, memory and models. Exit code 1 when something is broken."""
     findings = [*_system(), *_packages(), *_devices(), *_models()]
     table = Table("", "what", "found", "mend", title=f"MultiOrganSeg {__version__}")
-    marks = {"ok": "[green]✓[/]", "optional": "[yellow]–[/]", "broken": "[red]✗[/]"}
+    marks = {"ok": Text("✓", "green"), "optional": Text("–", "yellow"), "broken": Text("✗", "red")}
     for finding in findings:
         table.add_row(marks[finding.state], finding.subject, finding.detail, finding.mend)
     out.print(table)
