@@ -143,6 +143,7 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
   multiorganseg/networks/vnet.py
+  multiorganseg/offline.py
   multiorganseg/organs/__init__.py
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py

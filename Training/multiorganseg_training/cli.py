@@ -14,6 +14,7 @@ from rich.text import Text
 from multiorganseg.cli.console import out, write_any_character
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.offline import keep_files_together
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.evaluation_cli import evaluation_app
 from multiorganseg_training.extend_cli import extend_command
@@ -125,4 +126,5 @@ def publish(
 def main() -> None:
     """Entry point."""
     write_any_character()
+    keep_files_together()
     app()

@@ -13,6 +13,7 @@ from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
 from multiorganseg.cli.models import models_app
 from multiorganseg.cli.segment import segment
+from multiorganseg.offline import keep_files_together
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,4 +48,5 @@ app.command()(demo)
 def main() -> None:
     """Entry point."""
     write_any_character()
+    keep_files_together()
     app()
