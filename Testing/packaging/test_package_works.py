@@ -55,7 +55,9 @@ def test_the_module_segments_the_phantom_from_the_package_alone(package, tmp_pat
     assert len(processes) == 2, "the module and its child process"
     files = [Path(file) for process in processes for file in process["files"]]
     assert [file for file in files if not file.is_relative_to(package.module_folder)] == []
-    assert sorted(process["imported"] for process in processes) == [[], ["torch"]]
+    module, child = sorted((set(process["imported"]) for process in processes), key=len)
+    assert module == set()
+    assert child - {"matplotlib", "pydicom"} == {"torch"}, "these two are imported by MONAI where they are"
 
 
 def test_the_extensions_own_tests_pass_by_ctest(package) -> None:

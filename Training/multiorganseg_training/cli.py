@@ -11,7 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from multiorganseg.cli.console import out, write_any_character
+from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.offline import keep_files_together
@@ -125,6 +125,6 @@ def publish(
 
 def main() -> None:
     """Entry point."""
-    write_any_character()
+    prepare_output()
     keep_files_together()
     app()

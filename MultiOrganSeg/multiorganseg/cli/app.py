@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from multiorganseg import __version__
-from multiorganseg.cli.console import out, write_any_character
+from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
@@ -47,6 +47,6 @@ app.command()(demo)
 
 def main() -> None:
     """Entry point."""
-    write_any_character()
+    prepare_output()
     keep_files_together()
     app()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable
-from typing import IO, Any, cast
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
 _JOINERS = "\u200c\u200d"
 """Characters without a shape that words of some languages need."""
@@ -76,11 +79,35 @@ class _NoEvents:
         return getattr(self._stream, name)
 
 
-def write_any_character() -> None:
-    """Let standard output and error replace what their encoding lacks, where it is not UTF-8."""
+def prepare_output() -> None:
+    """Let everything that this process tells be harmless: warnings and logs go through `err`.
+
+    Standard output and error replace what their encoding lacks, where it is not UTF-8.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    warnings.showwarning = _show_warning
+    logging.basicConfig(handlers=[_ToConsole(logging.WARNING)], format="%(message)s")
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show our own warnings as a sentence, those of libraries as Python does."""
+    ours = category.__module__.startswith("multiorganseg")
+    text = f"Warning: {message}" if ours else warnings.formatwarning(message, category, filename, lineno)
+    err.print(Text(text.rstrip(), style="yellow" if ours else ""), soft_wrap=True)
+
+
+class _ToConsole(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(Text(self.format(record)), soft_wrap=True)
 
 
 out = SafeConsole()

@@ -52,6 +52,25 @@ def test_colours_are_still_written() -> None:
     assert "done" in captured.get()
 
 
+def test_warnings_and_logs_are_shown_the_same_way(tmp_path) -> None:
+    code = (
+        "import logging, warnings\n"
+        "from multiorganseg.cli.console import prepare_output\n"
+        "from multiorganseg.pictures import PictureWarning\n"
+        "prepare_output()\n"
+        "warnings.warn('[a]\\x1b[31m\\udce9', PictureWarning)\n"
+        "warnings.warn('[b]\\x1b[31m')\n"
+        "logging.getLogger('x').warning('[c]\\x1b[31m %s', 1)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=module_environment(), cwd=tmp_path, capture_output=True, check=True)
+    told = done.stderr.decode()
+    assert "Warning: [a]�[31m�\n" in told
+    assert "UserWarning: [b]�[31m" in told
+    assert "[c]�[31m 1\n" in told
+    assert "\x1b" not in told
+
+
 def test_words_of_all_languages_stay() -> None:
     text = "肝臓 می‌خواهم Größe\u00a0ä क्‍ष"
     assert printable(text) == text
