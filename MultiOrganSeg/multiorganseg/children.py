@@ -20,7 +20,7 @@ _START = (
 )
 
 
-def module_command(module: str, arguments: Sequence[str] = (), executable: str = sys.executable) -> list[str]:
+def module_command(module: str, arguments: Sequence[str] = (), executable: str = "") -> list[str]:
     """Give the command that runs a module as `python -m` does, without the working folder on its path.
 
     Python has an option for it from 3.11 on; this does it in all versions. To be started with the
@@ -29,9 +29,9 @@ def module_command(module: str, arguments: Sequence[str] = (), executable: str =
     Args:
         module: Full name of a module or package.
         arguments: Its arguments.
-        executable: The Python to run it.
+        executable: The Python to run it; that of this process when empty.
     """
-    return [executable, "-c", _START, module, *arguments]
+    return [executable or sys.executable, "-c", _START, module, *arguments]
 
 
 def module_environment(
