@@ -86,6 +86,7 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
+  multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/console.py
@@ -99,6 +100,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/segment.py
+  multiorganseg/csv_text.py
   multiorganseg/errors.py
   multiorganseg/events.py
   multiorganseg/geometry/__init__.py
@@ -115,6 +117,7 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
+  multiorganseg/inference/told_device.py
   multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensity.py
@@ -130,6 +133,7 @@ set(MODULE_SCRIPTS
   multiorganseg/metrics/surface.py
   multiorganseg/metrics/surface_dice.py
   multiorganseg/metrics/voxel_distances.py
+  multiorganseg/needs.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
@@ -141,12 +145,14 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
   multiorganseg/networks/vnet.py
+  multiorganseg/offline.py
   multiorganseg/organs/__init__.py
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py
   multiorganseg/organs/table_file.py
   multiorganseg/outputs.py
   multiorganseg/phantom.py
+  multiorganseg/pictures.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
@@ -170,6 +176,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/unforeseen.py
   multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import slicer
 
+from multiorganseg.children import module_command, module_environment
+
 INPUT = "input.nrrd"
 RESULT = "result.seg.nrrd"
 MODULE_FOLDER = Path(__file__).resolve().parents[1]
@@ -17,10 +19,11 @@ MODULE_FOLDER = Path(__file__).resolve().parents[1]
 
 def segment_command(model: str, organs: Sequence[str], quality: str, device: str) -> list[str]:
     """The engine's command for `INPUT` in the working folder; paths are relative and so always ASCII."""
-    command = [python_executable(), "-m", "multiorganseg", "segment", INPUT, "-o", RESULT]
-    command += ["--formats", "seg.nrrd", "--no-preview", "--events", "-", "--stop-with-parent"]
-    command += ["--model", model, "--quality", quality, "--device", device]
-    return command + (["--organs", ",".join(organs)] if organs else [])
+    arguments = ["segment", INPUT, "-o", RESULT]
+    arguments += ["--formats", "seg.nrrd", "--no-preview", "--events", "-", "--stop-with-parent"]
+    arguments += ["--model", model, "--quality", quality, "--device", device]
+    arguments += ["--organs", ",".join(organs)] if organs else []
+    return module_command("multiorganseg", arguments, python_executable())
 
 
 def python_executable() -> str:
@@ -28,8 +31,8 @@ def python_executable() -> str:
     return shutil.which("PythonSlicer") or sys.executable
 
 
-def child_environment() -> dict[str, str]:
-    """Environment in which the child finds the engine and speaks UTF-8.
+def child_environment(*folders: Path) -> dict[str, str]:
+    """Environment in which the child finds the engine and further folders' modules; see `module_environment`.
 
     Slicer's own Python gets the environment that Slicer was started in, and the settings of this package.
     """
@@ -38,9 +41,5 @@ def child_environment() -> dict[str, str]:
         environment |= {
             name: value for name, value in os.environ.items() if name.startswith("MULTIORGANSEG_")
         }
-    else:
-        environment = dict(os.environ)
-    former = environment.get("PYTHONPATH")
-    environment["PYTHONPATH"] = os.pathsep.join([str(MODULE_FOLDER), *([former] if former else [])])
-    environment["PYTHONUTF8"] = "1"
-    return environment
+        return module_environment(folders, environment)
+    return module_environment(folders)

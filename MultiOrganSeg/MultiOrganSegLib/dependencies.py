@@ -7,44 +7,56 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg import needs
 from multiorganseg.errors import DependencyError
+from multiorganseg.needs import TORCH
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
-TORCH = "torch"
 TORCH_VERSION = ">=2.4"
 DICOM_EXPORT = "highdicom"
 LEAST_PYDICOM = 3
 WHEELS = "multiorganseg-wheels"
-_IMPORT_NAMES = {"connected-components-3d": "cc3d"}
+_KEPT = (
+    *("torch", "torchvision", "torchaudio", "numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "pillow"),
+    *("vtk", "requests"),
+)
+"""What pip must leave as it is: the PyTorch build for the graphics card, and what Slicer itself runs with."""
 
 
-def missing_packages() -> list[str]:
-    """Give the missing packages that segmenting needs, PyTorch first; imports none of them."""
-    return [name for name in (TORCH, *_required()) if not _is_installed(name)]
+def missing_packages(entry: str | None = None) -> list[str]:
+    """Give the missing packages that an entry point needs, PyTorch first; imports none of them.
+
+    Args:
+        entry: A key of `multiorganseg.needs.NEEDS`; None for all that the extension needs.
+    """
+    return needs.missing(needs.every_package() if entry is None else needs.NEEDS[entry])
 
 
-def ensure_dependencies(ask: bool = True) -> None:
-    """Install what segmenting needs, after one question for everything that is missing.
+def ensure_dependencies(ask: bool = True, entry: str | None = None) -> None:
+    """Install everything that is missing, after one question, if an entry point lacks anything.
 
     PyTorch comes by the extension of that name, which chooses the build for the graphics card; it comes
     first, since other packages would bring a build of their own choice.
 
     Args:
         ask: Whether the user is asked before.
+        entry: What is about to be done, a key of `multiorganseg.needs.NEEDS`; None for all.
 
     Raises:
         DependencyError: The user declined, the network or a package does not answer, or Slicer runs tests,
             in which nothing is installed. The next step says how to get the packages without a network.
     """
-    missing = missing_packages()
-    if not missing:
+    if not missing_packages(entry):
         return
+    missing = missing_packages()
     _confirm(missing, ask)
     if TORCH in missing:
         _install(_install_torch, missing)
@@ -52,7 +64,7 @@ def ensure_dependencies(ask: bool = True) -> None:
     if others:
         _install(lambda: _pip_install(others), missing)
     importlib.invalidate_caches()
-    left = missing_packages()
+    left = missing_packages(entry)
     if left:
         raise _not_installed(left, _("The installation ended, but these packages are still not there."))
 
@@ -64,7 +76,7 @@ def ensure_dicom_export(ask: bool = True) -> None:
         DependencyError: As for `ensure_dependencies`; or Slicer's own pydicom is too old, which would have
             to be replaced under Slicer's DICOM modules.
     """
-    if _is_installed(DICOM_EXPORT):
+    if not needs.missing([DICOM_EXPORT]):
         return
     pydicom = importlib.metadata.version("pydicom")
     if int(pydicom.split(".")[0]) < LEAST_PYDICOM:
@@ -90,15 +102,6 @@ def offline_steps(packages: Sequence[str]) -> str:
         "copy the folder {folder} to this computer, and type in Slicer's Python console\n"
         "  slicer.util.pip_install('--no-index --find-links \"<path of {folder}>\" {names}')"
     ).format(version=version, folder=WHEELS, names=names)
-
-
-def _required() -> list[str]:
-    lines = (line.strip() for line in REQUIREMENTS.read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def _is_installed(package: str) -> bool:
-    return importlib.util.find_spec(_IMPORT_NAMES.get(package, package)) is not None
 
 
 def _confirm(packages: Sequence[str], ask: bool) -> None:
@@ -139,13 +142,31 @@ def _install_torch() -> None:
 
 def _pip_install(packages: Sequence[str]) -> None:
     """Through `slicer.packaging`, which Slicer has from 5.12 on and which shows progress; else plain pip."""
-    if importlib.util.find_spec("slicer.packaging"):
-        from slicer import packaging
+    with _constraints() as kept:
+        if importlib.util.find_spec("slicer.packaging"):
+            from slicer import packaging
 
-        wanted = [line for line in packaging.load_requirements(REQUIREMENTS) if line.name in packages]
-        packaging.pip_ensure(wanted or list(packages), prompt_install=False, requester="MultiOrganSeg")
-    else:
-        slicer.util.pip_install(list(packages))
+            wanted = [line for line in packaging.load_requirements(REQUIREMENTS) if line.name in packages]
+            packaging.pip_ensure(
+                wanted or list(packages), constraints=kept, prompt_install=False, requester="MultiOrganSeg"
+            )
+        else:
+            slicer.util.pip_install([*packages, "--constraint", str(kept)])
+
+
+@contextmanager
+def _constraints() -> Iterator[Path]:
+    """Give a file of pip constraints that keep the installed versions of `_KEPT`."""
+    lines = []
+    for name in _KEPT:
+        try:
+            lines.append(f"{name}=={importlib.metadata.version(name)}\n")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    with tempfile.TemporaryDirectory(prefix="multiorganseg-pip-") as folder:
+        path = Path(folder) / "constraints.txt"
+        path.write_text("".join(lines), encoding="utf-8")
+        yield path
 
 
 def _not_installed(packages: Sequence[str], cause: str) -> DependencyError:

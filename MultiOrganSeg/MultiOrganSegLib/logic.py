@@ -11,6 +11,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import OptionError, ResourceError
+from multiorganseg.needs import SEGMENT
 from MultiOrganSegLib.child import INPUT, child_environment, segment_command
 from MultiOrganSegLib.dependencies import missing_packages
 from MultiOrganSegLib.failure import cannot_start, missing_dependency, no_room
@@ -100,7 +101,7 @@ class Logic:
                 next_step=_("Choose another one, or none to get a new one."),
             )
         check_volume_node(volumeNode)
-        if missing := missing_packages():
+        if missing := missing_packages(SEGMENT):
             raise missing_dependency(missing)
         folder = self._write_input(volumeNode)
         job = Job(segment_command(model, organs, quality, device), folder, child_environment())

@@ -13,6 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
+from multiorganseg.needs import SEGMENT
 from MultiOrganSegLib import dependencies, sample_data
 from MultiOrganSegLib.panels.device import DeviceProbe
 from MultiOrganSegLib.panels.models import ModelsPanel
@@ -71,8 +72,8 @@ class Widget(VTKObservationMixin):
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
-        self._attach()
         self.segment.show_missing(dependencies.missing_packages())
+        self._attach()
         self.teach.enter()
 
     def exit(self) -> None:
@@ -156,7 +157,7 @@ class Widget(VTKObservationMixin):
                 self.segment.ask_existing(target.GetName())
                 return
             target = target if choice == "replace" else None
-        if dependencies.missing_packages():
+        if dependencies.missing_packages(SEGMENT):
             self._ensure_dependencies()
         self.run = self.logic.start(
             parameters.volume,

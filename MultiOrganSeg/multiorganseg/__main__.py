@@ -1,5 +1,16 @@
 """`python -m multiorganseg` is the command `multiorganseg`."""
 
-from multiorganseg.cli.app import main
+import os
+import sys
 
-main()
+
+def _run() -> None:
+    """Take the working folder, which `python -m` adds, off the path before anything is imported from it."""
+    if sys.path[0] in ("", os.getcwd()):  # noqa: PTH109
+        del sys.path[0]
+    from multiorganseg.cli.app import main
+
+    main()
+
+
+_run()

@@ -49,9 +49,9 @@ def discard_partial_files() -> None:
 
 
 def write_text_atomically(target: Path, text: str) -> None:
-    """Write UTF-8 text through `atomic_path`."""
+    """Write UTF-8 text through `atomic_path`; bytes of file names that are no character as JSON escapes."""
     with atomic_path(target) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _not_writable(target: Path, error: OSError) -> ResourceError:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "Testing" / name) for name in ("packaging", "slicer")]
 STUB = ROOT / "Testing" / "packaging" / "slicer_cmake"
 LAUNCHER = ROOT / "Testing" / "host" / "launcher.py"
 SOURCES = ("CMakeLists.txt", "MultiOrganSeg", "Resources", "Training", "README.md", "LICENSE")

@@ -1,5 +1,16 @@
 """`python -m multiorganseg_training` is the command `multiorganseg-train`."""
 
-from multiorganseg_training.cli import main
+import os
+import sys
 
-main()
+
+def _run() -> None:
+    """Take the working folder, which `python -m` adds, off the path before anything is imported from it."""
+    if sys.path[0] in ("", os.getcwd()):  # noqa: PTH109
+        del sys.path[0]
+    from multiorganseg_training.cli import main
+
+    main()
+
+
+_run()

@@ -11,9 +11,10 @@ from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.offline import keep_files_together
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.evaluation_cli import evaluation_app
 from multiorganseg_training.extend_cli import extend_command
@@ -124,4 +125,6 @@ def publish(
 
 def main() -> None:
     """Entry point."""
+    prepare_output()
+    keep_files_together()
     app()

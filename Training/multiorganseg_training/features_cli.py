@@ -12,6 +12,7 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.pictures import drawn
 from multiorganseg.user_folders import user_cache_dir
 
 JSON_FILE, PICTURE_FILE = "features.json", "features.png"
@@ -56,8 +57,9 @@ def features_command(
         study = study_features(
             runs, data, cache or user_cache_dir() / "cases", choose_device(device), settings, progress
         )
-        write_picture(study, folder / PICTURE_FILE, progress)
         write_text_atomically(folder / JSON_FILE, study_json(study))
+        is_drawn = drawn("The picture", lambda: write_picture(study, folder / PICTURE_FILE, progress))
     out.print(variance_table(study))
     out.print(gap_table(study))
-    out.print(Text(f"Written: {folder / JSON_FILE} and {folder / PICTURE_FILE}"), soft_wrap=True)
+    for name in (JSON_FILE, PICTURE_FILE) if is_drawn else (JSON_FILE,):
+        out.print(Text(f"Written: {folder / name}"), soft_wrap=True)

@@ -14,7 +14,7 @@ from rich.text import Text
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.bundles.registry import find_bundle
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError, TrainingError
@@ -144,7 +144,7 @@ def status_command(
         with keep(project_inputs(folder)):
             save_matrix(project.matrix, matrix_path)
     if as_json:
-        typer.echo(format_json(project_state(project)), nl=False)
+        typer.echo(printable(format_json(project_state(project)), lines=True), nl=False)
         return
     show_project(project)
     if cases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import TrainingError
 from multiorganseg.outputs import keep
+from multiorganseg.pictures import drawn
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.gate_cli import find_run
 from multiorganseg_training.project.lock import project_lock
@@ -125,12 +127,14 @@ def learning_curve_command(
             continue
         needed = cases_needed(learned, target)
         path = (output or folder) / f"learning-curve-{key}.png"
-        draw_curve(learned, needed, catalogue.get(key).name, path)
-        told[key] |= {"sentence": needed.sentence(), "picture": str(path)}
+        draw = partial(draw_curve, learned, needed, catalogue.get(key).name, path)
+        is_drawn = drawn(f"The curve of {key}", draw)
+        told[key] |= {"sentence": needed.sentence(), "picture": str(path) if is_drawn else None}
         out.print(Text(needed.sentence()))
         limit, drop, rate = learned.best
         out.print(Text(f"Fit: Dice(n) = {limit:.3f} − {drop:.3f}·n^(−{rate:.2f})", style="dim"))
-        out.print(Text(f"Written: {path}"), soft_wrap=True)
+        if is_drawn:
+            out.print(Text(f"Written: {path}"), soft_wrap=True)
     if json_path is not None:
         with keep(project_inputs(folder)):
             write_text_atomically(json_path, format_json({"schema_version": 1, "organs": told}))

@@ -7,20 +7,15 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.children import module_command
+from multiorganseg.needs import DEVICE
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.panels.choices import Choice
 
-_CODE = """
-import json
-import torch
-from multiorganseg.inference.backends import choose_device
-device = choose_device("auto").type
-name = torch.cuda.get_device_name() if device == "cuda" else ""
-print(json.dumps({"event": "device", "device": device, "name": name}))
-"""
+_MODULE = "multiorganseg.inference.told_device"
 
 
 class DeviceProbe:
@@ -36,12 +31,12 @@ class DeviceProbe:
         return self._job is not None
 
     def ask_once(self) -> bool:
-        """Start asking, at the first call with a PyTorch to ask; whether it was started now.
+        """Start asking, at the first call with all packages there; whether it was started now.
 
         Raises:
             ResourceError: The child cannot be started.
         """
-        if self._asked or "torch" in dependencies.missing_packages():
+        if self._asked or dependencies.missing_packages(DEVICE):
             return False
         self._asked = True
         self.start()
@@ -55,7 +50,7 @@ class DeviceProbe:
         """
         if self._job is None:
             folder = make_private_folder(Path(slicer.app.temporaryPath))
-            job = Job([python_executable(), "-c", _CODE], folder, child_environment())
+            job = Job(module_command(_MODULE, (), python_executable()), folder, child_environment())
             job.start()
             self._job = job
 

@@ -11,6 +11,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.needs import TEACH
+from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.teach_case import CasePane
 from MultiOrganSegLib.panels.teach_exchange import ExchangePane
@@ -115,8 +117,17 @@ class TeachPanel:
         self.message.show_error(error)
 
     def run(self, text: str, arguments: list[str], done: Callable[[str], None], finally_: Any = None) -> None:
-        """Let a command change the project, and show everything anew when it has ended."""
+        """Let a command change the project, and show everything anew when it has ended.
+
+        What it needs is installed before, after a question; without it an error is shown.
+        """
         self.message.clear()
+        try:
+            dependencies.ensure_dependencies(entry=TEACH)
+        except MultiOrganSegError as error:
+            self.message.show_error(error)
+            (finally_ or _nothing)()
+            return
 
         def finished(log: str) -> None:
             done(log)

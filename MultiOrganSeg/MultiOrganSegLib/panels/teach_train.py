@@ -12,6 +12,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, ResourceError, TrainingError
+from multiorganseg.needs import TRAIN
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.failure import told_failure
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
@@ -145,8 +146,7 @@ class TrainPane:
         return found
 
     def _train(self) -> None:
-        if dependencies.missing_packages():
-            dependencies.ensure_dependencies()
+        dependencies.ensure_dependencies(entry=TRAIN)
         project: Project = self._session.project
         if self.run is not None and self.state in _RESUMABLE:
             orders = self.run.orders()
@@ -164,7 +164,7 @@ class TrainPane:
         )
         run.give_orders(orders)
         run.withdraw_stop()
-        self._process = start_detached(arguments, project.folder, run.log)
+        self._process = start_detached(arguments, run.log)
         run.give_orders(replace(orders, pid=self._process.pid))
         self.run = run
         self._list()

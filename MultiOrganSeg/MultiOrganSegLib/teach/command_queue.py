@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.teach.told_error import command_error
 from MultiOrganSegLib.teach.trainer import start_command
@@ -70,7 +69,7 @@ class CommandQueue:
             self._current = self._waiting.popleft()
             try:
                 self._job = start_command(self._current.arguments)
-            except MultiOrganSegError:
+            except BaseException:
                 self.cancel()
                 raise
 

@@ -10,8 +10,12 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.children import module_command
 from multiorganseg.errors import DependencyError, ResourceError
+from multiorganseg.needs import TEACH, TRAIN
 from MultiOrganSegLib.child import MODULE_FOLDER, child_environment, python_executable
+from MultiOrganSegLib.dependencies import missing_packages
+from MultiOrganSegLib.failure import missing_dependency
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
 
@@ -36,7 +40,7 @@ def training_folder() -> Path:
 
 def trainer_command(arguments: Sequence[str]) -> list[str]:
     """The whole command of a child process."""
-    return [python_executable(), "-m", PACKAGE, *arguments]
+    return module_command(PACKAGE, arguments, python_executable())
 
 
 def trainer_environment() -> dict[str, str]:
@@ -45,19 +49,17 @@ def trainer_environment() -> dict[str, str]:
     Raises:
         DependencyError: See `training_folder`.
     """
-    environment = child_environment()
-    environment["PYTHONPATH"] = os.pathsep.join([str(training_folder()), environment["PYTHONPATH"]])
-    environment["NO_COLOR"] = "1"
-    return environment
+    return {**child_environment(training_folder()), "NO_COLOR": "1"}
 
 
 def start_command(arguments: Sequence[str]) -> Job:
     """Start a short command; its job ends with Slicer.
 
     Raises:
-        DependencyError: The training package is not there.
+        DependencyError: The training package or a Python package is not there.
         ResourceError: The process cannot be started.
     """
+    _require(TEACH)
     environment = trainer_environment()
     try:
         folder = make_private_folder(Path(slicer.app.temporaryPath))
@@ -68,18 +70,18 @@ def start_command(arguments: Sequence[str]) -> Job:
     return job
 
 
-def start_detached(arguments: Sequence[str], folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start a training that goes on when Slicer closes.
+def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a training that goes on when Slicer closes; its working folder is that of its own package.
 
     Args:
-        arguments: Of `multiorganseg-train`.
-        folder: Its working folder.
+        arguments: Of `multiorganseg-train`; paths in it are absolute.
         log: Gets what it writes.
 
     Raises:
-        DependencyError: The training package is not there.
+        DependencyError: The training package or a Python package is not there.
         ResourceError: The log cannot be written, or the process cannot be started.
     """
+    _require(TRAIN)
     environment = trainer_environment()
     flags = 0
     for name in ("CREATE_NO_WINDOW", "CREATE_NEW_PROCESS_GROUP"):
@@ -89,7 +91,7 @@ def start_detached(arguments: Sequence[str], folder: Path, log: Path) -> subproc
         with log.open("wb") as sink:
             return subprocess.Popen(
                 trainer_command(arguments),
-                cwd=folder,
+                cwd=training_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
@@ -99,6 +101,11 @@ def start_detached(arguments: Sequence[str], folder: Path, log: Path) -> subproc
             )
     except OSError as error:
         raise _cannot_start(error) from error
+
+
+def _require(entry: str) -> None:
+    if missing := missing_packages(entry):
+        raise missing_dependency(missing)
 
 
 def _cannot_start(error: OSError) -> ResourceError:

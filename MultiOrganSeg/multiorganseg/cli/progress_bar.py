@@ -11,7 +11,7 @@ from types import FrameType
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from multiorganseg.cli.console import err
+from multiorganseg.cli.console import err, printable
 from multiorganseg.progress import CancelToken, Progress
 
 
@@ -22,7 +22,7 @@ def progress_bar() -> Iterator[Progress]:
     The first Ctrl-C cancels at the next check, the second interrupts at once.
     """
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -40,7 +40,7 @@ def progress_bar() -> Iterator[Progress]:
             if title != current:
                 current = title
                 bar.reset(task, total=1.0)
-            bar.update(task, completed=fraction, description=stage)
+            bar.update(task, completed=fraction, description=printable(stage))
 
         yield Progress(report, token)
 

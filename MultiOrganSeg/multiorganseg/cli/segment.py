@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from multiorganseg.cli.console import err, out
+from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.kept import keep_inputs
@@ -27,6 +28,7 @@ from multiorganseg.outputs import open_stream
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
+from multiorganseg.unforeseen import as_told
 
 if TYPE_CHECKING:
     from multiorganseg.inference.segment import Segmenter
@@ -118,7 +120,7 @@ def segment(
         stream.emit("started", cases=[str(case) for case in cases], model=model)
         results: list[CaseResult] = []
         for number, case in enumerate(cases):
-            prefix = f"{case.name} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
+            prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
             results.append(
                 _run_case(segmenter, case, output, wanted, preview, told_to(stream, progress, prefix))
             )
@@ -159,8 +161,8 @@ def _run_case(
             )
         except Cancelled:
             raise
-        except MultiOrganSegError as error:
-            return CaseResult(case, time.perf_counter() - started, error=error)
+        except Exception as error:
+            return CaseResult(case, time.perf_counter() - started, error=as_told(error))
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     messages += result.provenance.get("messages", [])
     return CaseResult(case, time.perf_counter() - started, tuple(files), result, messages=tuple(messages))
@@ -213,9 +215,10 @@ def _tell(result: CaseResult, stream: EventStream) -> None:
 def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
     for result in results:
         for message in result.messages:
-            err.print(f"[yellow]{result.source.name}:[/yellow] {message}")
+            whose = (f"{printable(result.source.name)}: ", "yellow")
+            err.print(Text.assemble(whose, printable(message, lines=True)), soft_wrap=True)
         if result.error:
-            err.print(f"[bold]{result.source}[/bold]")
+            err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
             show_error(result.error)
     done = [result for result in results if result.segmentation]
     if len(done) == 1:
@@ -227,10 +230,9 @@ def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
             flagged = (
                 [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
             )
-            state = "[green]done[/green]" if result.segmentation else "[red]failed[/red]"
-            table.add_row(
-                result.source.name, state, f"{result.seconds:.1f}", str(len(found)), ", ".join(flagged) or "–"
-            )
+            state = Text("done", "green") if result.segmentation else Text("failed", "red")
+            name, seconds = printable(result.source.name), f"{result.seconds:.1f}"
+            table.add_row(name, state, seconds, str(len(found)), ", ".join(flagged) or "–")
         out.print(table)
 
 
@@ -238,12 +240,12 @@ def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
     assert result.segmentation is not None
     mapped = result.segmentation.uncertainty is not None
     columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
-    table = Table(*columns, title=f"{result.source.name}")
+    table = Table(*columns, title=printable(result.source.name))
     for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
         organ = catalogue.get(row.key)
         red, green, blue = organ.color
         table.add_row(
-            f"[rgb({red},{green},{blue})]■[/] {organ.name}",
+            Text.assemble(("■", f"rgb({red},{green},{blue})"), f" {printable(organ.name)}"),
             f"{row.volume_ml:.1f}",
             f"{row.mean_intensity:.0f}" if row.voxels else "–",
             f"{row.confidence:.2f}" if row.voxels else "–",
@@ -253,4 +255,4 @@ def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
     out.print(table)
     out.print(f"{result.seconds:.1f} s. Written:")
     for file in result.files:
-        out.print(f"  {file}", soft_wrap=True)
+        out.print(f"  {printable(str(file))}", soft_wrap=True)

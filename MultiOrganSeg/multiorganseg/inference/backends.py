@@ -18,6 +18,7 @@ from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network
 from multiorganseg.networks.output import decoder_outputs
 from multiorganseg.networks.placing import place_network
+from multiorganseg.offline import import_openvino
 from multiorganseg.user_folders import user_cache_dir
 
 
@@ -131,7 +132,7 @@ class _LogitsOnly(nn.Module):
 
 
 def _openvino_predict(bundle: Bundle) -> Predict:
-    import openvino
+    openvino = import_openvino()
 
     core = openvino.Core()
     name = f"{bundle.metadata.name}-{bundle.digest[:16]}-{openvino.__version__[:8]}"
@@ -156,7 +157,7 @@ def _read_converted(core: Any, path: Path) -> Any:
 
 
 def _convert(bundle: Bundle, path: Path) -> Any:
-    import openvino
+    openvino = import_openvino()
 
     shape = [1, 1, *bundle.metadata.patch_shape]
     network = _LogitsOnly(load_network(bundle))

@@ -1,13 +1,12 @@
 """Surfaces of the organs from the front, rendered in a child process.
 
 VTK ends the whole process where no graphics library is installed, so the parent never imports it.
-Run as `python -m multiorganseg.results.preview3d IN.npz OUT.png`.
+Run by `multiorganseg.children.module_command` with the arguments IN.npz OUT.png.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from multiorganseg.children import module_command, module_environment
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import present_values
 from multiorganseg.volumes.volume import Affine
@@ -72,13 +72,12 @@ def render_in_child(
 
 def _run_child(scene: Path, picture: Path, timeout: float) -> str:
     """Run the child and say why it failed; empty when the picture is there."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (package_root, os.environ.get("PYTHONPATH", "")) if part)
-    command = [sys.executable, "-m", "multiorganseg.results.preview3d", str(scene), str(picture)]
+    command = module_command("multiorganseg.results.preview3d", [str(scene), str(picture)])
     try:
         child = subprocess.run(
             command,
-            env={**os.environ, "PYTHONPATH": path},
+            cwd=scene.parent,
+            env=module_environment(),
             capture_output=True,
             text=True,
             errors="replace",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from pathlib import Path
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.csv_text import csv_text
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import segments_of
@@ -55,13 +54,8 @@ def write_csv(rows: list[Row], path: Path) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["organ"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        flags = row["flags"]
-        writer.writerow({**row, "flags": "; ".join(flags) if isinstance(flags, list) else flags})
-    write_text_atomically(path, text.getvalue())
+    told = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
+    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], told))
 
 
 def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:

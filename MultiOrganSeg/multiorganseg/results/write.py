@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.outputs import keep, require_free
+from multiorganseg.pictures import drawn
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.nifti import label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
@@ -155,12 +157,13 @@ def write_results(
     if uncertainty is not None:
         write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"], qform=qform)
         written.append(paths["uncertainty"])
-    if "png" in paths:
-        write_preview(segmentation, volume, paths["png"], catalogue, modality=modality)
-        written.append(paths["png"])
     if "dcm" in paths:
         write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
         written.append(paths["dcm"])
+    if "png" in paths:
+        draw = partial(write_preview, segmentation, volume, paths["png"], catalogue, modality=modality)
+        if drawn("The preview", draw):
+            written.append(paths["png"])
     return written
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from multiorganseg.errors import ResourceError, VolumeError
@@ -104,6 +103,8 @@ def check_header(header: Header, *, layered: bool = False) -> None:
             cause=f"{sizes} voxels take {header.nbytes:,} bytes; at most {header.capacity:,} can be there.",
             next_step="Copy or export the file again.",
         )
+    import psutil
+
     free = psutil.virtual_memory().available
     if header.nbytes > free:
         msg = f"{name} does not fit into memory."

@@ -66,7 +66,7 @@ def write_nrrd(
         *(f"{key}:={_escape(value)}" for key, value in (pairs or {}).items()),
     ]
     with path.open("wb") as file:
-        file.write(("\n".join(lines) + "\n\n").encode())
+        file.write(("\n".join(lines) + "\n\n").encode("utf-8", "replace"))
         if compress:
             with gzip.GzipFile(filename="", fileobj=file, mode="wb", compresslevel=1, mtime=0) as stream:
                 _write_slabs(stream, voxels, stored)

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiorganseg.errors import ResourceError
+from multiorganseg.errors import Cancelled, ResourceError
+from multiorganseg.pictures import PictureWarning
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
 from multiorganseg.volumes.read import read_labels, read_volume
@@ -122,3 +123,25 @@ def test_unwritable_folder_is_a_resource_error(phantom, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ResourceError, match="Cannot write"):
         write_results(segmentation, volume, Path(tmp_path / "file" / "out"), formats={"csv"}, preview=False)
+
+
+def test_a_preview_that_cannot_be_drawn_costs_no_file(phantom, tmp_path, monkeypatch):
+    def fail(*_arguments, **_options) -> None:
+        raise ModuleNotFoundError(name="matplotlib")
+
+    volume, segmentation = phantom.case()
+    monkeypatch.setattr("multiorganseg.results.write.write_preview", fail)
+    with pytest.warns(PictureWarning, match=r"preview could not be drawn: ModuleNotFoundError"):
+        written = write_results(segmentation, volume, tmp_path, formats={"seg.nrrd", "csv"}, preview=True)
+    assert [path.name for path in written] == ["patient one.seg.nrrd", "patient one.statistics.csv"]
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written}
+
+
+def test_cancelling_while_drawing_cancels(phantom, tmp_path, monkeypatch):
+    def cancel(*_arguments, **_options) -> None:
+        raise Cancelled
+
+    volume, segmentation = phantom.case()
+    monkeypatch.setattr("multiorganseg.results.write.write_preview", cancel)
+    with pytest.raises(Cancelled):
+        write_results(segmentation, volume, tmp_path, formats={"csv"}, preview=True)

@@ -10,12 +10,13 @@ import types
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+from multiorganseg import needs
 from multiorganseg.errors import DependencyError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SLICER_BRINGS = {"numpy", "scipy", "SimpleITK", "vtk", "requests", "pydicom", "packaging"}
-IMPORTED_ONLY_ON_DEMAND = {"matplotlib"}
 
 
 @pytest.fixture
@@ -75,7 +76,10 @@ def pip(monkeypatch, host, absent) -> list[list[str]]:
     told: list[list[str]] = []
     import_names = {"connected-components-3d": "cc3d"}
 
-    def pip_ensure(requirements, *, prompt_install=True, requester=None) -> None:
+    def pip_ensure(requirements, *, constraints=None, prompt_install=True, requester=None) -> None:
+        kept = Path(constraints).read_text(encoding="utf-8").splitlines()
+        for package in ("torch", "numpy", "SimpleITK"):
+            assert f"{package}=={importlib.metadata.version(package)}" in kept
         assert requester == "MultiOrganSeg"
         assert not prompt_install, "the user was asked already"
         names = [str(requirement) for requirement in requirements]
@@ -88,21 +92,28 @@ def pip(monkeypatch, host, absent) -> list[list[str]]:
 
 def _requirements() -> set[str]:
     text = (REPOSITORY / "MultiOrganSeg/Resources/requirements.txt").read_text(encoding="utf-8")
-    return {line for line in text.splitlines() if line and not line.startswith("#")}
+    lines = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
+    return {line.name for line in lines if line.marker is None or line.marker.evaluate()}
 
 
-def test_the_requirements_are_those_of_the_engine_less_what_slicer_brings() -> None:
+def test_the_requirements_are_all_that_an_entry_point_needs_beyond_torch_which_has_an_extension() -> None:
+    assert _requirements() == set(needs.every_package()) - {"torch"}
+
+
+def test_pip_gets_the_same_from_the_project_file() -> None:
     tomllib = pytest.importorskip("tomllib", reason="in Python from 3.11 on")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    engine = {line.split(">")[0] for line in project["dependencies"]}
-    assert _requirements() == engine - SLICER_BRINGS - IMPORTED_ONLY_ON_DEMAND - {"torch"}
+    engine = {Requirement(line).name for line in project["dependencies"]}
+    training = {Requirement(line).name for line in project["optional-dependencies"]["train"]}
+    assert engine - SLICER_BRINGS <= set(needs.every_package())
+    assert set(needs.every_package()) <= engine | training
 
 
 def test_requirements_are_not_pinned_and_slicer_can_read_them(host, dependencies) -> None:
     from slicer.packaging import load_requirements
 
     read = load_requirements(dependencies.REQUIREMENTS)
-    assert {requirement.name for requirement in read} == _requirements()
+    assert _requirements() <= {requirement.name for requirement in read} <= _requirements() | {"tomli"}
     assert not any(requirement.specifier for requirement in read)
 
 
@@ -141,6 +152,21 @@ def test_one_question_then_torch_by_its_extension_and_the_rest_by_pip(
     assert pip == [["monai", "connected-components-3d"]]
 
 
+def test_what_an_entry_point_does_not_need_does_not_hold_it_up(dependencies, absent, asked, pip) -> None:
+    absent.add("matplotlib")
+    assert dependencies.missing_packages() == ["matplotlib"]
+    for entry in needs.NEEDS:
+        assert dependencies.missing_packages(entry) == []
+        dependencies.ensure_dependencies(entry=entry)
+    assert (asked, pip) == ([], [])
+    absent.add("filelock")
+    dependencies.ensure_dependencies(entry=needs.SEGMENT)
+    assert (asked, pip) == ([], [])
+    dependencies.ensure_dependencies(entry=needs.TEACH)
+    assert pip == [["filelock", "matplotlib"]], "one question for all that is missing"
+    assert len(asked) == 1
+
+
 def test_without_a_question_when_told_so(dependencies, absent, asked, pip) -> None:
     absent.add("monai")
     dependencies.ensure_dependencies(ask=False)
@@ -153,11 +179,17 @@ def test_before_slicer_5_12_pip_is_used_as_it_is(dependencies, absent, asked, mo
 
     told: list[list[str]] = []
     absent |= {"monai", "slicer.packaging"}
-    monkeypatch.setattr(
-        slicer.util, "pip_install", lambda names: (told.append(names), absent.discard("monai"))
-    )
+    kept: list[str] = []
+
+    def pip_install(arguments) -> None:
+        told.append(arguments)
+        kept.append(Path(arguments[-1]).read_text(encoding="utf-8"))
+        absent.discard("monai")
+
+    monkeypatch.setattr(slicer.util, "pip_install", pip_install)
     dependencies.ensure_dependencies()
-    assert told == [["monai"]]
+    assert [arguments[:-1] for arguments in told] == [["monai", "--constraint"]]
+    assert f"torch=={importlib.metadata.version('torch')}\n" in kept[0]
     assert len(asked) == 1
 
 

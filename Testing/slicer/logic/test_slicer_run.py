@@ -412,7 +412,7 @@ def test_a_forgotten_logic_ends_its_runs(
 def test_missing_packages_are_named_before_anything_starts(
     logic: Any, make_volume: Make, tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("MultiOrganSegLib.logic.missing_packages", lambda: ["torch", "monai"])
+    monkeypatch.setattr("MultiOrganSegLib.logic.missing_packages", lambda _entry: ["torch", "monai"])
     with pytest.raises(DependencyError, match="torch, monai"):
         logic.start(make_volume())
     assert tools.folders() == []

@@ -302,3 +302,18 @@ def test_labels_that_are_left_out_are_background(host: Any) -> None:
 
     arguments = commands.import_cases(Path("P"), Path("D"), {"Leber": "liver", "-x=y": ""})
     assert arguments[4:6] == ["--label=Leber=liver", "--label=-x=y=background"]
+
+
+def test_whatever_hinders_a_command_the_queue_is_free_again(host: Any, monkeypatch) -> None:
+    from MultiOrganSegLib.teach import command_queue
+    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+
+    def fail(_arguments) -> None:
+        raise ModuleNotFoundError(name="psutil")
+
+    monkeypatch.setattr(command_queue, "start_command", fail)
+    queue, ended = CommandQueue(), []
+    queue.add(Command("Creating the project", ["x"], lambda _log: None, lambda: ended.append(1)))
+    with pytest.raises(ModuleNotFoundError):
+        queue.poll()
+    assert (queue.busy, queue.text, ended) == (False, "", [1])

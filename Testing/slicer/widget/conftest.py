@@ -93,7 +93,7 @@ def qt_host(
     from MultiOrganSegLib import dependencies
     from MultiOrganSegLib.panels.device import DeviceProbe
 
-    monkeypatch.setattr(dependencies, "missing_packages", list)
+    monkeypatch.setattr(dependencies, "missing_packages", lambda _entry=None: [])
     monkeypatch.setattr(DeviceProbe, "start", lambda self: None)
     return widget_host
 

@@ -328,7 +328,7 @@ def test_missing_packages_are_asked_for_at_apply_only(
 
     missing = ["torch", "monai"]
     asked: list[bool] = []
-    monkeypatch.setattr(dependencies, "missing_packages", lambda: list(missing))
+    monkeypatch.setattr(dependencies, "missing_packages", lambda _entry=None: list(missing))
     monkeypatch.setattr(
         dependencies, "ensure_dependencies", lambda ask=True: (asked.append(ask), missing.clear())
     )
@@ -352,7 +352,7 @@ def test_declined_installation_is_told_and_starts_nothing(
         msg = "Not installed."
         raise DependencyError(msg, next_step="pip download\ntorch")
 
-    monkeypatch.setattr(dependencies, "missing_packages", lambda: ["torch"])
+    monkeypatch.setattr(dependencies, "missing_packages", lambda _entry=None: ["torch"])
     monkeypatch.setattr(dependencies, "ensure_dependencies", decline)
     panel.parameters.volume = ct()
     for button in ("applyButton", "installButton"):

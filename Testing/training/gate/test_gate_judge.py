@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from multiorganseg.bundles.bundle import Bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.pictures import PictureWarning
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.gate import (
@@ -186,6 +188,26 @@ def test_a_run_is_judged_on_its_fold(run: Path, project, installed_base):
     assert (run / "report.md").is_file()
     assert (run / gate.organs["spleen"].picture).is_file()
     assert (run / "candidate" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'matplotlib'"), MemoryError()])
+def test_a_picture_that_cannot_be_drawn_costs_no_report(
+    run: Path, project, installed_base, monkeypatch, error
+):
+    saved = []
+
+    def fail(*_arguments) -> None:
+        saved.append((load_gate(run), (run / "report.md").read_text(encoding="utf-8")))
+        raise error
+
+    monkeypatch.setattr(sys.modules["multiorganseg_training.gate.judge"], "draw_organ", fail)
+    with pytest.warns(PictureWarning, match=f"spleen could not be drawn: {type(error).__name__}"):
+        gate = gate_run(run, project, base=installed_base)
+    assert gate.passed
+    assert all(organ.picture is None for organ in gate.organs.values())
+    assert saved[0][0] is not None, "saved before anything is drawn"
+    assert saved[0][0] == load_gate(run)
+    assert saved[0][1] == (run / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_run_that_learned_nothing_new_is_refused(run: Path, project, full):

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.pictures import drawn
 from multiorganseg_training.evaluation.comparison import BEST, Comparison, RecipeRuns, Spread
 from multiorganseg_training.evaluation.curves import draw_curves
 from multiorganseg_training.evaluation.finished_run import MEAN
@@ -49,7 +50,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
     content = json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False)
     write_text_atomically(folder / JSON_FILE, content + "\n")
     write_text_atomically(folder / MARKDOWN_FILE, comparison_markdown(comparison))
-    draw_curves(comparison, folder / CURVES_FILE)
+    drawn("The picture of the curves", lambda: draw_curves(comparison, folder / CURVES_FILE))
 
 
 def comparison_table(comparison: Comparison, width: int = WIDE) -> Table:

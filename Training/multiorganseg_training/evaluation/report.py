@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.csv_text import csv_text
 from multiorganseg_training.evaluation.evaluate_run import Evaluation
 from multiorganseg_training.evaluation.means import (
     LTUDA_METRICS,
@@ -74,14 +73,12 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
 def evaluation_csv(evaluation: Evaluation) -> str:
     """Give one row a case and organ, cells empty where a value is not defined."""
     columns = [field.name for field in fields(OrganResult)]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=["case", *columns], lineterminator="\n")
-    writer.writeheader()
-    for name, results in evaluation.cases.items():
-        for result in results:
-            values = asdict(result)
-            writer.writerow({"case": name, **{key: _defined(value) for key, value in values.items()}})
-    return text.getvalue()
+    rows = (
+        {"case": name, **{key: _defined(value) for key, value in asdict(result).items()}}
+        for name, results in evaluation.cases.items()
+        for result in results
+    )
+    return csv_text(["case", *columns], rows)
 
 
 def _reading(organs: dict[str, OrganMeans], overall: OrganMeans, names: Iterable[str]) -> dict[str, Any]:

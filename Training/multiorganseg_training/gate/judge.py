@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.pictures import drawn
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.read import read_volume
@@ -38,6 +40,7 @@ class GateOptions:
         quality: Of the segmentation, as the user's; see `multiorganseg.inference.segment.Options`.
         device: "auto", "cpu", "cuda" or "mps".
         folder: Of the run, where `pictures/` are drawn; None draws none.
+        judged: Told the answer before the pictures are drawn, so that it is kept whatever becomes of them.
     """
 
     margin: float = MARGIN
@@ -45,6 +48,7 @@ class GateOptions:
     quality: str = "balanced"
     device: str = "auto"
     folder: Path | None = None
+    judged: Callable[[Gate], object] = lambda gate: None
 
 
 def judge(
@@ -71,7 +75,7 @@ def judge(
     Raises:
         TrainingError: The new network lacks an organ, or image and labels of a case lie on different grids.
         VolumeError: A file cannot be read.
-        ResourceError: The device does not exist, or a picture cannot be written.
+        ResourceError: The device does not exist.
     """
     how = "hold-out" if cases else "none"
     return _judged(base, [(new, cases)], new_organs, how, options, progress, training_cases)
@@ -136,11 +140,7 @@ def _judged(
                 scores += _scored(case, volume, old, new, organs, catalogue)
                 results.keep(case, old, new)
         verdicts = _verdicts(organs, new_organs, scores, options)
-        if options.folder is not None:
-            progress("drawing", 0.0)
-            verdicts = _with_pictures(verdicts, scores, results, catalogue, options.folder)
-        progress("judging", 1.0)
-        return Gate(
+        gate = Gate(
             base.metadata.name,
             base.metadata.version,
             base.digest,
@@ -152,6 +152,13 @@ def _judged(
             verdicts,
             dict(training_cases or {}),
         )
+        options.judged(gate)
+        if options.folder is not None:
+            progress("drawing", 0.0)
+            pictured = _with_pictures(verdicts, scores, results, catalogue, options.folder)
+            gate = replace(gate, organs=pictured)
+        progress("judging", 1.0)
+        return gate
 
 
 class _Results:
@@ -214,25 +221,30 @@ def _with_pictures(
     catalogue: Catalogue,
     folder: Path,
 ) -> dict[str, OrganVerdict]:
-    drawn = dict(verdicts)
+    pictured = dict(verdicts)
     for organ in organs_to_draw(verdicts):
         verdict = verdicts[organ]
         if verdict.worst_case is None:
             continue
-        case = results.cases[verdict.worst_case]
-        volume = read_volume(case.image)
-        old, new = results.maps(case.name)
-        reference = LabelMap(case.reference(volume.grid), case.table)
-        contours = Contours(
-            reference.mask(organ, catalogue) if organ in case.known else None,
-            old.mask(organ, catalogue) if organ in old.table.keys else None,
-            new.mask(organ, catalogue),
-        )
+        case, path = results.cases[verdict.worst_case], f"{PICTURES}/{organ}.png"
         score = next(score for score in scores if (score.case, score.organ) == (case.name, organ))
-        path = f"{PICTURES}/{organ}.png"
-        draw_organ(volume, contours, score, catalogue.get(organ).name, folder / path)
-        drawn[organ] = replace(verdict, picture=path)
-    return drawn
+        draw = partial(_draw, case, score, results, catalogue, folder / path)
+        if drawn(f"The picture of {organ}", draw):
+            pictured[organ] = replace(verdict, picture=path)
+    return pictured
+
+
+def _draw(case: GateCase, score: CaseScore, results: _Results, catalogue: Catalogue, path: Path) -> None:
+    volume = read_volume(case.image)
+    old, new = results.maps(case.name)
+    reference = LabelMap(case.reference(volume.grid), case.table)
+    organ = score.organ
+    contours = Contours(
+        reference.mask(organ, catalogue) if organ in case.known else None,
+        old.mask(organ, catalogue) if organ in old.table.keys else None,
+        new.mask(organ, catalogue),
+    )
+    draw_organ(volume, contours, score, catalogue.get(organ).name, path)
 
 
 def organs_to_draw(verdicts: Mapping[str, OrganVerdict]) -> list[str]:

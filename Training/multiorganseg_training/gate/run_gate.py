@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from multiorganseg.atomic import write_text_atomically
@@ -36,7 +37,9 @@ def gate_run(
     *,
     base: Bundle | None = None,
 ) -> Gate:
-    """Judge a run and write `candidate/`, `gate.json`, `report.md` and `pictures/` into its folder.
+    """Judge a run and write `candidate/`, `gate.json`, `report.md` and then `pictures/` into its folder.
+
+    A picture that cannot be drawn is a `PictureWarning`.
 
     The held-out cases are those of the validation fold of the run's recipe. A run with `folds/`, each a run
     of its own with such a fold, is judged by cross-validation. A run with neither is unproven.
@@ -62,8 +65,14 @@ def gate_run(
     if not new_organs:
         msg = f"The run {run.name} has learned no organ that {base.metadata.name} does not know."
         raise TrainingError(msg, next_step="Extend a bundle first: multiorganseg-train extend --help")
-    asked = GateOptions(options.margin, options.floor, options.quality, options.device, run)
     candidate = draft_extension(run, base, run / CANDIDATE, project.custom_organs)
+    catalogue = with_custom_organs(load_catalogue(), candidate.metadata.custom_organs)
+
+    def save(gate: Gate) -> None:
+        write_text_atomically(run / REPORT_FILE, gate_report(gate, catalogue))
+        save_gate(gate, run)
+
+    asked = replace(options, folder=run, judged=save)
     folds = [path.parent for path in sorted((run / FOLDS).glob(f"*/{CHECKPOINT_FILE}"))]
     if folds:
         networks = [
@@ -79,9 +88,7 @@ def gate_run(
         cases = [gate_case(project, name) for name in recipe.data.validation]
         trained = training_cases(recipe, project, new_organs)
         gate = judge(base, candidate, cases, new_organs, asked, progress, training_cases=trained)
-    catalogue = with_custom_organs(load_catalogue(), candidate.metadata.custom_organs)
-    write_text_atomically(run / REPORT_FILE, gate_report(gate, catalogue))
-    save_gate(gate, run)
+    save(gate)
     return gate
 
 

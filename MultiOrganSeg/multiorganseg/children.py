@@ -1,0 +1,52 @@
+"""The one way to start a child process: it runs a module, and finds modules nowhere but where we say.
+
+Python puts the working folder, or its name as an empty entry of PYTHONPATH, first on the path from which it
+imports. A project or a folder of images from elsewhere may hold a `numpy.py`; it must never be run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+"""The folder in which the engine's package lies."""
+
+_START = (
+    "import sys; del sys.argv[0]; sys.path[:] = [folder for folder in sys.path if folder]; "
+    "import runpy; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+)
+
+
+def module_command(module: str, arguments: Sequence[str] = (), executable: str = "") -> list[str]:
+    """Give the command that runs a module as `python -m` does, without the working folder on its path.
+
+    Python has an option for it from 3.11 on; this does it in all versions. To be started with the
+    environment of `module_environment`, and in a folder of our own.
+
+    Args:
+        module: Full name of a module or package.
+        arguments: Its arguments.
+        executable: The Python to run it; that of this process when empty.
+    """
+    return [executable or sys.executable, "-c", _START, module, *arguments]
+
+
+def module_environment(
+    folders: Sequence[Path] = (), environment: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Give the environment for `module_command`: our folders come first, text is UTF-8.
+
+    Args:
+        folders: Further folders to import from, before the engine's.
+        environment: To start from; that of this process when None. Relative and empty entries of its
+            PYTHONPATH, which mean the working folder, are left out.
+    """
+    given = dict(os.environ if environment is None else environment)
+    former = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
+    given["PYTHONPATH"] = os.pathsep.join([*map(str, folders), str(PACKAGE_ROOT), *former])
+    given["PYTHONSAFEPATH"] = "1"
+    given["PYTHONUTF8"] = "1"
+    return given

@@ -1,0 +1,59 @@
+"""What Slicer starts for a project runs nothing that lies in the project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+NAMES = ("typer", "rich", "numpy", "torch", "json", "pathlib", "psutil", "multiorganseg", "runpy")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder of someone else; a module of it that is run leaves a mark."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in NAMES:
+        code = f"open({str(folder / 'mark')!r}, 'a').write(__name__ + ' ')"
+        (folder / f"{name}.py").write_text(code, encoding="utf-8")
+    return folder
+
+
+def test_a_training_runs_nothing_of_its_project(host, project, monkeypatch) -> None:
+    from MultiOrganSegLib.teach import commands
+    from MultiOrganSegLib.teach.trainer import PACKAGE, start_detached
+
+    monkeypatch.chdir(project)
+    arguments = commands.extend(project, "run", "no-base", ["spleen"], time="10m", device="cpu")
+    process = start_detached(arguments, project / "runs" / "run.log")
+    started = psutil.Process(process.pid)
+    assert PACKAGE in started.cmdline()
+    assert not Path(started.cwd()).is_relative_to(project)
+    assert process.wait(120) == 8
+    assert "Error: " in (project / "runs" / "run.log").read_text(encoding="utf-8")
+    assert not (project / "mark").exists()
+
+
+def test_short_commands_and_segmenting_run_in_private_folders(host, project, monkeypatch) -> None:
+    import slicer
+
+    from MultiOrganSegLib.child import child_environment, segment_command
+    from MultiOrganSegLib.folder import make_private_folder
+    from MultiOrganSegLib.job import Job
+    from MultiOrganSegLib.teach.trainer import start_command
+
+    monkeypatch.chdir(project)
+    folder = make_private_folder(Path(slicer.app.temporaryPath))
+    command = segment_command("no-such-model", (), "fast", "cpu")
+    segmenting = Job(command, folder, child_environment())
+    segmenting.start()
+    listing = start_command(["project", "check", str(project)])
+    for job, code in ((segmenting, 3), (listing, 8)):
+        assert job.folder.is_relative_to(slicer.app.temporaryPath)
+        while job.running:
+            job.poll()
+        assert job.exit_code == code, job.log
+        job.close()
+    assert not (project / "mark").exists()
