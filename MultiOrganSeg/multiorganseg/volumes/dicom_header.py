@@ -12,7 +12,7 @@ import struct
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -232,7 +232,7 @@ def _walk_rest(file: _Bounded, data: Dataset) -> None:
     from pydicom.filereader import read_dataset
 
     implicit, little = data.original_encoding
-    read_dataset(file, bool(implicit), little is not False)
+    read_dataset(cast(BinaryIO, file), bool(implicit), little is not False)
 
 
 def _impossible(piece: Slice, pixels: _PixelElement, data: Dataset) -> str:

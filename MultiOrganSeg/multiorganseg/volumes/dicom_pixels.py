@@ -75,15 +75,15 @@ def _decode_mended(piece: Slice, first: RuntimeError) -> sitk.Image:
     """
     import pydicom
     from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+    from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     try:
         data = pydicom.dcmread(piece.file, force=True)
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-        storage = _STORAGE.get(piece.modality, _SECONDARY_CAPTURE)
+        storage = UID(_STORAGE.get(piece.modality, _SECONDARY_CAPTURE))
         mended = FileMetaDataset()
-        mended.TransferSyntaxUID = piece.syntax or (ImplicitVRLittleEndian if implicit else explicit)
+        mended.TransferSyntaxUID = UID(piece.syntax or (ImplicitVRLittleEndian if implicit else explicit))
         mended.MediaStorageSOPClassUID = data.SOPClassUID = storage
         mended.MediaStorageSOPInstanceUID = data.SOPInstanceUID = pydicom.uid.generate_uid()
         data.file_meta = mended

@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -62,7 +61,7 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """List the files in a folder and below it, sorted, without hidden ones and what a Mac adds to archives."""
+    """List the files in a folder and below it, sorted, without hidden ones and what archives of a Mac add."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -114,12 +113,13 @@ def listed_images(dicomdir: Path) -> list[tuple[Path, str]]:
     data = open_dicom(dicomdir)
     found, uid = [], ""
     for record in (data.get("DirectoryRecordSequence") if data else None) or ():
-        kind = str(record.get("DirectoryRecordType", ""))
-        if kind == "SERIES":
-            uid = str(record.get("SeriesInstanceUID", ""))
-        parts: Any = record.get("ReferencedFileID")
-        if kind == "IMAGE" and parts:
-            names = [parts] if isinstance(parts, str) else list(map(str, parts))
+        try:
+            kind, named = str(record.get("DirectoryRecordType", "")), record.get("ReferencedFileID")
+            uid = str(record.get("SeriesInstanceUID", "")) if kind == "SERIES" else uid
+        except (ValueError, TypeError, LookupError):
+            return []
+        if kind == "IMAGE" and named:
+            names = [named] if isinstance(named, str) else list(map(str, named))
             if not any(name in ("", ".", "..") or "/" in name or "\\" in name for name in names):
                 found.append((_on_disk(dicomdir.parent, names), uid))
     return found

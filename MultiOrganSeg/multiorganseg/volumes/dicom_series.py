@@ -124,10 +124,10 @@ def main_series(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut], path: 
     images = [info for info in found if info.is_image]
     if not images:
         raise _no_series(found, left_out, path)
-    main = [info for info in images if info.modality in _MAIN_MODALITIES and info.slices >= _MAIN_SLICES]
+    main = [info for info in images if is_main_series(info)]
     if main or len(images) == 1:
         return main or images
-    if _are_torn_apart(images):
+    if are_torn_apart(images):
         msg = f"Each of the {len(images)} images in {path} is a series of its own."
         raise VolumeError(
             msg,
@@ -136,6 +136,11 @@ def main_series(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut], path: 
             next_step="Export them again with one Series Instance UID for all, or convert them to NIfTI.",
         )
     raise _several(images, path)
+
+
+def is_main_series(series: SeriesInfo) -> bool:
+    """Whether a series is a CT or MR of at least ten slices."""
+    return series.modality in _MAIN_MODALITIES and series.slices >= _MAIN_SLICES
 
 
 def tell_other_series(others: Sequence[SeriesInfo], path: Path) -> None:
@@ -171,22 +176,14 @@ def _choose_series(path: Path) -> SeriesInfo:
 
 
 def files_of(path: Path) -> list[Path]:
-    """List the files that belong to a folder, or to the medium that a DICOMDIR describes.
+    """List the files of a folder, or of the medium that a DICOMDIR describes.
 
-    Raises:
-        VolumeError: A DICOMDIR lists no image.
+    A DICOMDIR that is damaged or lists nothing that is there stands for the folder in which it lies.
     """
     if path.is_dir():
         return files_below(path)
     listed = [file for file, _ in listed_images(path) if file.is_file()]
-    if not listed:
-        msg = f"{path} lists no image that is there."
-        raise VolumeError(
-            msg,
-            cause="It is damaged, or the images that it names are not beside it.",
-            next_step="Copy the whole medium, or pass the folder with the images.",
-        )
-    return [path, *listed]
+    return [path, *listed] if listed else files_below(path.parent)
 
 
 def _no_series(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut], path: Path) -> VolumeError:
@@ -211,7 +208,7 @@ def _several(infos: Sequence[SeriesInfo], path: Path) -> VolumeError:
     )
 
 
-def _are_torn_apart(images: Sequence[SeriesInfo]) -> bool:
+def are_torn_apart(images: Sequence[SeriesInfo]) -> bool:
     """Whether the slices of one stack have a Series Instance UID each."""
     pieces = [info.headers[0] for info in images]
     first = pieces[0]
