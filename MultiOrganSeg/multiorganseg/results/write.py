@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,9 @@ FOLDER_SUFFIXES = {
     "uncertainty": ".uncertainty.nii.gz",
     "png": ".preview.png",
 }
+LONGEST_NAME = 255
+"""Bytes of a file name on the file systems in use."""
+
 FORMATS = frozenset(FOLDER_SUFFIXES) - {"png", "uncertainty"}
 FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".seg.nii.gz": "nii.gz", ".dcm": "dcm"}
 
@@ -59,7 +63,8 @@ def plan_outputs(
         uncertainty: Whether there is a map of the uncertainty.
 
     Raises:
-        ResourceError: A format is unknown or not writable, or a result would replace the input.
+        ResourceError: A format is unknown or not writable, a result would replace the input, or the name of a
+            file would be too long.
     """
     unknown = sorted(set(formats) - FORMATS)
     if unknown:
@@ -86,6 +91,7 @@ def plan_outputs(
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
     _keep_input(paths, source)
+    _refuse_long_names(paths.values())
     return OutputPlan({kind: paths[kind] for kind in FOLDER_SUFFIXES if kind in paths})
 
 
@@ -156,6 +162,18 @@ def write_results(
         write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
         written.append(paths["dcm"])
     return written
+
+
+def _refuse_long_names(paths: Iterable[Path]) -> None:
+    for path in paths:
+        length = len(os.fsencode(path.name))
+        if length > LONGEST_NAME:
+            msg = f"The name of a result would be too long: {path.name}"
+            raise ResourceError(
+                msg,
+                cause=f"It has {length} bytes; file systems allow {LONGEST_NAME}.",
+                next_step="Rename the input, or name the result: -o NAME.seg.nrrd",
+            )
 
 
 def _keep_input(paths: dict[str, Path], source: str) -> None:
