@@ -91,7 +91,7 @@ def plan_outputs(
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
     _keep_input(paths, source)
-    _refuse_long_names(paths.values())
+    _refuse_long_names(_files(paths))
     return OutputPlan({kind: paths[kind] for kind in FOLDER_SUFFIXES if kind in paths})
 
 
@@ -176,8 +176,12 @@ def _refuse_long_names(paths: Iterable[Path]) -> None:
             )
 
 
+def _files(paths: dict[str, Path]) -> list[Path]:
+    return [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+
+
 def _keep_input(paths: dict[str, Path], source: str) -> None:
-    files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+    files = _files(paths)
     origin = Path(source)
     if source and origin.is_file() and any(file.resolve() == origin.resolve() for file in files):
         msg = f"The result would replace the input {source}."

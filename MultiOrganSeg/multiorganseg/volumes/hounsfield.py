@@ -148,7 +148,10 @@ def _cut(seen: NDArray, window: tuple[float, float]) -> str:
 
 
 def _has_air_and_tissue(seen: NDArray) -> bool:
-    return share(seen, AIR_HU) >= SMALLEST_AIR_SHARE and share(seen, TISSUE_HU) >= SMALLEST_TISSUE_SHARE
+    """Whether both are there; a small body in much air or padding has tissue for most of what is no air."""
+    tissue, body = share(seen, TISSUE_HU), share(seen, (BODY_ABOVE_HU, np.inf))
+    enough = tissue >= SMALLEST_TISSUE_SHARE or 0 < SMALLEST_TISSUE_SHARE_OF_BODY * body <= tissue
+    return share(seen, AIR_HU) >= SMALLEST_AIR_SHARE and enough
 
 
 def _is_evident_ct(seen: NDArray, without_air: bool) -> bool:

@@ -14,12 +14,12 @@ from multiorganseg.volumes.headers import read_image_header
 from multiorganseg.volumes.read import read_volume
 
 MOST_VALUES = 256
-MOST_VALUES_OF_FEW = 40
-SMALLEST_EQUAL_SHARE_OF_FEW = 0.7
-SMALLEST_EQUAL_SHARE = 0.9
+MOST_VALUES_OF_SPECKS = 40
+SMALLEST_EQUAL_SHARE = 0.8
 VOXELS_SEEN = 4_000_000
 SMALLEST_COMPRESSION = 8.0
 _CHUNK = 1 << 18
+_ALWAYS_READ = 1 << 22
 
 
 def is_label_map(voxels: NDArray) -> bool:
@@ -42,10 +42,8 @@ def is_label_map(voxels: NDArray) -> bool:
     inside = (one != background) & (other != background)
     pairs = np.count_nonzero(inside)
     if not pairs:
-        return values.size <= MOST_VALUES_OF_FEW
-    alike = np.count_nonzero((one == other) & inside) / pairs
-    few = values.size <= MOST_VALUES_OF_FEW
-    return bool(alike >= (SMALLEST_EQUAL_SHARE_OF_FEW if few else SMALLEST_EQUAL_SHARE))
+        return values.size <= MOST_VALUES_OF_SPECKS
+    return bool(np.count_nonzero((one == other) & inside) >= SMALLEST_EQUAL_SHARE * pairs)
 
 
 def is_label_file(path: Path) -> bool:
@@ -67,8 +65,11 @@ def _compression(path: Path) -> float:
     with path.open("rb") as file:
         if path.name.lower().endswith(".gz"):
             file.seek(-4, 2)
-            return float(struct.unpack("<I", file.read(4))[0] / size)
+            claimed = struct.unpack("<I", file.read(4))[0]
+            return SMALLEST_COMPRESSION if claimed <= _ALWAYS_READ else float(claimed / size)
         file.seek(size // 2)
         chunk = file.read(_CHUNK)
     claimed = size if path.name.lower().endswith(".nii") else read_image_header(path)[0].nbytes
+    if claimed <= _ALWAYS_READ:
+        return SMALLEST_COMPRESSION
     return max(1.0, claimed / size) * len(chunk) / len(zlib.compress(chunk, 1))

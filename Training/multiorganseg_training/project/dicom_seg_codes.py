@@ -63,8 +63,8 @@ def organ_of(codes: SegmentCodes, label: str, catalogue: Catalogue) -> str:
     """Give the key of the organ that a segment evidently is; empty where that is open.
 
     Type and modifiers must be the organ's. Then it is an organ that lies within the coded region; or, where
-    that is no organ (the abdomen) or not said, the only one of that category, unless its type says no place (a
-    neoplasm, a cyst); or the one whose name or key the label is.
+    that is no organ (the abdomen) or not said, the only one of that category, unless its type says no place
+    (a neoplasm, a cyst); or the one whose name or key the label is.
     """
     alike = [organ for organ in catalogue.organs.values() if _has_type(organ, codes)]
     strict = [organ for organ in alike if organ.category and _code(organ.category) == codes.category]
