@@ -128,7 +128,7 @@ def write_dicom_seg(
         raise VolumeError(
             msg,
             cause=f"The headers of the series are not valid: {error}",
-            next_step="Write .seg.nrrd or .nii.gz, or have the headers of the series mended.",
+            next_step="Have them mended, or use .seg.nrrd or .nii.gz, which do not depend on them.",
         ) from error
     with atomic_path(path) as partial:
         partial.write_bytes(written.getbuffer())
