@@ -181,10 +181,15 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py
   multiorganseg/volumes/dicom_geometry.py
+  multiorganseg/volumes/dicom_header.py
   multiorganseg/volumes/dicom_multiframe.py
+  multiorganseg/volumes/dicom_pixels.py
+  multiorganseg/volumes/dicom_scan.py
   multiorganseg/volumes/dicom_series.py
   multiorganseg/volumes/file_header.py
   multiorganseg/volumes/headers.py
+  multiorganseg/volumes/hounsfield.py
+  multiorganseg/volumes/label_map.py
   multiorganseg/volumes/label_values.py
   multiorganseg/volumes/layers.py
   multiorganseg/volumes/metaimage_header.py
@@ -348,6 +353,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/create.py
   Training/multiorganseg_training/project/dataset.py
   Training/multiorganseg_training/project/dataset_labels.py
+  Training/multiorganseg_training/project/dicom_seg_codes.py
   Training/multiorganseg_training/project/dicom_seg_labels.py
   Training/multiorganseg_training/project/export_dicom_seg.py
   Training/multiorganseg_training/project/export_nnunet.py

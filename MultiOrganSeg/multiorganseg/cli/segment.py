@@ -17,7 +17,7 @@ from rich.text import Text
 
 from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
-from multiorganseg.cli.inputs import expand_inputs
+from multiorganseg.cli.inputs import Case, expand_inputs
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
@@ -133,39 +133,42 @@ def segment(
 
 def _run_case(
     segmenter: Segmenter,
-    case: Path,
+    case: Case,
     output: Path,
     formats: frozenset[str],
     preview: bool,
     progress: Progress,
 ) -> CaseResult:
-    from multiorganseg.volumes import dicom_files, read_volume
+    from multiorganseg.volumes.hounsfield import to_hounsfield
 
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             progress("reading", 0.0)
-            volume = read_volume(case)
+            volume = case.read()
+            if segmenter.bundle.metadata.modality == "CT":
+                volume = to_hounsfield(volume, segmenter.bundle.metadata.preprocessing.window)
             result = segmenter.segment(volume, progress)
             progress("writing", 0.0)
             files = write_results(
                 result,
                 volume,
-                output,
+                case.output(output),
                 formats=formats,
                 preview=preview,
-                dicom_files=dicom_files(case) if "dcm" in formats else None,
+                dicom_files=case.dicom_files() if "dcm" in formats else None,
                 modality=segmenter.bundle.metadata.modality,
                 catalogue=segmenter.catalogue,
             )
         except Cancelled:
             raise
         except Exception as error:
-            return CaseResult(case, time.perf_counter() - started, error=as_told(error))
-    messages = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
-    messages += result.provenance.get("messages", [])
-    return CaseResult(case, time.perf_counter() - started, tuple(files), result, messages=tuple(messages))
+            return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
+    messages = list(result.provenance.get("messages", []))
+    messages += [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    seconds = time.perf_counter() - started
+    return CaseResult(case.path, seconds, tuple(files), result, messages=tuple(dict.fromkeys(messages)))
 
 
 def _split(text: str) -> list[str]:
@@ -173,12 +176,14 @@ def _split(text: str) -> list[str]:
 
 
 def _check_outputs(
-    cases: list[Path], output: Path, formats: frozenset[str], preview: bool, uncertainty: bool
+    cases: list[Case], output: Path, formats: frozenset[str], preview: bool, uncertainty: bool
 ) -> None:
     """Find clashes of names before any time is spent."""
-    owners: dict[Path, Path] = {}
+    owners: dict[Path, Case] = {}
     for case in cases:
-        plan = plan_outputs(output, str(case), formats=formats, preview=preview, uncertainty=uncertainty)
+        plan = plan_outputs(
+            case.output(output), str(case), formats=formats, preview=preview, uncertainty=uncertainty
+        )
         for path in plan.paths.values():
             if path in owners:
                 problem = f"{owners[path]} and {case} would both be written to {path}."

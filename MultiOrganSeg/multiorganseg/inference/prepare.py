@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,16 +11,25 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.geometry.body import air_threshold
 from multiorganseg.geometry.canonical import Canonical, plan_canonical
 from multiorganseg.intensity import map_window, zscore
+from multiorganseg.volumes.check import VolumeWarning
+from multiorganseg.volumes.hounsfield import to_hounsfield
 from multiorganseg.volumes.volume import Volume
 
 
 def prepare(volume: Volume, preprocessing: Preprocessing) -> tuple[Canonical, NDArray[np.float32]]:
     """Bring a volume onto the network's grid and into its intensities.
 
+    For a network that sees a window of HU, a CT that is evidently not in HU is brought there first; what is
+    done or wrong is told with a `VolumeWarning`, unless it stands in the volume's `warnings` already.
+
     Returns:
         The geometric steps with their inverse, and the image (k, j, i).
     """
     window = preprocessing.window
+    if window:
+        given, volume = volume.warnings, to_hounsfield(volume, window)
+        for message in volume.warnings[: len(volume.warnings) - len(given)]:
+            warnings.warn(f"{volume.source}: {message}", VolumeWarning, stacklevel=2)
     threshold = air_threshold(window) if window else None
     canonical = plan_canonical(volume.voxels, volume.grid, preprocessing.spacing_mm, threshold)
     image = canonical.apply(volume.voxels)

@@ -32,6 +32,7 @@ from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
 from multiorganseg.quality.components import keep_components
 from multiorganseg.quality.measure import measure
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.volumes.hounsfield import to_hounsfield
 from multiorganseg.volumes.modality import modality_warning
 from multiorganseg.volumes.volume import Volume
 
@@ -107,7 +108,7 @@ class Segmenter:
         """Segment one volume.
 
         Args:
-            volume: CT in HU, or MR, as the bundle's modality says.
+            volume: CT or MR, as the bundle's modality says; a CT is brought to HU where it evidently is not.
             progress: Told each stage; cancelling raises `Cancelled`.
 
         Returns:
@@ -117,6 +118,8 @@ class Segmenter:
         """
         progress = progress or Progress()
         metadata, timings = self.bundle.metadata, Timings()
+        if metadata.modality == "CT":
+            volume = to_hounsfield(volume, metadata.preprocessing.window)
         with timings.stage("resample"):
             progress("resampling", 0.0)
             canonical, image = prepare(volume, metadata.preprocessing)
@@ -235,7 +238,7 @@ class Segmenter:
             "backend": backend.name,
             "windows": streamed.windows,
             **({"uncertainty": describe(self._decoders)} if self.options.uncertainty else {}),
-            "messages": [*([warning] if warning else []), *settings.messages],
+            "messages": [*([warning] if warning else []), *volume.warnings, *settings.messages],
             "seconds": dict(timings.seconds),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
+from multiorganseg.volumes.dicom_header import numbers as header_numbers
+from multiorganseg.volumes.dicom_header import open_dicom
 from multiorganseg.volumes.volume import Grid
 
 if TYPE_CHECKING:
@@ -22,6 +25,19 @@ if TYPE_CHECKING:
 
 POSITION_TOLERANCE = 0.25
 SERIES_NUMBER = 9001
+EMPTY_WHERE_MISSING = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+"""Attributes of type 2 that a SEG takes over from its series: they must be there, and may be empty."""
+
 LONGEST_LO = 64
 LONGEST_LT = 10240
 
@@ -38,7 +54,9 @@ def write_dicom_seg(
     BINARY is what PACS and viewers read today; LABELMAP is newer than most of them. Frames without labels
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
-    stands as JSON in AlgorithmParameters of each segment. What people drew is MANUAL and names no algorithm.
+    stands as JSON in AlgorithmParameters of each segment. A structure within an organ names that as its
+    anatomic region. Attributes that the series lacks and DICOM lets be empty are empty. What people drew is
+    MANUAL and names no algorithm.
 
     Args:
         segmentation: Labels on the grid of the series.
@@ -53,7 +71,8 @@ def write_dicom_seg(
         DependencyError: highdicom is not installed.
         OrganError: The table names an organ that the catalogue lacks.
         ResourceError: The file cannot be written.
-        VolumeError: The files are not the series of this grid, or no organ was found.
+        VolumeError: The files are not the series of this grid, their headers are not valid, or no organ was
+            found.
     """
     try:
         import highdicom
@@ -78,28 +97,51 @@ def write_dicom_seg(
     for number, segment in enumerate(segments, start=1):
         numbers[segment.value] = number
     algorithm = None if drawn else _algorithm(segmentation)
-    result = highdicom.seg.Segmentation(
-        source_images=sources,
-        pixel_array=numbers[segmentation.labels],
-        segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[
-            _description(number, segment, algorithm) for number, segment in enumerate(segments, start=1)
-        ],
-        series_instance_uid=highdicom.UID(),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=highdicom.UID(),
-        instance_number=1,
-        manufacturer="MultiOrganSeg",
-        manufacturer_model_name=(model_title(segmentation.provenance) or "MultiOrganSeg")[:LONGEST_LO],
-        software_versions=__version__,
-        device_serial_number=__version__,
-        content_description="Organs annotated by people" if drawn else "Organs segmented automatically",
-        content_label="MULTIORGANSEG",
-        omit_empty_frames=True,
-    )
-    result.SeriesDescription = f"MultiOrganSeg {'annotation' if drawn else 'segmentation'}"
+    try:
+        result = highdicom.seg.Segmentation(
+            source_images=[_completed(source, segmentation.grid) for source in sources],
+            pixel_array=numbers[segmentation.labels],
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[
+                _description(number, segment, algorithm, catalogue)
+                for number, segment in enumerate(segments, start=1)
+            ],
+            series_instance_uid=highdicom.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="MultiOrganSeg",
+            manufacturer_model_name=(model_title(segmentation.provenance) or "MultiOrganSeg")[:LONGEST_LO],
+            software_versions=__version__,
+            device_serial_number=__version__,
+            content_description="Organs annotated by people" if drawn else "Organs segmented automatically",
+            content_label="MULTIORGANSEG",
+            omit_empty_frames=True,
+        )
+        result.SeriesDescription = f"MultiOrganSeg {'annotation' if drawn else 'segmentation'}"
+        written = io.BytesIO()
+        result.save_as(written)
+        written.seek(0)
+        highdicom.seg.segread(written)
+    except Exception as error:  # highdicom and pydicom let errors of any type escape from invalid headers
+        msg = f"No DICOM SEG was written to {path}."
+        raise VolumeError(
+            msg,
+            cause=f"The headers of the series are not valid: {error}",
+            next_step="Have them mended, or use .seg.nrrd or .nii.gz, which do not depend on them.",
+        ) from error
     with atomic_path(path) as partial:
-        result.save_as(partial)
+        partial.write_bytes(written.getbuffer())
+
+
+def _completed(source: Dataset, grid: Grid) -> Dataset:
+    """Give a header in which what DICOM lets be empty is empty, not missing, and the thickness is known."""
+    for name in EMPTY_WHERE_MISSING:
+        if name not in source:
+            setattr(source, name, "")
+    if not source.get("SliceThickness"):
+        source.SliceThickness = round(grid.voxel_volume / float(np.prod(grid.spacing[1:])), 6)
+    return source
 
 
 def match_slices(grid: Grid, dicom_files: Sequence[Path]) -> list[Dataset]:
@@ -116,27 +158,16 @@ def match_slices(grid: Grid, dicom_files: Sequence[Path]) -> list[Dataset]:
         DependencyError: pydicom is not installed.
         VolumeError: A slice of the grid has no file, or rows and columns lie elsewhere.
     """
-    try:
-        import pydicom
-        from pydicom.errors import InvalidDicomError
-    except ImportError as error:
-        msg = "DICOM SEG needs the package pydicom."
-        raise DependencyError(
-            msg,
-            cause=str(error),
-            next_step="Install it: pip install 'multiorganseg[dicom]'",
-        ) from error
     slices: dict[int, Dataset] = {}
     for file in dicom_files:
         try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except (InvalidDicomError, OSError) as error:
+            header = open_dicom(file)
+        except OSError as error:
+            msg = f"{file} cannot be opened."
+            raise VolumeError(msg, cause=str(error), next_step="Check that it is still there.") from error
+        if header is None:
             msg = f"{file} cannot be read as DICOM."
-            raise VolumeError(
-                msg,
-                cause=str(error),
-                next_step="Give the files of the segmented series alone.",
-            ) from error
+            raise VolumeError(msg, next_step="Give the files of the segmented series alone.")
         k = _slice_of(grid, header)
         if k is not None:
             slices.setdefault(k, header)
@@ -154,15 +185,13 @@ def match_slices(grid: Grid, dicom_files: Sequence[Path]) -> list[Dataset]:
 
 def _slice_of(grid: Grid, header: Dataset) -> int | None:
     """Slice index k of a file, or None when its pixels do not lie on a slice of the grid."""
-    needed = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
-    if any(header.get(name) is None for name in needed):
+    position = header_numbers(header, "ImagePositionPatient", 3)
+    along_row, along_column = header_numbers(header, "ImageOrientationPatient", 6).reshape(2, 3)
+    row_step, column_step = header_numbers(header, "PixelSpacing", 2)
+    size = (*header_numbers(header, "Rows", 1), *header_numbers(header, "Columns", 1))
+    if size != grid.shape[1:] or not np.isfinite([*position, *along_row, *along_column, row_step]).all():
         return None
-    if (header.Rows, header.Columns) != grid.shape[1:]:
-        return None
-    rows, columns = header.Rows - 1, header.Columns - 1
-    position = np.array(header.ImagePositionPatient, dtype=float)
-    along_row, along_column = np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
-    row_step, column_step = (float(step) for step in header.PixelSpacing)
+    rows, columns = grid.shape[1] - 1, grid.shape[2] - 1
     opposite = position + along_row * column_step * columns + along_column * row_step * rows
     corners = grid.to_index(np.stack([position, opposite]))
     k = round(float(corners[0, 0]))
@@ -182,9 +211,10 @@ def _algorithm(segmentation: Segmentation) -> Any:
     )
 
 
-def _description(number: int, segment: Segment, algorithm: Any) -> Any:
+def _description(number: int, segment: Segment, algorithm: Any, catalogue: Catalogue) -> Any:
     import highdicom
 
+    region = catalogue.get(segment.organ.within).type if segment.organ.within else None
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.organ.name[:LONGEST_LO],
@@ -192,6 +222,7 @@ def _description(number: int, segment: Segment, algorithm: Any) -> Any:
         segmented_property_type=_concept(segment.type),
         algorithm_type="AUTOMATIC" if algorithm else "MANUAL",
         algorithm_identification=algorithm,
+        anatomic_regions=[_concept(region)] if region else None,
         tracking_id=f"MultiOrganSeg {segment.organ.key}"[:LONGEST_LO],
         tracking_uid=highdicom.UID(),
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.organ.color),

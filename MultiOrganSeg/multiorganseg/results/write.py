@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,9 @@ FOLDER_SUFFIXES = {
     "uncertainty": ".uncertainty.nii.gz",
     "png": ".preview.png",
 }
+LONGEST_NAME = 255
+"""Bytes of a file name on the file systems in use."""
+
 FORMATS = frozenset(FOLDER_SUFFIXES) - {"png", "uncertainty"}
 FILE_SUFFIXES = {".seg.nrrd": "seg.nrrd", ".nii.gz": "nii.gz", ".seg.nii.gz": "nii.gz", ".dcm": "dcm"}
 
@@ -63,7 +67,8 @@ def plan_outputs(
         uncertainty: Whether there is a map of the uncertainty.
 
     Raises:
-        ResourceError: A format is unknown or not writable, or a result would replace the input.
+        ResourceError: A format is unknown or not writable, a result would replace the input, or the name of a
+            file would be too long.
     """
     unknown = sorted(set(formats) - FORMATS)
     if unknown:
@@ -90,6 +95,7 @@ def plan_outputs(
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
     files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+    _refuse_long_names(files)
     with keep([Path(source)] if source else []):
         for file in files:
             require_free(file)
@@ -171,3 +177,15 @@ def _qform_of_input(source: Path) -> Affine | None:
     """Give the qform by which other programs place the input, so that they place the result alike."""
     is_nifti = source.name.lower().endswith((".nii", ".nii.gz")) and source.is_file()
     return read_nifti_qform(source) if is_nifti else None
+
+
+def _refuse_long_names(paths: Iterable[Path]) -> None:
+    for path in paths:
+        length = len(os.fsencode(path.name))
+        if length > LONGEST_NAME:
+            msg = f"The name of a result would be too long: {path.name}"
+            raise ResourceError(
+                msg,
+                cause=f"It has {length} bytes; file systems allow {LONGEST_NAME}.",
+                next_step="Rename the input, or name the result: -o NAME.seg.nrrd",
+            )

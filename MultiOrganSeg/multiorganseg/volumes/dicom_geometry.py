@@ -43,6 +43,11 @@ class Slice:
         position: Image Position (Patient): LPS of the first voxel in mm; NaN where the header is silent.
         orientation: Image Orientation (Patient): direction of i, then of j; NaN where the header is silent.
         spacing: Pixel Spacing in mm along j, then along i; NaN where the header is silent.
+        number: Instance Number; None where the header is silent.
+        announced: How many images the header says that the series has; None where it is silent.
+        study: Study Instance UID.
+        series_number: Series Number; None where the header is silent.
+        syntax: Transfer Syntax UID; empty where the file has no meta information.
     """
 
     file: Path
@@ -58,6 +63,16 @@ class Slice:
     position: NDArray[np.float64]
     orientation: NDArray[np.float64]
     spacing: NDArray[np.float64]
+    number: int | None = None
+    announced: int | None = None
+    study: str = ""
+    series_number: int | None = None
+    syntax: str = ""
+
+    @property
+    def placed(self) -> bool:
+        """Whether the header says where the image lies."""
+        return bool(np.isfinite([*self.position, *self.orientation, *self.spacing]).all())
 
     @property
     def height(self) -> float:
@@ -66,7 +81,10 @@ class Slice:
 
 
 def order_slices(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], bool]) -> list[Slice]:
-    """Sort slices along their normal; localizers and identical doubles are dropped with a `VolumeWarning`.
+    """Sort slices along their normal.
+
+    Localizers, identical doubles and, among placed slices, images without a place (captures) are dropped with
+    a `VolumeWarning`.
 
     Args:
         slices: All slices of one series, in any order.
@@ -76,11 +94,18 @@ def order_slices(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], 
         Slices of one size, orientation and pixel spacing, rising along row × column direction.
 
     Raises:
-        VolumeError: Slices do not say where they lie, do not belong together, or lie at one place but differ.
+        VolumeError: Slices do not say where they lie, do not belong together, lie at one place but differ, or
+            are missing at an end by their numbers.
     """
     kept = [piece for piece in slices if "LOCALIZER" not in piece.image_type] or list(slices)
     if len(kept) < len(slices):
         _warn(kept[0], f"{len(slices) - len(kept)} localizer image(s) were left out")
+    placed = [piece for piece in kept if piece.placed]
+    if len(kept) / 2 < len(placed) < len(kept):
+        unplaced = [piece.file.name for piece in kept if not piece.placed]
+        what = f"{len(unplaced)} image(s) that do not say where they lie were left out"
+        _warn(kept[0], f"{what}: {_some(unplaced)}")
+        kept = placed
     _check_together(kept)
     kept.sort(key=lambda piece: (piece.height, piece.file))
     ordered = kept[:1]
@@ -97,6 +122,7 @@ def order_slices(slices: Sequence[Slice], same_pixels: Callable[[Slice, Slice], 
             )
     if len(ordered) < len(kept):
         _warn(kept[0], f"{len(kept) - len(ordered)} doubled slice(s) were left out")
+    _check_ends(ordered, slices)
     return ordered
 
 
@@ -151,6 +177,36 @@ def stack_affine(slices: Sequence[Slice]) -> Affine:
     return _plane_affine(slices[0], step)
 
 
+def _check_ends(ordered: Sequence[Slice], series: Sequence[Slice]) -> None:
+    """Refuse a series that lacks slices at an end, as far as its own numbers tell.
+
+    Numbers tell when they run without a gap along the stack, and begin above 1: fewer missing numbers than
+    slices are a loss, more may be a way of numbering and are a `VolumeWarning`.
+    """
+    folder = ordered[0].file.parent
+    announced = max(piece.announced or 0 for piece in series)
+    found = {piece.number for piece in series}
+    along = [piece.number for piece in ordered if piece.number is not None]
+    runs = len(along) == len(ordered) > 1 and set(np.diff(along)) in ({1}, {-1})
+    missing = [number for number in range(1, min(along)) if number not in found] if runs else []
+    if announced > len(series):
+        cause = f"Their headers announce {announced} images; {len(series)} are there."
+    elif missing:
+        which = f"{missing[0]} to {missing[-1]}" if len(missing) > 1 else str(missing[0])
+        cause = f"Their numbers run from {min(along)} to {max(along)} without a gap; {which} is not there."
+    else:
+        return
+    if announced <= len(series) and len(missing) >= len(ordered):
+        _warn(ordered[0], f"its first number is {min(along)}; if it should begin earlier, images are missing")
+        return
+    msg = f"The DICOM series in {folder} is not complete: slices are missing at an end."
+    raise VolumeError(
+        msg,
+        cause=cause,
+        next_step="Export or copy the whole series again. If it was cut on purpose, convert it to NIfTI.",
+    )
+
+
 def _plane_affine(first: Slice, step: NDArray[np.float64]) -> Affine:
     row, column = first.orientation[:3], first.orientation[3:]
     affine = np.eye(4)
@@ -164,7 +220,7 @@ def _plane_affine(first: Slice, step: NDArray[np.float64]) -> Affine:
 def _check_together(slices: Sequence[Slice]) -> None:
     first = slices[0]
     for piece in slices:
-        if not np.isfinite([*piece.position, *piece.orientation, *piece.spacing]).all():
+        if not piece.placed:
             msg = f"{piece.file.name} does not say where it lies in the patient."
             raise VolumeError(
                 msg,

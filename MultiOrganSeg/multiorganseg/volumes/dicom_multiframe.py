@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multiorganseg.errors import DependencyError, VolumeError
+from multiorganseg.errors import DependencyError, MultiOrganSegError, VolumeError
 from multiorganseg.volumes.check import DEFLATE_RATIO, Header, check_header, compact
 from multiorganseg.volumes.volume import Volume
 
@@ -55,8 +55,10 @@ def read_multiframe(files: Sequence[Path]) -> Volume:
         )
         check_header(header)
         voxels = image.get_volume(dtype=np.float32, apply_real_world_transform=False).array
-    except (ValueError, RuntimeError, AttributeError, KeyError, TypeError) as error:
-        raise _irregular(path, str(error)) from error
+    except MultiOrganSegError:
+        raise
+    except Exception as error:  # highdicom lets errors of any type escape from damaged bytes
+        raise _irregular(path, str(error) or type(error).__name__) from error
     whole = voxels.astype(np.int32)
     return Volume(compact(whole, narrow=True) if np.array_equal(whole, voxels) else voxels, affine, str(path))
 

@@ -3,72 +3,46 @@
 from __future__ import annotations
 
 import warnings
-from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
 
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes.check import DEFLATE_RATIO, Header, VolumeWarning, check_header, compact
-from multiorganseg.volumes.dicom_geometry import Slice, order_slices, stack_affine
+from multiorganseg.volumes.check import DEFLATE_RATIO, Header, VolumeWarning, check_header
+from multiorganseg.volumes.dicom_geometry import order_slices, stack_affine
+from multiorganseg.volumes.dicom_header import LeftOut, Why, is_dicom, unsupported_syntax
 from multiorganseg.volumes.dicom_multiframe import read_multiframe
-from multiorganseg.volumes.headers import unreadable
+from multiorganseg.volumes.dicom_pixels import same_pixels, stack_pixels
+from multiorganseg.volumes.dicom_scan import (
+    SeriesInfo,
+    files_below,
+    is_dicomdir,
+    listed_images,
+    scan_series,
+    tell_left_out,
+)
 from multiorganseg.volumes.volume import Volume
 
-_NOT_IMAGES = ("SEG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SR", "PR", "KO")
+__all__ = ["SeriesInfo", "dicom_files", "find_dicom_series", "is_dicom", "read_dicom", "read_series"]
+
 _MAIN_MODALITIES = ("CT", "MR")
 _MAIN_SLICES = 10
-_PIXEL_DATA = b"\xe0\x7f\x10\x00"
-
-
-@dataclass(frozen=True)
-class SeriesInfo:
-    """One DICOM series.
-
-    Attributes:
-        uid: Series Instance UID.
-        description: Series Description, or an empty string.
-        modality: CT, MR, SEG, …
-        slices: Number of slices, counting the frames of multi-frame files.
-        files: Its files, ordered along the slice normal where they say where they lie.
-    """
-
-    uid: str
-    description: str
-    modality: str
-    slices: int
-    files: tuple[Path, ...]
-
-    def __str__(self) -> str:
-        """Name the series for a message."""
-        name = self.description or self.uid
-        return f"'{name}' ({self.modality}, {self.slices} slices, {self.files[0].parent})"
+_FEWEST_LONE_SLICES = 3
 
 
 def find_dicom_series(folder: Path) -> list[SeriesInfo]:
     """List the DICOM series in a folder and below it, the largest first; empty when there is none.
 
-    Files that are not DICOM are passed over; DICOM files without an image, or damaged, are left out with a
-    `VolumeWarning`.
+    Every file that is left out is told with a `VolumeWarning`.
+
+    Raises:
+        DependencyError: pydicom is not installed.
     """
-    slices, damaged = _scan(Path(folder).rglob("*"))
-    if damaged:
-        warnings.warn(
-            f"{len(damaged)} damaged DICOM image(s) were left out: {', '.join(map(str, damaged[:3]))}",
-            VolumeWarning,
-            stacklevel=2,
-        )
-    return [_info(group) for group in _group(slices)]
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file bears the mark of DICOM Part 10 (PS3.10, section 7.1)."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    found, left_out = scan_series(files_below(Path(folder)))
+    tell_left_out(left_out, Path(folder))
+    return found
 
 
 def dicom_files(path: Path) -> tuple[Path, ...]:
@@ -77,194 +51,198 @@ def dicom_files(path: Path) -> tuple[Path, ...]:
     Raises:
         VolumeError: As `read_dicom`.
     """
-    slices = _choose_series(path)
-    if slices[0].frames > 1:
-        return tuple(piece.file for piece in slices)
-    return tuple(piece.file for piece in order_slices(slices, _same_pixels))
+    return series_files(_choose_series(path))
+
+
+def series_files(series: SeriesInfo) -> tuple[Path, ...]:
+    """Files of a series in the order of the volume's axis k.
+
+    Raises:
+        VolumeError: As `read_series`.
+    """
+    if series.headers[0].frames > 1:
+        return series.files
+    return tuple(piece.file for piece in order_slices(series.headers, same_pixels))
 
 
 def read_dicom(path: Path) -> Volume:
-    """Read the series in a folder, or the series that a file belongs to.
+    """Read the main series in a folder or DICOMDIR, or the series that a file belongs to.
+
+    Whatever is left out of a folder is told with a `VolumeWarning`.
+
+    Raises:
+        VolumeError: No series or no main one, or as `read_series`.
+        DependencyError: pydicom is not installed, or as `read_series`.
+    """
+    return read_series(_choose_series(path), str(path))
+
+
+def read_series(series: SeriesInfo, source: str = "") -> Volume:
+    """Read one series.
 
     Each slice's own rescale slope and intercept are applied. A tilted gantry becomes a sheared affine;
     nothing is resampled.
 
+    Args:
+        series: As `find_dicom_series` gives it.
+        source: Becomes the volume's source; by default the folder of the first file.
+
     Raises:
-        VolumeError: No series or no main one, or slices that are missing, doubled but different, unevenly
-            spaced, of several sizes or orientations, or damaged.
+        VolumeError: Slices that are missing, doubled but different, unevenly spaced, of several sizes or
+            orientations, damaged, or compressed in a way that cannot be decoded.
         DependencyError: A multi-frame file, and highdicom is not installed.
     """
-    slices = _choose_series(path)
-    if slices[0].frames > 1:
-        return replace(read_multiframe([piece.file for piece in slices]), modality=slices[0].modality)
-    slices = order_slices(slices, _same_pixels)
-    first = slices[0]
-    header = Header(
-        path=path,
-        sizes=(first.columns, first.rows, len(slices)),
-        dtype=np.dtype(np.int16),
-        components=max(piece.components for piece in slices),
-        affine=stack_affine(slices),
-        capacity=DEFLATE_RATIO * sum(piece.file.stat().st_size for piece in slices),
-    )
-    check_header(header)
-    return Volume(_stack(slices, header.shape), header.affine, str(path), first.modality)
-
-
-def _choose_series(path: Path) -> list[Slice]:
-    slices, damaged = _scan(path.parent.iterdir() if path.is_file() else path.rglob("*"))
-    if path.is_file():
-        own = next((piece for piece in slices if piece.file == path), None)
-        if own is None or own.modality in _NOT_IMAGES:
-            msg = f"{path.name} holds no image that can be read."
-            raise VolumeError(
-                msg,
-                cause=f"Its modality is {own.modality}." if own else "It has no pixel data, or is damaged.",
-                next_step="Pass the folder with the CT's slices.",
-            )
-        chosen = [piece for piece in slices if piece.uid == own.uid]
+    folder = series.files[0].parent
+    _refuse_lost(series, folder)
+    _refuse_syntax(series)
+    tell_left_out(series.left_out, folder)
+    first = series.headers[0]
+    if first.frames > 1:
+        volume = read_multiframe(series.files)
     else:
-        chosen = _main_series([piece for piece in slices if piece.modality not in _NOT_IMAGES], path)
-    folders = {piece.file.parent for piece in chosen}
-    beside = [file.name for file in damaged if file.parent in folders]
-    if beside:
-        msg = f"{len(beside)} DICOM image(s) in {chosen[0].file.parent} are damaged."
+        slices = order_slices(series.headers, same_pixels)
+        first = slices[0]
+        header = Header(
+            path=folder,
+            sizes=(first.columns, first.rows, len(slices)),
+            dtype=np.dtype(np.int16),
+            components=max(piece.components for piece in slices),
+            affine=stack_affine(slices),
+            capacity=DEFLATE_RATIO * sum(piece.file.stat().st_size for piece in slices),
+        )
+        check_header(header)
+        volume = Volume(stack_pixels(slices), header.affine)
+    return replace(volume, source=source or str(folder), modality=first.modality)
+
+
+def main_series(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut], path: Path) -> list[SeriesInfo]:
+    """Choose the series worth segmenting: the one there is, or every CT and MR of at least ten slices.
+
+    Raises:
+        VolumeError: There is none, or several and none stands out; the error names them.
+    """
+    images = [info for info in found if info.is_image]
+    if not images:
+        raise _no_series(found, left_out, path)
+    main = [info for info in images if is_main_series(info)]
+    if main or len(images) == 1:
+        return main or images
+    if are_torn_apart(images):
+        msg = f"Each of the {len(images)} images in {path} is a series of its own."
         raise VolumeError(
             msg,
-            cause=f"{', '.join(beside[:3])} cannot be read, perhaps cut off, and may belong to the series.",
-            next_step="Copy or export the series again, or take these files away if they belong elsewhere.",
+            cause="They have one study, size and direction but a Series Instance UID each: the program that "
+            "made them anonymous or exported them gave every image a new one.",
+            next_step="Export them again with one Series Instance UID for all, or convert them to NIfTI.",
         )
-    return chosen
+    raise _several(images, path)
 
 
-def _main_series(slices: list[Slice], path: Path) -> list[Slice]:
-    found = _group(slices)
-    if not found:
-        msg = f"No DICOM image series in {path}."
-        raise VolumeError(
-            msg,
-            cause="None of its files is a DICOM file with an image that can be read.",
-            next_step="Pass the folder that holds the CT's slices, or one NIfTI, NRRD or MetaImage file.",
-        )
-    infos = [_info(group) for group in found]
-    main = [
-        group
-        for group, info in zip(found, infos, strict=True)
-        if info.modality in _MAIN_MODALITIES and info.slices >= _MAIN_SLICES
-    ]
-    if len(found) > 1 and len(main) != 1:
-        msg = f"{path} holds {len(found)} DICOM series."
-        raise VolumeError(
-            msg,
-            cause="; ".join(map(str, infos)),
-            next_step="Pass the folder of the wanted series alone, or one file of it, for example "
-            f"{infos[0].files[0]}.",
-        )
-    return found[0] if len(found) == 1 else main[0]
+def is_main_series(series: SeriesInfo) -> bool:
+    """Whether a series is a CT or MR of at least ten slices."""
+    return series.modality in _MAIN_MODALITIES and series.slices >= _MAIN_SLICES
 
 
-def _scan(paths: Iterable[Path]) -> tuple[list[Slice], list[Path]]:
-    """Give the headers of all DICOM images among `paths`, and the DICOM images that are damaged."""
-    slices, damaged, imageless = [], [], []
-    for path in sorted(paths):
-        if not path.is_file() or path.name == "DICOMDIR" or not is_dicom(path):
-            continue
-        header = _read_header(path)
-        if header is not None:
-            slices.append(header)
-        elif _PIXEL_DATA in path.read_bytes():
-            damaged.append(path)
-        else:
-            imageless.append(path.name)
-    if imageless:
+def tell_other_series(others: Sequence[SeriesInfo], path: Path) -> None:
+    """Name with a `VolumeWarning` the series that were not chosen."""
+    if others:
         warnings.warn(
-            f"{len(imageless)} DICOM file(s) without an image were left out: {', '.join(imageless[:3])}",
+            f"{path}: {len(others)} other series were left out: {'; '.join(map(str, others))}.",
             VolumeWarning,
             stacklevel=2,
         )
-    return slices, damaged
 
 
-def _group(slices: Iterable[Slice]) -> list[list[Slice]]:
-    groups: dict[str, list[Slice]] = defaultdict(list)
-    for piece in slices:
-        groups[piece.uid].append(piece)
-    return sorted(groups.values(), key=lambda group: -sum(piece.frames for piece in group))
+def _choose_series(path: Path) -> SeriesInfo:
+    if path.is_file() and not is_dicomdir(path):
+        found, left_out = scan_series(path.parent.iterdir())
+        own = next((info for info in found if path in info.files), None)
+        if own is None or not own.is_image:
+            reason = next((entry for entry in left_out if entry.file == path), None)
+            cause = (
+                f"It is {reason.why.value}: {reason.detail}."
+                if reason and reason.detail
+                else (f"Its modality is {own.modality}." if own else "It has no pixel data, or is damaged.")
+            )
+            msg = f"{path.name} holds no image that can be read."
+            raise VolumeError(msg, cause=cause, next_step="Pass the folder with the CT's slices.")
+        return own
+    found, left_out = scan_series(files_of(path))
+    main = main_series(found, left_out, path)
+    if len(main) > 1:
+        raise _several([info for info in found if info.is_image], path)
+    tell_other_series([info for info in found if info is not main[0]], path)
+    return main[0]
 
 
-def _info(slices: list[Slice]) -> SeriesInfo:
-    first = slices[0]
-    ordered = sorted(slices, key=lambda piece: np.nan_to_num(piece.height))
-    count = sum(piece.frames for piece in slices)
-    files = tuple(piece.file for piece in ordered)
-    return SeriesInfo(first.uid, first.description, first.modality, count, files)
+def files_of(path: Path) -> list[Path]:
+    """List the files of a folder, or of the medium that a DICOMDIR describes.
+
+    A DICOMDIR that is damaged or lists nothing that is there stands for the folder in which it lies.
+    """
+    if path.is_dir():
+        return files_below(path)
+    listed = [file for file, _ in listed_images(path) if file.is_file()]
+    return [path, *listed] if listed else files_below(path.parent)
 
 
-def _reader(file: Path) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(file))
-    return reader
-
-
-def _read_header(file: Path) -> Slice | None:
-    reader = _reader(file)
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError:
-        return None
-
-    def text(tag: str) -> str:
-        raw = reader.GetMetaData(tag) if reader.HasMetaDataKey(tag) else ""
-        data = raw.encode("utf-8", "surrogateescape")
-        try:
-            return data.decode("utf-8").strip()
-        except UnicodeDecodeError:
-            return data.decode("latin-1").strip()
-
-    def numbers(tag: str, count: int) -> NDArray[np.float64]:
-        try:
-            values = [float(word) for word in text(tag).split("\\")]
-        except ValueError:
-            values = []
-        return np.array(values if len(values) == count else [np.nan] * count)
-
-    size = reader.GetSize()
-    return Slice(
-        file=file,
-        uid=text("0020|000e"),
-        description=text("0008|103e"),
-        modality=text("0008|0060"),
-        image_type=text("0008|0008").upper(),
-        inverted=text("0028|0004") == "MONOCHROME1",
-        columns=size[0],
-        rows=size[1],
-        frames=size[2] if len(size) > 2 else 1,
-        components=reader.GetNumberOfComponents(),
-        position=numbers("0020|0032", 3),
-        orientation=numbers("0020|0037", 6),
-        spacing=numbers("0028|0030", 2),
+def _no_series(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut], path: Path) -> VolumeError:
+    details = [f"{entry.file.name}, {entry.why.value} ({entry.detail})" for entry in left_out if entry.detail]
+    others = [f"a series of the modality {info.modality}" for info in found]
+    reasons = [*others, *details][:3]
+    return VolumeError(
+        f"No DICOM image series in {path}.",
+        cause=f"It holds {'; '.join(reasons)}."
+        if reasons
+        else "None of its files is a DICOM file with an image that can be read.",
+        next_step="Pass the folder that holds the CT's slices, or one NIfTI, NRRD or MetaImage file.",
     )
 
 
-def _pixels(piece: Slice) -> NDArray:
-    try:
-        image = _reader(piece.file).Execute()
-    except RuntimeError as error:
-        raise unreadable(piece.file, error) from error
-    return compact(sitk.GetArrayFromImage(image)[0], narrow=True)
+def _several(infos: Sequence[SeriesInfo], path: Path) -> VolumeError:
+    return VolumeError(
+        f"{path} holds {len(infos)} DICOM series.",
+        cause="; ".join(map(str, infos)),
+        next_step="Pass the folder of the wanted series alone, or one file of it, for example "
+        f"{infos[0].files[0]}.",
+    )
 
 
-def _same_pixels(one: Slice, other: Slice) -> bool:
-    return np.array_equal(_pixels(one), _pixels(other))
+def are_torn_apart(images: Sequence[SeriesInfo]) -> bool:
+    """Whether the slices of one stack have a Series Instance UID each."""
+    pieces = [info.headers[0] for info in images]
+    first = pieces[0]
+    return (
+        len(images) >= _FEWEST_LONE_SLICES
+        and all(info.slices == 1 for info in images)
+        and all(
+            piece.placed
+            and (piece.study, piece.rows, piece.columns) == (first.study, first.rows, first.columns)
+            and np.allclose(piece.orientation, first.orientation, atol=1e-3)
+            for piece in pieces
+        )
+    )
 
 
-def _stack(slices: list[Slice], shape: tuple[int, ...]) -> NDArray:
-    voxels = np.empty(shape, np.int16)
-    for index, piece in enumerate(slices):
-        pixels = _pixels(piece)
-        if not np.can_cast(pixels.dtype, voxels.dtype):
-            wider = np.result_type(pixels.dtype, voxels.dtype)
-            voxels = voxels.astype(np.float32 if wider.kind == "f" else wider)
-        voxels[index] = pixels
-    return voxels
+def _refuse_lost(series: SeriesInfo, folder: Path) -> None:
+    lost = [entry for entry in series.left_out if entry.why in (Why.DAMAGED, Why.MISSING)]
+    if lost:
+        named = [f"{entry.file.name} ({entry.detail or entry.why.value})" for entry in lost[:3]]
+        msg = f"{len(lost)} DICOM image(s) in {folder} are damaged or missing."
+        raise VolumeError(
+            msg,
+            cause=f"{', '.join(named)}: each may belong to the series.",
+            next_step="Copy or export the series again, or take these files away if they belong elsewhere.",
+        )
+
+
+def _refuse_syntax(series: SeriesInfo) -> None:
+    for piece in series.headers:
+        name = unsupported_syntax(piece.syntax)
+        if name:
+            msg = f"{piece.file.name} is compressed in a way that cannot be decoded here."
+            raise VolumeError(
+                msg,
+                cause=f"Its transfer syntax is {name} ({piece.syntax}).",
+                next_step="Export the series uncompressed (Explicit VR Little Endian) or as JPEG 2000.",
+            )

@@ -48,8 +48,8 @@ def apparent_modality(volume: Volume) -> Appearance | None:
     """
     if volume.modality in NAMES:
         return Appearance(volume.modality, f"its DICOM tag Modality says {volume.modality}")
-    seen = _sample(volume.voxels)
-    air, tissue = _share(seen, AIR_HU), _share(seen, TISSUE_HU)
+    seen = sample_voxels(volume.voxels)
+    air, tissue = share(seen, AIR_HU), share(seen, TISSUE_HU)
     if air >= SMALLEST_AIR_SHARE and tissue >= SMALLEST_TISSUE_SHARE:
         return Appearance("CT", "it has air near −1000 HU and soft tissue near 0 HU")
     if volume.voxels.min() >= 0 and _is_spread_like_mr(seen):
@@ -74,13 +74,14 @@ def modality_warning(volume: Volume, trained_on: str, model: str) -> str | None:
     )
 
 
-def _sample(voxels: NDArray) -> NDArray:
+def sample_voxels(voxels: NDArray) -> NDArray:
     """Give every n-th voxel along each axis, about `VOXELS_SEEN` of them."""
     step = max(1, round((voxels.size / VOXELS_SEEN) ** (1 / 3)))
     return voxels[::step, ::step, ::step]
 
 
-def _share(voxels: NDArray, between: tuple[float, float]) -> float:
+def share(voxels: NDArray, between: tuple[float, float]) -> float:
+    """Give the share of the voxels between two values, both included."""
     low, high = between
     return np.count_nonzero((voxels >= low) & (voxels <= high)) / voxels.size
 
@@ -91,5 +92,5 @@ def _is_spread_like_mr(voxels: NDArray) -> bool:
         dark <= LARGEST_DARK_SHARE_OF_BRIGHT * bright
         and np.count_nonzero(voxels == voxels.max()) <= LARGEST_SATURATED_SHARE * voxels.size
         and np.unique(voxels).size >= FEWEST_GREYS
-        and _share(voxels, STORED_TISSUE) <= LARGEST_STORED_TISSUE_SHARE
+        and share(voxels, STORED_TISSUE) <= LARGEST_STORED_TISSUE_SHARE
     )

@@ -11,6 +11,16 @@ MAP_SUFFIXES = (".uncertainty.nii.gz",)
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Files that hold a volume of their own."""
 
+OWN_SUFFIXES = (
+    *RESULT_SUFFIXES,
+    *MAP_SUFFIXES,
+    ".seg.labels.json",
+    ".statistics.csv",
+    ".statistics.json",
+    ".preview.png",
+)
+"""Files that MultiOrganSeg writes beside a segmentation, which may lie beside the images."""
+
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes.check import check_header, check_voxels
-from multiorganseg.volumes.dicom_series import is_dicom, read_dicom
+from multiorganseg.volumes.check import VolumeWarning, check_header, check_voxels
+from multiorganseg.volumes.dicom_scan import is_dicomdir
+from multiorganseg.volumes.dicom_series import SeriesInfo, is_dicom, read_dicom, read_series
 from multiorganseg.volumes.headers import read_image_header, read_image_voxels
 from multiorganseg.volumes.label_values import label_values
 from multiorganseg.volumes.layers import merge_layers
@@ -24,11 +26,11 @@ def read_volume(path: Path) -> Volume:
 
     Args:
         path: A NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file, a folder with a
-            DICOM series, or one DICOM file of a series.
+            DICOM series, a DICOMDIR, or one DICOM file of a series.
 
     Returns:
         Voxels (k, j, i), rescaled to their true values (HU for CT), as float32 or an integer type of at most
-        32 bits.
+        32 bits. What was mended or left out stands in its `warnings` and is given as `VolumeWarning`.
 
     Raises:
         VolumeError: The file is missing, damaged or of an unknown kind, or `check_header` or `check_voxels`
@@ -36,7 +38,35 @@ def read_volume(path: Path) -> Volume:
         ResourceError: The voxels do not fit into memory.
         DependencyError: A multi-frame DICOM file, and highdicom is not installed.
     """
-    return check_voxels(_read(Path(path), _read_image))
+    return _with_warnings(lambda: check_voxels(_read(Path(path), _read_image)))
+
+
+def read_dicom_series(series: SeriesInfo, source: str) -> Volume:
+    """Read one DICOM series of several, with the same checks as any volume.
+
+    Args:
+        series: As `find_dicom_series` gives it.
+        source: Becomes the volume's source.
+
+    Raises:
+        VolumeError: As `read_volume`.
+        ResourceError: As `read_volume`.
+        DependencyError: As `read_volume`.
+    """
+    return _with_warnings(lambda: check_voxels(read_series(series, source)))
+
+
+def _with_warnings(read: Callable[[], Volume]) -> Volume:
+    """Read, and keep with the volume what was warned of meanwhile."""
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            volume = read()
+    finally:
+        for warning in caught:
+            warnings.warn(warning.message, stacklevel=3)
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, VolumeWarning)]
+    return replace(volume, warnings=(*volume.warnings, *dict.fromkeys(messages)))
 
 
 def read_labels(path: Path) -> Volume:
@@ -79,7 +109,7 @@ def _read(path: Path, read_image: Callable[[Path], Volume]) -> Volume:
             return read_nifti(path)
         if name.endswith(_NRRD_AND_METAIMAGE):
             return read_image(path)
-        if is_dicom(path):
+        if is_dicom(path) or is_dicomdir(path):
             return read_dicom(path)
     except OSError as error:
         msg = f"{path} cannot be opened."

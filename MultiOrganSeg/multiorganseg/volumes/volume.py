@@ -66,12 +66,14 @@ class Volume:
         affine: See `Grid.affine`.
         source: Path or description of where the voxels came from.
         modality: DICOM's Modality, such as "CT" or "MR"; empty when the source does not say it.
+        warnings: What was mended, guessed or left out on the way here, the gravest first.
     """
 
     voxels: NDArray
     affine: Affine
     source: str = ""
     modality: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def grid(self) -> Grid:

@@ -83,7 +83,7 @@ def test_uncertainty_adds_a_map_and_a_column_and_leaves_the_labels(
     assert "uncertainty" not in quiet.output.partition("Written:")[0]
     np.testing.assert_array_equal(read_labels(out / "ct 1.seg.nrrd").voxels, read_labels(plain).voxels)
     shutil.copy(out / "ct 1.uncertainty.nii.gz", ct_file.parent)
-    assert expand_inputs([ct_file.parent]) == [ct_file]
+    assert [case.path for case in expand_inputs([ct_file.parent])] == [ct_file]
 
 
 def test_a_ct_for_a_network_of_mr_is_told(ct_file: Path, tiny_mr: Bundle) -> None:
@@ -228,11 +228,16 @@ def test_the_input_is_never_overwritten(ct_file: Path, tiny_bundle: Bundle) -> N
     assert ct_file.read_bytes() == before
 
 
-def test_two_inputs_of_one_name_are_refused(ct_file: Path, tiny_bundle: Bundle) -> None:
+def test_two_inputs_of_one_name_keep_their_folders(ct_file: Path, tiny_bundle: Bundle) -> None:
     twin = ct_file.parent / "other" / ct_file.name
     twin.parent.mkdir()
     shutil.copy(ct_file, twin)
-    result = run(ct_file, twin, "-o", ct_file.parent / "out", "--model", tiny_bundle.folder, *QUICK)
+    out = ct_file.parent / "out"
+    result = run(ct_file, twin, "-o", out, "--model", tiny_bundle.folder, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert (out / "ct 1.seg.nrrd").is_file()
+    assert (out / "other" / "ct 1.seg.nrrd").is_file()
+    result = run(ct_file, twin, "-o", out / "one.seg.nrrd", "--model", tiny_bundle.folder, *QUICK)
     assert result.exit_code == 6
     assert "both" in result.output
 
@@ -241,9 +246,8 @@ def test_inputs_are_found_and_results_left_out(ct_file: Path) -> None:
     folder = ct_file.parent
     for name in ("x.seg.nrrd", "x.seg.nii.gz", "notes.txt", ".hidden.nii.gz"):
         (folder / name).write_bytes(b"")
-    assert expand_inputs([folder]) == [ct_file]
-    assert expand_inputs([folder, ct_file]) == [ct_file]
-    assert expand_inputs([folder.parent]) == [ct_file]
+    for inputs in ([folder], [folder, ct_file], [folder.parent]):
+        assert [case.path for case in expand_inputs(inputs)] == [ct_file]
     with pytest.raises(VolumeError, match="does not exist"):
         expand_inputs([folder / "absent"])
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import highdicom
@@ -14,8 +15,10 @@ import SimpleITK as sitk
 
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.write import write_results
 from multiorganseg.volumes.read import read_volume
 
 CATALOGUE = load_catalogue()
@@ -181,3 +184,106 @@ def test_missing_highdicom_names_the_command(tmp_path, monkeypatch, phantom):
     _, segmentation = phantom.case()
     with pytest.raises(DependencyError, match=r"pip install 'multiorganseg\[dicom\]'"):
         write_dicom_seg(segmentation, tmp_path / "a.dcm", CATALOGUE, [])
+
+
+TYPE_2 = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber")
+
+
+def edited(files: list[Path], **fields: object) -> None:
+    """Overwrite attributes of every slice; None deletes them."""
+    for file in files:
+        header = pydicom.dcmread(file)
+        for name, value in fields.items():
+            if value is None:
+                del header[name]
+            else:
+                setattr(header, name, value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header.save_as(file, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("name", [*TYPE_2, "StudyDate", "StudyTime", "ReferringPhysicianName"])
+def test_attributes_that_may_be_empty_are_empty_where_missing(name, tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    edited(files, **{name: None})
+    write_dicom_seg(segmentation, tmp_path / "a.dcm", CATALOGUE, files)
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    assert name in read
+    assert not read.get(name)
+
+
+@pytest.mark.parametrize("thickness", [None, ""], ids=["missing", "empty"])
+def test_a_missing_thickness_is_that_of_the_grid(thickness, tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    edited(files, SliceThickness=thickness)
+    write_dicom_seg(segmentation, tmp_path / "a.dcm", CATALOGUE, files)
+    shared = highdicom.seg.segread(tmp_path / "a.dcm").SharedFunctionalGroupsSequence[0]
+    assert float(shared.PixelMeasuresSequence[0].SliceThickness) == 8.0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"PatientSex": "unknown"},
+        {"FrameOfReferenceUID": None},
+        {"StudyInstanceUID": None},
+        {"SOPInstanceUID": None},
+        {"StudyDate": "yesterday"},
+        {"PatientBirthDate": "19-Mar"},
+    ],
+    ids=str,
+)
+def test_invalid_headers_are_refused_with_a_typed_error(fields, tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    edited(files, **fields)
+    with pytest.raises(VolumeError, match="No DICOM SEG") as caught:
+        write_dicom_seg(segmentation, tmp_path / "out" / "a.dcm", CATALOGUE, files)
+    assert caught.value.next_step
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_other_formats_are_written_first(tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    edited(files, FrameOfReferenceUID=None)
+    with pytest.raises(VolumeError, match="No DICOM SEG"):
+        write_results(
+            segmentation,
+            volume,
+            tmp_path / "out",
+            formats={"dcm", "seg.nrrd", "csv"},
+            preview=False,
+            dicom_files=files,
+        )
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "patient one.seg.nrrd",
+        "patient one.statistics.csv",
+    }
+
+
+def test_slices_without_preamble_can_be_referred_to(tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    for file in files:
+        file.write_bytes(file.read_bytes()[132:])
+    write_dicom_seg(segmentation, tmp_path / "a.dcm", CATALOGUE, files)
+    assert len(highdicom.seg.segread(tmp_path / "a.dcm").SegmentSequence) == 4
+
+
+def test_a_structure_within_an_organ_names_its_region(tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    table = LabelTable({**phantom.TABLE.organs, 6: "liver_cyst"})
+    write_dicom_seg(
+        Segmentation(segmentation.labels, segmentation.affine, table), tmp_path / "a.dcm", CATALOGUE, files
+    )
+    described = {
+        item.SegmentLabel: item for item in highdicom.seg.segread(tmp_path / "a.dcm").SegmentSequence
+    }
+    (region,) = described["Liver cyst"].AnatomicRegionSequence
+    assert region.CodeValue == CATALOGUE.get("liver").type.value
+    assert "AnatomicRegionSequence" not in described["Aorta"]

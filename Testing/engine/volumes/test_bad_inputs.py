@@ -357,9 +357,6 @@ def test_slices_shifted_beside_the_line(write_series: Callable[..., Path]) -> No
     [
         ({"PixelSpacing": [0.9, 0.9]}, "several pixel spacings"),
         ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "several orientations"),
-        ({"ImagePositionPatient": None}, "where it lies"),
-        ({"ImageOrientationPatient": None}, "where it lies"),
-        ({"PixelSpacing": None}, "where it lies"),
         ({"PixelSpacing": [0, 0.8]}, "spacing"),
         ({"PixelSpacing": [-0.7, 0.8]}, "spacing"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "orientation"),
@@ -368,6 +365,13 @@ def test_slices_shifted_beside_the_line(write_series: Callable[..., Path]) -> No
 )
 def test_slice_that_does_not_belong(fields: dict, words: str, write_series: Callable[..., Path]) -> None:
     refusal(write_series(fields=lambda k: fields if k == 4 else {}), words)
+
+
+@pytest.mark.parametrize("lost", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_slice_that_lost_its_place(lost: str, write_series: Callable[..., Path]) -> None:
+    with pytest.warns(VolumeWarning, match="do not say where they lie"):
+        refusal(write_series("one", fields=lambda k: {lost: None} if k == 4 else {}), "missing")
+    refusal(write_series("all", fields=lambda k: {lost: None}), "where it lies")
 
 
 def test_mixed_sizes(write_series: Callable[..., Path], ct_slice: Callable) -> None:
@@ -391,7 +395,7 @@ def test_truncated_slice(write_series: Callable[..., Path]) -> None:
 
 
 def test_slice_that_claims_too_much(write_series: Callable[..., Path]) -> None:
-    refusal(write_series(fields=lambda k: {"Rows": 65535, "Columns": 65535}), "voxels take")
+    refusal(write_series(fields=lambda k: {"Rows": 65535, "Columns": 65535}), "suffice")
 
 
 def test_segmentation_object_is_no_image(write_series: Callable[..., Path]) -> None:

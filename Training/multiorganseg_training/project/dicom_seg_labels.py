@@ -5,6 +5,8 @@ Source: DICOM PS3.3, sections A.51, C.8.20 (Segmentation) and C.7.6.16 (multi-fr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.errors import DependencyError, VolumeError
+from multiorganseg.errors import DependencyError, MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.volumes.volume import Grid
+from multiorganseg_training.project.dicom_seg_codes import SegmentCodes, organ_of, own_name, segment_codes
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -30,18 +33,16 @@ class DicomSegment:
     Attributes:
         number: In the file.
         name: The organ's key where its codes are those of an organ of the catalogue, else its label.
+        codes: All that its codes say; None where it is an organ of the catalogue.
     """
 
     number: int
     name: str
+    codes: SegmentCodes | None = None
 
 
-def read_seg(path: Path, *, modality_alone: bool = False) -> Dataset:
+def read_seg(path: Path) -> Dataset:
     """Read a DICOM SEG.
-
-    Args:
-        path: The file.
-        modality_alone: Whether its modality is enough, to find out whether it is one.
 
     Raises:
         DependencyError: pydicom is not installed.
@@ -49,19 +50,27 @@ def read_seg(path: Path, *, modality_alone: bool = False) -> Dataset:
     """
     try:
         import pydicom
-        from pydicom.errors import InvalidDicomError
     except ImportError as error:
         msg = "DICOM SEG needs the package pydicom."
         raise DependencyError(
             msg, cause=str(error), next_step="Install it: pip install 'multiorganseg[dicom]'"
         ) from error
+    with damage_told(path):
+        return pydicom.dcmread(path, force=True)
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`."""
     try:
-        if modality_alone:
-            return pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True)
-        return pydicom.dcmread(path)
-    except (InvalidDicomError, OSError) as error:
-        msg = f"{path} cannot be read as DICOM."
-        raise VolumeError(msg, cause=str(error), next_step="Export it again.") from error
+        yield
+    except MultiOrganSegError:
+        raise
+    except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
+        msg = f"{path.name} is no DICOM SEG that can be read."
+        raise VolumeError(
+            msg, cause=f"{type(error).__name__}: {error}", next_step="Export it again."
+        ) from error
 
 
 def referenced_series(seg: Dataset) -> str:
@@ -71,19 +80,25 @@ def referenced_series(seg: Dataset) -> str:
 
 
 def segments(seg: Dataset, catalogue: Catalogue) -> list[DicomSegment]:
-    """List the segments; one whose codes are of an organ of the catalogue is named by the organ's key."""
-    keys = {
-        (organ.type.value, organ.modifier.value if organ.modifier else ""): organ.key
-        for organ in catalogue.organs.values()
-        if organ.type
-    }
-    return [
-        DicomSegment(
-            int(item.SegmentNumber),
-            keys.get(_codes(item)) or str(item.get("SegmentLabel") or f"segment {item.SegmentNumber}"),
-        )
-        for item in seg.SegmentSequence
-    ]
+    """List the segments; one whose codes are of an organ of the catalogue is named by the organ's key.
+
+    Raises:
+        AttributeError: The file lists no segments, or one without a number; see `damage_told`.
+    """
+    listed: Any = seg.get("SegmentSequence")
+    if not listed:
+        msg = "it lists no segments"
+        raise AttributeError(msg)
+    return [_segment(item, catalogue) for item in listed]
+
+
+def _segment(item: Dataset, catalogue: Catalogue) -> DicomSegment:
+    number = int(item.SegmentNumber)
+    label, codes = str(item.get("SegmentLabel") or f"segment {number}").strip(), segment_codes(item)
+    key = organ_of(codes, label, catalogue)
+    return (
+        DicomSegment(number, key) if key else DicomSegment(number, own_name(codes, label, catalogue), codes)
+    )
 
 
 def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.bool_]]:
@@ -103,7 +118,7 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
     try:
         frames = np.atleast_3d(np.asarray(seg.pixel_array))
         frames = frames.reshape(-1, int(seg.Rows), int(seg.Columns))
-    except (AttributeError, ValueError, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
         msg = f"The pixels of {path} cannot be read."
         raise VolumeError(msg, cause=str(error), next_step="Export it again without compression.") from error
     threshold = int(seg.MaximumFractionalValue) / 2 if seg.get("SegmentationType") == "FRACTIONAL" else 0.5
@@ -127,14 +142,6 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
             if mask.any():
                 masks.setdefault(number, np.zeros(grid.shape, np.bool_))[k] |= mask
     return masks
-
-
-def _codes(item: Dataset) -> tuple[str, str]:
-    listed: Any = item.get("SegmentedPropertyTypeCodeSequence") or ()
-    if not len(listed):
-        return "", ""
-    modifiers: Any = listed[0].get("SegmentedPropertyTypeModifierCodeSequence") or ()
-    return str(listed[0].get("CodeValue", "")), str(modifiers[0].CodeValue) if len(modifiers) else ""
 
 
 def _group(own: Dataset, shared: Dataset, name: str) -> Any:

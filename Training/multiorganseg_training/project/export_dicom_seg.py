@@ -17,8 +17,8 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.volumes.dicom_series import dicom_files, find_dicom_series
-from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg.volumes.dicom_series import find_dicom_series, series_files
+from multiorganseg.volumes.read import read_dicom_series, read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.project.new_folder import new_folder
 from multiorganseg_training.project.organs import project_catalogue
@@ -115,10 +115,9 @@ def _series_below(folder: Path, progress: Progress) -> list[_Series]:
     found = []
     for number, info in enumerate(infos):
         progress("reading DICOM", number / len(infos))
-        volume = read_volume(info.files[0])
+        volume = read_dicom_series(info, str(info.files[0].parent))
         turn = reorient(volume.grid)
-        files = dicom_files(info.files[0])
-        found.append(_Series(files, turn, volume.affine, _digest(turn.apply(volume.voxels))))
+        found.append(_Series(series_files(info), turn, volume.affine, _digest(turn.apply(volume.voxels))))
     return found
 
 

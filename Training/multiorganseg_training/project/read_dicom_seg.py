@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +13,17 @@ from multiorganseg.errors import TrainingError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.check import compact
-from multiorganseg.volumes.dicom_series import SeriesInfo, find_dicom_series, is_dicom
+from multiorganseg.volumes.dicom_header import LeftOut, Why
+from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, scan_series
 from multiorganseg.volumes.names import case_name
-from multiorganseg.volumes.read import read_volume
+from multiorganseg.volumes.read import read_dicom_series
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.dataset import Dataset, DatasetCase, modality_of
+from multiorganseg_training.project.dicom_seg_codes import SegmentCodes, described
 from multiorganseg_training.project.dicom_seg_labels import (
+    DicomSegment,
+    damage_told,
     read_seg,
     referenced_series,
     segment_masks,
@@ -44,7 +49,8 @@ def read_dicom_seg(
     """Read every DICOM SEG below a folder, each with the series it refers to, as one case.
 
     A segment is annotated in the case of its file and unknown in the others. Segments are named by organ keys
-    where their codes are those of organs of the catalogue, else by their labels.
+    where category, type, modifiers and region are those of organs of the catalogue, else by their labels;
+    where one label has several codes, by the label with the codes in words.
 
     Args:
         folder: Holds the DICOM SEG and their series, in any arrangement.
@@ -63,7 +69,7 @@ def read_dicom_seg(
     catalogue, progress = catalogue or load_catalogue(), progress or Progress()
     found = _pairs(folder)
     names = _case_names([path for path, _, _ in found])
-    listed = {path: segments(seg, catalogue) for path, seg, _ in found}
+    listed = _listed(found, catalogue)
     known = tuple(dict.fromkeys(each.name for entries in listed.values() for each in entries))
     values = {name: value for value, name in enumerate(known, start=1)}
     base = work or folder
@@ -74,9 +80,10 @@ def read_dicom_seg(
         rows[name] = {each.name: LabelStatus.ANNOTATED for each in listed[path]}
         cases.append(case)
         if work is not None and case.labels is not None:
-            image = read_volume(series.files[0])
+            image = read_dicom_series(series, str(series.files[0].parent))
             numbers = {each.number: values[each.name] for each in listed[path]}
-            labels = _labels(path, seg, image, numbers)
+            with damage_told(path):
+                labels = _labels(path, seg, image, numbers)
             write_volume(Volume(compact(image.voxels), image.affine), case.image)
             write_volume(labels, case.labels)
     return Dataset(
@@ -90,15 +97,18 @@ def read_dicom_seg(
 
 def has_dicom_seg(folder: Path) -> bool:
     """Whether there is a DICOM SEG below a folder."""
-    return next(_seg_files(folder), None) is not None
+    found, left_out = scan_series(files_below(folder))
+    return bool(_seg_files(found, left_out))
 
 
 def _pairs(folder: Path) -> Found:
-    series = {info.uid: info for info in find_dicom_series(folder) if info.modality != "SEG"}
+    scanned, left_out = scan_series(files_below(folder))
+    series = {info.uid: info for info in scanned if info.is_image}
     found: Found = []
-    for path in _seg_files(folder):
+    for path in _seg_files(scanned, left_out):
         seg = read_seg(path)
-        uid = referenced_series(seg)
+        with damage_told(path):
+            uid = referenced_series(seg)
         if uid not in series:
             msg = f"The series of {path.name} is not in {folder}."
             raise VolumeError(
@@ -120,12 +130,31 @@ def _pairs(folder: Path) -> Found:
     return found
 
 
-def _seg_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name == "DICOMDIR" or not is_dicom(path):
-            continue
-        if read_seg(path, modality_alone=True).get("Modality") == "SEG":
-            yield path
+def _seg_files(found: Sequence[SeriesInfo], left_out: Sequence[LeftOut]) -> list[Path]:
+    """List the DICOM SEG, those without pixels too."""
+    whole = [file for info in found if info.modality == "SEG" for file in info.files]
+    empty = [entry.file for entry in left_out if entry.why is Why.IMAGELESS and entry.detail == "SEG"]
+    return sorted([*whole, *empty])
+
+
+def _listed(found: Found, catalogue: Catalogue) -> dict[Path, list[DicomSegment]]:
+    """List the segments of each file; structures of several codes under one name get names of their own."""
+    listed: dict[Path, list[DicomSegment]] = {}
+    for path, seg, _ in found:
+        with damage_told(path):
+            listed[path] = segments(seg, catalogue)
+    codes: dict[str, set[SegmentCodes | None]] = {}
+    for each in (each for entries in listed.values() for each in entries):
+        codes.setdefault(each.name, set()).add(each.codes)
+    return {
+        path: [
+            replace(each, name=described(each.name, each.codes))
+            if each.codes and len(codes[each.name]) > 1
+            else each
+            for each in entries
+        ]
+        for path, entries in listed.items()
+    }
 
 
 def _case_names(paths: list[Path]) -> list[str]:

@@ -1,0 +1,98 @@
+"""Nothing that a DICOM header claims is allocated or looped over before the file is known to hold it."""
+
+from __future__ import annotations
+
+import contextlib
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import highdicom
+import numpy as np
+import psutil
+import pydicom
+import pytest
+
+from multiorganseg.errors import VolumeError
+from multiorganseg.volumes import read_volume
+from multiorganseg.volumes.dicom_header import LeftOut, Why, read_dicom_header
+
+PIXELS = b"\xe0\x7f\x10\x00"
+
+
+def lies(file: Path, tag: bytes, length: int, width: int = 4) -> Path:
+    """Overwrite the length of an element in explicit VR."""
+    data = bytearray(file.read_bytes())
+    place = data.index(tag) + (8 if width == 4 else 6)
+    data[place : place + width] = length.to_bytes(width, "little")
+    file.write_bytes(data)
+    return file
+
+
+def private(folder: Path, ct_slice: Callable, **fields: object) -> Path:
+    slice_ = ct_slice(np.zeros((9, 7)), (0, 0, 50), **fields)
+    slice_.add_new((0x0009, 0x0010), "LO", "OURS")
+    slice_.add_new((0x0009, 0x1001), "OB", b"12345678")
+    slice_.add_new((0xFFFC, 0xFFFC), "OB", b"1234")
+    slice_.save_as(folder / "lies.dcm", enforce_file_format=True)
+    return folder / "lies.dcm"
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [b"\x09\x00\x01\x10", PIXELS, b"\xfc\xff\xfc\xff"],
+    ids=["before the pixels", "pixels", "behind the pixels"],
+)
+@pytest.mark.parametrize("length", [2_200_000_000, 0xFFFFFFFE])
+def test_a_length_beyond_the_file_takes_no_memory(
+    tag: bytes, length: int, write_series: Callable[..., Path], ct_slice: Callable
+) -> None:
+    folder = write_series()
+    file = lies(private(folder, ct_slice), tag, length)
+    before = psutil.Process().memory_info().vms
+    tracemalloc.start()
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(folder)
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+    assert psutil.Process().memory_info().vms - before < 200e6
+    left_out = read_dicom_header(file)
+    assert isinstance(left_out, LeftOut)
+    assert left_out.why is Why.DAMAGED
+
+
+@pytest.mark.parametrize("syntax", [None, pydicom.uid.RLELossless], ids=["plain", "compressed"])
+def test_a_number_of_frames_beyond_the_pixels_is_refused(
+    write_series: Callable[..., Path], tmp_path: Path, syntax: str | None
+) -> None:
+    slices = [pydicom.dcmread(file) for file in write_series().iterdir()]
+    for slice_ in slices:
+        slice_.InstanceNumber, slice_.PositionReferenceIndicator = 1, ""
+        slice_.Manufacturer, slice_.ReferringPhysicianName, slice_.KVP = "", "", 120
+    enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(
+        slices, pydicom.uid.generate_uid(), 2, pydicom.uid.generate_uid(), 1
+    )
+    if syntax:
+        enhanced.compress(syntax)
+    (tmp_path / "multi").mkdir()
+    enhanced.save_as(tmp_path / "multi" / "ct.dcm")
+    assert read_volume(tmp_path / "multi").voxels.shape == (12, 9, 7)
+    for claimed in (999_999_999, 13, 0, -5):
+        enhanced.NumberOfFrames = claimed
+        enhanced.save_as(tmp_path / "multi" / "ct.dcm")
+        with pytest.raises(VolumeError, match=r"frame"):
+            read_volume(tmp_path / "multi")
+
+
+def test_damaged_bytes_end_in_typed_errors(write_series: Callable[..., Path]) -> None:
+    folder = write_series(keep=lambda k: k < 4)
+    file = next(folder.iterdir())
+    whole = file.read_bytes()
+    generator = np.random.default_rng(11)
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in generator.integers(132, len(data), 6):
+            data[place] = generator.integers(256)
+        file.write_bytes(data[: generator.integers(140, len(data) + 1)])
+        with contextlib.suppress(VolumeError):
+            read_volume(folder)
