@@ -41,6 +41,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
   MultiOrganSegLib/process_tree.py
+  MultiOrganSegLib/removal.py
   MultiOrganSegLib/result.py
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py

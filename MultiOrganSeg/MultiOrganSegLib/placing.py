@@ -9,7 +9,8 @@ import vtk
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
-from MultiOrganSegLib.former import Former, capture, remove_with_displays, restore
+from MultiOrganSegLib.former import Former, capture, restore
+from MultiOrganSegLib.removal import remove_segmentation
 
 _LABELMAP = "Binary labelmap"
 
@@ -53,7 +54,7 @@ def place_result(
         if target is not None and former is not None:
             restore(former, target)
         else:
-            remove_with_displays(node)
+            remove_segmentation(node)
         raise
     return node, former
 

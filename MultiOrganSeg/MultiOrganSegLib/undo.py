@@ -9,7 +9,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import OptionError
-from MultiOrganSegLib.former import Former, remove_with_displays, restore
+from MultiOrganSegLib.former import Former, restore
+from MultiOrganSegLib.removal import remove_segmentation
 
 
 class UndoHistory:
@@ -48,7 +49,7 @@ class UndoHistory:
             )
         _node, former = self._former.pop(node.GetID())
         if former is None:
-            remove_with_displays(node)
+            remove_segmentation(node)
         else:
             restore(former, node)
 

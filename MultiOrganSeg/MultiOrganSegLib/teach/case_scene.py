@@ -15,9 +15,9 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
-from MultiOrganSegLib.former import remove_with_displays
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
 from MultiOrganSegLib.placing import place_result
+from MultiOrganSegLib.removal import remove_segmentation
 from MultiOrganSegLib.teach.project_file import Case, Project
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
@@ -106,7 +106,7 @@ def take_over(result: Any, target: Any, keep: Sequence[str]) -> int:
         if segmentation.GetSegment(identity) is not None:
             segmentation.RemoveSegment(identity)
         copied += bool(segmentation.CopySegmentFromSegmentation(source, identity))
-    remove_with_displays(result)
+    remove_segmentation(result)
     return copied
 
 

@@ -143,6 +143,23 @@ def test_undo_of_a_replaced_segmentation_gives_all_of_it_back(
     assert tools.snapshot() == before
 
 
+def test_apply_undo_apply_into_an_empty_segmentation_keeps_its_display(
+    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
+) -> None:
+    import slicer
+
+    volume = make_volume()
+    pretend(result=tools.result_file(volume))
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    assert target.GetDisplayNode() is None
+    for _ in range(2):
+        logic.process(volume, target)
+        display = target.GetDisplayNode()
+        logic.undo(target)
+        assert target.GetSegmentation().GetNumberOfSegments() == 0
+        assert target.GetDisplayNode() is display
+
+
 def test_undo_is_forgotten_with_the_scene(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
 ) -> None:
