@@ -153,6 +153,7 @@ set(MODULE_SCRIPTS
   multiorganseg/quality/statistics.py
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
+  multiorganseg/results/authorship.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/heat.py
   multiorganseg/results/legend.py

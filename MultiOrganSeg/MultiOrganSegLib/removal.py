@@ -6,11 +6,11 @@ import slicer
 
 
 def remove_segmentation(node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Remove a segmentation from scene and tree with its display nodes; one that is in no scene is left alone.
+    """Remove a segmentation from scene and tree with its display nodes; leave one alone that is in no scene.
 
-    The segmentation goes first. While it is in the scene, the 3D views keep a pointer to its display node, and
-    its tree item takes the display node along: without either the next event of the segmentation ends the
-    application.
+    The segmentation goes first. While it is in the scene, the 3D views keep a pointer to its display node,
+    and its tree item takes the display node along: in another order the next event of the segmentation ends
+    the application.
     """
     scene = node.GetScene()
     if scene is None:

@@ -18,6 +18,7 @@ from multiorganseg.organs.catalogue import Organ
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
 from MultiOrganSegLib.placing import place_result
 from MultiOrganSegLib.removal import remove_segmentation
+from MultiOrganSegLib.tags import set_author
 from MultiOrganSegLib.teach.project_file import Case, Project
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
@@ -66,6 +67,7 @@ def open_case(project: Project, case: Case) -> tuple[Any, Any]:
 
 def ensure_segment(node: Any, organ: Organ) -> str:
     """Give the ID of an organ's segment, made with its name, colour and codes where there is none."""
+    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import terminology_entry
     from multiorganseg.results.segments import Segment
 
@@ -76,6 +78,7 @@ def ensure_segment(node: Any, organ: Organ) -> str:
         entry = terminology_entry(Segment(1, organ, None))
         name = slicer.vtkSegment.GetTerminologyEntryTagName()
         segmentation.GetSegment(organ.key).SetTag(name, entry)
+        set_author(segmentation.GetSegment(organ.key), Author.PEOPLE)
     return organ.key
 
 
@@ -84,7 +87,10 @@ def ensure_background(node: Any, organ: str) -> None:
     segmentation = node.GetSegmentation()
     if [each for each in segmentation.GetSegmentIDs() if each != organ]:
         return
+    from multiorganseg.results.authorship import Author
+
     segmentation.AddEmptySegment(_BACKGROUND, _("Everything else"), [0.55, 0.55, 0.55])
+    set_author(segmentation.GetSegment(_BACKGROUND), Author.PEOPLE)
 
 
 def take_over(result: Any, target: Any, keep: Sequence[str]) -> int:
@@ -178,13 +184,16 @@ def _load_labels(project: Project, case: Case, volume: Any) -> Any:
     if case.labels is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
+    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import write_seg_nrrd
     from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.volumes import read_labels
 
     read = read_labels(case.labels)
     labels = np.where(np.isin(read.voxels, list(keys)), read.voxels, 0).astype(read.voxels.dtype)
-    made = Segmentation(labels, read.affine, LabelTable(keys), ())
+    drawn = [key for key in keys.values() if case.status[key] == "annotated"]
+    authors = dict.fromkeys(drawn, Author.PEOPLE)
+    made = Segmentation(labels, read.affine, LabelTable(keys), authors=authors)
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
         path = Path(folder) / "labels.seg.nrrd"
         write_seg_nrrd(made, path, project.catalogue)

@@ -16,6 +16,7 @@ from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
@@ -31,7 +32,7 @@ ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> None:
     """Write one segment for each organ of the table, empty ones too, on one shared layer.
 
-    The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the measurements
+    The segment's ID is the organ key. Its tags carry the terminology, who drew it, the measurements
     (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Uncertainty`, `.Flags`) and
     where they came from (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a
     value is left out. The whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
@@ -112,10 +113,9 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
     tags = {
         "TerminologyEntry": terminology_entry(segment),
         "Segmentation.Status": "completed" if _found(segment) else "notstarted",
-        "DICOM.SegmentAlgorithmType": "AUTOMATIC",
-        "DICOM.SegmentAlgorithmName": "MultiOrganSeg",
+        **{name: text for name, text in segment.author.tags.items() if text},
         **(_measured_tags(segment.statistics) if segment.statistics else {}),
-        **origin,
+        **({} if segment.author is Author.PEOPLE else origin),
     }
     prefix = f"Segment{index}_"
     return {

@@ -10,7 +10,7 @@ import vtk
 class RemovalOrderError(RuntimeError):
     """A part of a living segmentation was removed."""
 
-    def __init__(self, part: str, segmentation: Any) -> None:
+    def __init__(self, segmentation: Any, part: str) -> None:
         super().__init__(
             f"{part} of {segmentation.GetName()!r} was removed while the segmentation is in the scene. The "
             "application crashes at the segmentation's next event, since its 3D views keep a pointer to the "
@@ -43,17 +43,17 @@ class RemovalGuard:
             return
         for segmentation in self._living():
             if segmentation.HasNodeReferenceID(segmentation.GetDisplayNodeReferenceRole(), node.GetID()):
-                raise RemovalOrderError("The display node", segmentation)
+                raise RemovalOrderError(segmentation, "The display node")
 
     @vtk.calldata_type(vtk.VTK_LONG)
     def _item_leaves(self, tree: Any, _event: str, item: int) -> None:
         node = tree.GetItemDataNode(item)
         if node in self._living():
-            raise RemovalOrderError("The tree item", node)
+            raise RemovalOrderError(node, "The tree item")
 
     def _reference_leaves(self, segmentation: Any, _event: str) -> None:
         if segmentation in self._living() and not segmentation.GetNumberOfDisplayNodes():
-            raise RemovalOrderError("The display node", segmentation)
+            raise RemovalOrderError(segmentation, "The display node")
 
     def _living(self) -> list[Any]:
         """Segmentations of the scene; none while all of it goes away or is replaced."""

@@ -249,6 +249,25 @@ def test_dicom_seg_is_read_by_highdicom(case: SimpleNamespace, tmp_path: Path) -
     assert "ab" * 32 in identification.AlgorithmParameters
 
 
+def test_dicom_seg_tells_the_networks_segments_from_those_of_people(
+    case: SimpleNamespace, tmp_path: Path
+) -> None:
+    import highdicom
+    import slicer
+
+    from MultiOrganSegLib.result import export_dicom_seg
+
+    write_series(case.volume, tmp_path / "series")
+    case.node.GetSegmentation().AddEmptySegment("mine", "Mine")
+    drawn = np.zeros(case.labels.shape, np.uint8)
+    drawn[9:11, 2:6, 2:6] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, case.node, "mine", case.volume)
+    export_dicom_seg(case.node, case.volume, tmp_path / "a.dcm")
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    kinds = {item.SegmentLabel: item.SegmentAlgorithmType for item in read.SegmentSequence}
+    assert kinds == {"Spleen": "AUTOMATIC", "Liver": "AUTOMATIC", "Mine": "MANUAL"}
+
+
 def test_dicom_seg_without_its_slices_is_refused(case: SimpleNamespace, tmp_path: Path) -> None:
     from MultiOrganSegLib.result import export_dicom_seg
 

@@ -170,6 +170,28 @@ def test_double_click_loads_image_labels_and_the_organ_with_its_codes(opened: An
     assert editor.sourceVolumeNode() is volume
 
 
+def test_annotations_leave_as_peoples_work(
+    opened: Any, qt_host: Any, logic: Any, result_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What is annotated, what is about to be drawn, and what the base model adds, in the saved file."""
+    import slicer
+    import slicerio
+
+    opened.cases.open("case_1")
+    opened.worklist.choose_organ("stomach")
+    opened.cases.open("case_1")
+    logic.steps = [{"state": "finished", "segmentation_node": result_node(opened.cases._volume)}]
+    opened.ui.presegmentButton.click()
+    qt_host.process_events(lambda: not opened.cases.busy, SECONDS)
+    path = tmp_path / "a.seg.nrrd"
+    slicer.util.saveNode(opened.cases._node, str(path))
+    tags = {each["id"]: each["tags"] for each in slicerio.read_segmentation(str(path))["segments"]}
+    kinds = {key: entry["DICOM.SegmentAlgorithmType"] for key, entry in tags.items()}
+    mine = dict.fromkeys(("liver", NEW, "stomach"), "MANUAL")
+    assert kinds == {**mine, "spleen": "AUTOMATIC"}
+    assert [key for key, entry in tags.items() if "DICOM.SegmentAlgorithmName" in entry] == ["spleen"]
+
+
 def test_opening_a_case_twice_loads_it_once(opened: Any) -> None:
     import slicer
 

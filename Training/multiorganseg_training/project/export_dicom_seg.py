@@ -15,6 +15,7 @@ from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.dicom_series import dicom_files, find_dicom_series
@@ -86,8 +87,10 @@ def export_dicom_seg(
             turned = series.turn.invert(reorient(labels.grid).apply(labels.voxels))
             table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
             path = folder / f"{case}.dcm"
-            made = Segmentation(np.ascontiguousarray(turned), series.affine, table)
-            write_dicom_seg(made, path, catalogue, series.files, drawn=True)
+            made = Segmentation(
+                np.ascontiguousarray(turned), series.affine, table, authors=dict.fromkeys(keys, Author.PEOPLE)
+            )
+            write_dicom_seg(made, path, catalogue, series.files)
             written.append(case)
         if not written:
             msg = "No case is left to export."
