@@ -4,6 +4,8 @@ set(MODULE_SCRIPTS
   MultiOrganSeg.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/corrections.py
+  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -23,6 +25,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/picture.py
   MultiOrganSegLib/panels/plot.py
   MultiOrganSegLib/panels/results.py
+  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
   MultiOrganSegLib/panels/show_organ.py
@@ -57,6 +60,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/teach/found_dataset.py
   MultiOrganSegLib/teach/gate_report.py
   MultiOrganSegLib/teach/learned.py
+  MultiOrganSegLib/teach/noted.py
   MultiOrganSegLib/teach/organ_choice.py
   MultiOrganSegLib/teach/project_file.py
   MultiOrganSegLib/teach/published.py
@@ -360,6 +364,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/read_nnunet.py
   Training/multiorganseg_training/project/relabel.py
   Training/multiorganseg_training/project/run_state.py
+  Training/multiorganseg_training/project/same_image.py
   Training/multiorganseg_training/project/set_status.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/project/status.py

@@ -9,6 +9,7 @@ import vtk
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
+from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.former import Former, capture, restore
 from MultiOrganSegLib.removal import remove_segmentation
 
@@ -50,6 +51,7 @@ def place_result(
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
         _put_beside(node, volume_node)
+        recount(node)
     except BaseException:
         if target is not None and former is not None:
             restore(former, target)

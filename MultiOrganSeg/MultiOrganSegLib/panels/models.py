@@ -24,6 +24,7 @@ from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.words import counted
 
 
 class ModelsPanel:
@@ -117,7 +118,11 @@ class ModelsPanel:
         for entry in self._entries:
             if isinstance(entry, BundleProblem):
                 raise entry.error
-        return _("{count} models verified: every file matches its checksum.").format(count=len(self._entries))
+        return counted(
+            len(self._entries),
+            _("{count} model verified: every file matches its checksum."),
+            _("{count} models verified: every file matches its checksum."),
+        )
 
     def _remove(self) -> None:
         self.message.clear()

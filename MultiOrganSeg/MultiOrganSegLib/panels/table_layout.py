@@ -6,12 +6,18 @@ from typing import Any
 
 import qt
 
+_WIDEST = 200
+
 
 def lay_out(table: Any) -> None:
-    """Give the first column what the others leave, and rows just the height of their text."""
+    """Give columns the width of their text, the last one the rest, and rows just the height of their text.
+
+    Names stay readable in a narrow panel: what matters less stands further to the right and is scrolled to.
+    """
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-    header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+    header.setMaximumSectionSize(_WIDEST)
+    header.setStretchLastSection(True)
     header.setHighlightSections(False)
     rows = table.verticalHeader()
     rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)

@@ -16,6 +16,7 @@ from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.swatch import swatch
+from MultiOrganSegLib.panels.words import counted
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.organ_choice import Offer, offers
 from MultiOrganSegLib.teach.project_file import is_project
@@ -59,9 +60,8 @@ class ProjectPane:
                 "a further organ, and create a project in an empty folder."
             )
             return
-        self._ui.projectLabel.text = _("<b>{name}</b>, {count} cases").format(
-            name=escape(project.name), count=len(project.cases)
-        )
+        cases = counted(len(project.cases), _("{count} case"), _("{count} cases"))
+        self._ui.projectLabel.text = f"<b>{escape(project.name)}</b>, {cases}"
         self._ui.projectLabel.toolTip = str(project.folder)
         taught = [project.catalogue.get(key).name for key in self._session.taught]
         self._ui.taughtLabel.text = (
@@ -172,9 +172,8 @@ class ProjectPane:
 
 def _base_choice(name: str, bundle: Any) -> Choice:
     metadata = bundle.metadata
-    text = _("{name} {version}: {count} organs").format(
-        name=name, version=metadata.version, count=len(metadata.labels.organs)
-    )
+    organs = counted(len(metadata.labels.organs), _("{count} organ"), _("{count} organs"))
+    text = f"{name} {metadata.version}: {organs}"
     tip = _("{description}. Mean Dice {dice}.").format(
         description=metadata.description, dice=mean_dice(metadata)
     )

@@ -15,7 +15,7 @@ from MultiOrganSegLib.panels.picture import show_picture
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.panels.table_layout import lay_out
 from MultiOrganSegLib.panels.teach_learning import LearningPane
-from MultiOrganSegLib.panels.words import verdict_text
+from MultiOrganSegLib.panels.words import counted, verdict_text
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.gate_report import FAIL, PASS, GateReport, OrganVerdict, read_gate
 from MultiOrganSegLib.teach.project_file import Project
@@ -83,11 +83,12 @@ class ReportPane:
         if report is None:
             return _("No report yet: it comes at the end of a training.")
         verdict = _("Passed") if report.passed else _("Not passed")
+        cases = counted(len(report.cases), _("{count} case"), _("{count} cases"))
         how = {
-            "hold-out": _("compared on {count} cases that were held out"),
-            "cross-validation": _("compared by cross-validation over {count} cases"),
+            "hold-out": _("compared on what was held out ({cases})"),
+            "cross-validation": _("compared by cross-validation over {cases}"),
             "none": _("no case could be held out, so that nothing is proven"),
-        }.get(report.how, _("compared on {count} cases")).format(count=len(report.cases))
+        }.get(report.how, _("compared on {cases}")).format(cases=cases)
         return f"<b>{verdict}</b>: {how}."
 
     def _fill(self) -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 
+def counted(count: int, one: str, many: str, **parts: object) -> str:
+    """Say a number of things: fill `{count}` and other parts in, in the form for one or in that for more."""
+    return (one if count == 1 else many).format(count=count, **parts)
+
+
 def stage_text(stage: str) -> str:
     """Name a stage of the engine; one that is not known is given as it is."""
     return {
@@ -40,6 +45,7 @@ def flag_title(flag: str) -> str:
         "fragmented": _("in pieces"),
         "volume_implausible": _("unusual volume"),
         "cut_by_field_of_view": _("cut off"),
+        "corrected": _("corrected"),
     }.get(flag, flag.replace("_", " "))
 
 
@@ -54,6 +60,7 @@ def flag_text(flag: str) -> str:
         "fragmented": _("Fell into pieces; smaller pieces were removed."),
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
+        "corrected": _("Corrected by hand and measured anew; the network's confidence no longer counts."),
     }.get(flag, flag_title(flag))
 
 

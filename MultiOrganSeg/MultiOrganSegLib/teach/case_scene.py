@@ -15,6 +15,8 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
+from MultiOrganSegLib.corrections import drawn_by_people
+from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
 from MultiOrganSegLib.placing import place_result
 from MultiOrganSegLib.removal import remove_segmentation
@@ -57,12 +59,28 @@ def open_case(project: Project, case: Case) -> tuple[Any, Any]:
     if volume is None:
         volume = _load_image(case)
         mark(volume, project, case.name)
+        use_ct_window(volume)
     segmentation = find_node(project, case.name, "vtkMRMLSegmentationNode")
     if segmentation is None:
         segmentation = _load_labels(project, case, volume) or _empty_segmentation(volume)
         segmentation.SetName(_("{case} labels").format(case=case.name))
         mark(segmentation, project, case.name)
     return volume, segmentation
+
+
+def hide_others(node: Any) -> list[Any]:
+    """Hide all segmentations but a case's own: a former result over it looks like an annotation.
+
+    Returns:
+        Display nodes of those that were shown.
+    """
+    hidden = []
+    for other in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        display = other.GetDisplayNode()
+        if other is not node and display is not None and display.GetVisibility():
+            display.SetVisibility(False)
+            hidden.append(display)
+    return hidden
 
 
 def ensure_segment(node: Any, organ: Organ) -> str:
@@ -114,6 +132,12 @@ def take_over(result: Any, target: Any, keep: Sequence[str]) -> int:
         copied += bool(segmentation.CopySegmentFromSegmentation(source, identity))
     remove_segmentation(result)
     return copied
+
+
+def kept_segments(node: Any, organ: str, annotated: Sequence[str]) -> list[str]:
+    """Segments that a pre-segmentation leaves as they are: the organ's, annotated ones, and work by hand."""
+    by_hand = drawn_by_people(node)
+    return [key for key in drawn_segments(node) if key == organ or key in annotated or key in by_hand]
 
 
 def drawn_segments(node: Any) -> list[str]:

@@ -114,7 +114,7 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
         "TerminologyEntry": terminology_entry(segment),
         "Segmentation.Status": "completed" if _found(segment) else "notstarted",
         **{name: text for name, text in segment.author.tags.items() if text},
-        **(_measured_tags(segment.statistics) if segment.statistics else {}),
+        **(measured_tags(segment.statistics) if segment.statistics else {}),
         **({} if segment.author is Author.PEOPLE else origin),
     }
     prefix = f"Segment{index}_"
@@ -131,7 +131,8 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
     }
 
 
-def _measured_tags(statistics: OrganStatistics) -> dict[str, str]:
+def measured_tags(statistics: OrganStatistics) -> dict[str, str]:
+    """Measurements of an organ as segment tags; one without a value is left out."""
     numbers = {
         "VolumeMl": (statistics.volume_ml, 3),
         "MeanIntensity": (statistics.mean_intensity, 1),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from multiorganseg_training.project.new_folder import new_folder
 from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.relabel import relabel
+from multiorganseg_training.project.same_image import digest
 from multiorganseg_training.project.status import LabelStatus
 
 
@@ -121,18 +121,14 @@ def _series_below(folder: Path, progress: Progress) -> list[_Series]:
         volume = read_volume(info.files[0])
         turn = reorient(volume.grid)
         files = dicom_files(info.files[0])
-        found.append(_Series(files, turn, volume.affine, _digest(turn.apply(volume.voxels))))
+        found.append(_Series(files, turn, volume.affine, digest(turn.apply(volume.voxels))))
     return found
 
 
 def _series_of(image: Volume, found: list[_Series]) -> _Series | None:
     turn = reorient(image.grid)
-    digest = _digest(turn.apply(image.voxels))
+    wanted = digest(turn.apply(image.voxels))
     for series in found:
-        if series.digest == digest and series.turn.target.same_as(turn.target, SAME_GRID_MM):
+        if series.digest == wanted and series.turn.target.same_as(turn.target, SAME_GRID_MM):
             return series
     return None
-
-
-def _digest(voxels: NDArray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
