@@ -215,10 +215,12 @@ class Widget(VTKObservationMixin):
         self.segment.show_running(False)
         if run.state == "finished":
             self._show_finished(run)
-        elif run.error is not None:
-            self.segment.message.show_error(run.error)
         else:
-            self.segment.message.show_note(_("Cancelled; the scene is as it was."), run.messages)
+            self.ui.segmentSection.collapsed = False
+            if run.error is not None:
+                self.segment.message.show_error(run.error)
+            else:
+                self.segment.message.show_note(_("Cancelled; the scene is as it was."), run.messages)
         self._update_undo()
 
     def _show_finished(self, run: Any) -> None:

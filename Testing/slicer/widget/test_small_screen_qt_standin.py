@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from teach_project import use_fake_trainer, write_project
 
+from multiorganseg.errors import VolumeError
+
 PANEL = (340, 500)
 """What a main window of 1366 × 768 leaves to a module's panel, with its data probe folded out."""
 LARGE = (340, 1400)
@@ -75,6 +77,19 @@ def test_a_run_that_ends_while_another_module_is_open_is_shown_at_the_way_back(
     panel.exit()
     panel.enter()
     assert is_seen(panel.ui.resultsTable)
+
+
+def test_why_a_run_failed_is_seen_although_its_section_was_folded(
+    ct: Callable[..., Any], panel: Any, logic: Any, screen: Callable[..., Any]
+) -> None:
+    is_seen = screen(340, 300)
+    panel.parameters.volume = ct()
+    logic.steps = [{"state": "failed", "error": VolumeError("It is broken.")}]
+    panel.apply()
+    panel.ui.segmentSection.collapsed = True
+    panel._tick()
+    assert "It is broken." in panel.segment.message.text
+    assert is_seen(panel.ui.segmentMessageFrame)
 
 
 def test_what_an_export_says_is_scrolled_to(

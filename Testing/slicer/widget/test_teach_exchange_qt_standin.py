@@ -76,7 +76,7 @@ def test_labels_of_nnunet_are_mapped_and_imported(
     heard: list[float | None] = []
     queue, listen = teach.session.queue, teach.session.queue._listen
     monkeypatch.setattr(queue, "_listen", lambda job: (listen(job), heard.append(queue.fraction)))
-    assert "Dataset007_Bauch is imported (cases: 1)" in _click(teach, qt_host, "importStartButton")
+    assert "Dataset007_Bauch is imported (1 case)" in _click(teach, qt_host, "importStartButton")
     assert any(fraction is not None for fraction in heard), "progress is not told"
     assert ui.busyBar.isHidden()
     assert ui.importFrame.isHidden()
