@@ -103,6 +103,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/segment.py
+  multiorganseg/counted.py
   multiorganseg/errors.py
   multiorganseg/events.py
   multiorganseg/geometry/__init__.py

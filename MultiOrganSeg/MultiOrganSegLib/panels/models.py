@@ -19,12 +19,12 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
+from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.table_layout import lay_out
-from MultiOrganSegLib.panels.words import counted
 
 
 class ModelsPanel:

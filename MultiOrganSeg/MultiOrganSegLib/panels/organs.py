@@ -8,9 +8,9 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import Catalogue
 from MultiOrganSegLib.panels.swatch import swatch
-from MultiOrganSegLib.panels.words import counted
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 
 

@@ -11,6 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib import dependencies, result
 from MultiOrganSegLib.corrections import recount
@@ -25,7 +26,7 @@ from MultiOrganSegLib.panels.show_organ import (
 )
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.panels.table_layout import lay_out
-from MultiOrganSegLib.panels.words import counted, flag_text, flag_title
+from MultiOrganSegLib.panels.words import flag_text, flag_title
 
 
 class ResultsPanel:
@@ -152,7 +153,7 @@ class ResultsPanel:
             table.setItem(number, _VOLUME, _number(row.volume_ml, ".1f"))
             table.setItem(number, _CONFIDENCE, _number(row.confidence, ".2f"))
             table.setItem(number, _MEAN, _number(row.mean_intensity, ".0f"))
-            flags = qt.QTableWidgetItem(", ".join(flag_title(flag) for flag in row.flags))
+            flags = qt.QTableWidgetItem(_in_short(row.flags))
             flags.setToolTip("\n".join(flag_text(flag) for flag in row.flags))
             table.setItem(number, _LOOK_AT, flags)
         table.setCurrentCell(-1, -1)
@@ -252,6 +253,12 @@ def _export_dicom(node: Any, path: Path) -> None:
     dependencies.ensure_dicom_export()
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
     result.export_dicom_seg(node, node.GetNodeReference(role), path)
+
+
+def _in_short(flags: Sequence[str]) -> str:
+    """The worst flag and how many more there are: the panel is narrow, and the tooltip tells all."""
+    titles = [flag_title(flag) for flag in flags]
+    return f"{titles[0]} +{len(titles) - 1}" if len(titles) > 1 else "".join(titles)
 
 
 def _number(value: float, form: str) -> Any:

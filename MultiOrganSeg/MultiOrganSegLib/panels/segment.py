@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.bundles.custom_organs import with_custom_organs
+from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
@@ -17,7 +18,7 @@ from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.organs import OrganList
 from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.volume_facts import volume_facts
-from MultiOrganSegLib.panels.words import counted, eta_text, stage_text
+from MultiOrganSegLib.panels.words import eta_text, stage_text
 from MultiOrganSegLib.parameters import Parameters
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import qt
 
-_WIDEST = 200
+_WIDEST = 150
 
 
 def lay_out(table: Any) -> None:

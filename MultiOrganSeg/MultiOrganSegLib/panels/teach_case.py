@@ -9,12 +9,13 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
 from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, EmbeddedEditor
 from MultiOrganSegLib.panels.show_organ import jump_to
-from MultiOrganSegLib.panels.words import counted, status_text
+from MultiOrganSegLib.panels.words import status_text
 from MultiOrganSegLib.run import FINISHED, RUNNING
 from MultiOrganSegLib.teach import case_scene, commands
 from MultiOrganSegLib.teach.project_file import UNKNOWN, Case, Project

@@ -11,11 +11,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
 from MultiOrganSegLib.panels.table_layout import lay_out
-from MultiOrganSegLib.panels.words import counted
 from MultiOrganSegLib.teach import case_scene, commands
 from MultiOrganSegLib.teach.found_dataset import (
     FoundDataset,

@@ -10,13 +10,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.swatch import swatch
-from MultiOrganSegLib.panels.words import counted
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.organ_choice import Offer, offers
 from MultiOrganSegLib.teach.project_file import is_project

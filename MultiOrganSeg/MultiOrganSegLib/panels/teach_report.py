@@ -10,12 +10,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.picture import show_picture
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.panels.table_layout import lay_out
 from MultiOrganSegLib.panels.teach_learning import LearningPane
-from MultiOrganSegLib.panels.words import counted, verdict_text
+from MultiOrganSegLib.panels.words import verdict_text
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.gate_report import FAIL, PASS, GateReport, OrganVerdict, read_gate
 from MultiOrganSegLib.teach.project_file import Project

@@ -11,11 +11,12 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_open_many
 from MultiOrganSegLib.panels.table_layout import lay_out
-from MultiOrganSegLib.panels.words import counted, status_text, status_tip
+from MultiOrganSegLib.panels.words import status_text, status_tip
 from MultiOrganSegLib.teach import case_scene, commands
 from MultiOrganSegLib.teach.noted import noted
 from MultiOrganSegLib.teach.project_file import STATUSES, UNKNOWN, Case, Project

@@ -5,11 +5,6 @@ from __future__ import annotations
 from slicer.i18n import tr as _
 
 
-def counted(count: int, one: str, many: str, **parts: object) -> str:
-    """Say a number of things: fill `{count}` and other parts in, in the form for one or in that for more."""
-    return (one if count == 1 else many).format(count=count, **parts)
-
-
 def stage_text(stage: str) -> str:
     """Name a stage of the engine; one that is not known is given as it is."""
     return {
