@@ -17,6 +17,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/__init__.py
   MultiOrganSegLib/panels/choices.py
   MultiOrganSegLib/panels/device.py
+  MultiOrganSegLib/panels/edits.py
   MultiOrganSegLib/panels/files.py
   MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/model_facts.py

@@ -15,6 +15,7 @@ from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib import dependencies, result
 from MultiOrganSegLib.corrections import recount
+from MultiOrganSegLib.panels.edits import Edits
 from MultiOrganSegLib.panels.files import ask_save
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.reveal import is_seen, reveal
@@ -47,7 +48,7 @@ class ResultsPanel:
         self._looked_at: set[str] = set()
         self._entered = False
         self._comes_back = False
-        self._edits = _Edits(self._edited, ui.resultsTable)
+        self._edits = Edits(self._edited, ui.resultsTable)
         ui.resultsTable.connect("cellClicked(int,int)", lambda row, _column: self._go_to(row))
         ui.resultsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._go_to(row))
         ui.resultsTable.connect("cellActivated(int,int)", lambda row, _column: self._go_to(row))
@@ -70,8 +71,9 @@ class ResultsPanel:
     def enter(self) -> None:
         """The module is shown: what was edited meanwhile is measured anew."""
         self._entered = True
+        comes_back = self._comes_back or self._edits.pending
         self._edited()
-        if self._comes_back:
+        if comes_back and self._node is not None:
             self.bring()
 
     def bring(self) -> None:
@@ -209,43 +211,7 @@ class ResultsPanel:
         self.message.show_note(_("Saved {path}").format(path=path))
 
 
-class _Edits:
-    """Notices that a segmentation is edited, and tells once it has been left alone for a moment.
-
-    Args:
-        tell: Called then; `pending` is true until its receiver says otherwise.
-        parent: The widget that it belongs to.
-    """
-
-    def __init__(self, tell: Callable[[], None], parent: Any) -> None:
-        self.pending = False
-        self._observed: list[tuple[Any, int]] = []
-        self._timer = qt.QTimer(parent)
-        self._timer.setSingleShot(True)
-        self._timer.setInterval(_QUIET_MILLISECONDS)
-        self._timer.connect("timeout()", tell)
-
-    def watch(self, node: Any) -> None:
-        """Watch a segmentation node in place of the one before; None for none."""
-        for observed, tag in self._observed:
-            observed.RemoveObserver(tag)
-        self._observed = [] if node is None else [(node, node.AddObserver(e, self._edited)) for e in _EDITS]
-        self.pending = False
-        self._timer.stop()
-
-    def _edited(self, _caller: Any, _event: str) -> None:
-        self.pending = True
-        self._timer.start()
-
-
 _ORGAN, _LOOK_AT, _VOLUME, _CONFIDENCE, _MEAN = range(5)
-_QUIET_MILLISECONDS = 700
-_EDITS = (
-    slicer.vtkSegmentation.SourceRepresentationModified,
-    slicer.vtkSegmentation.SegmentModified,
-    slicer.vtkSegmentation.SegmentAdded,
-    slicer.vtkSegmentation.SegmentRemoved,
-)
 _SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 

@@ -10,14 +10,13 @@ _WIDEST = 150
 
 
 def lay_out(table: Any) -> None:
-    """Give columns the width of their text, the last one the rest, and rows just the height of their text.
+    """Give columns the width of their text, and rows just its height.
 
     Names stay readable in a narrow panel: what matters less stands further to the right and is scrolled to.
     """
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
     header.setMaximumSectionSize(_WIDEST)
-    header.setStretchLastSection(True)
     header.setHighlightSections(False)
     rows = table.verticalHeader()
     rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)

@@ -12,6 +12,8 @@ from slicer.i18n import tr as _
 from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
+from MultiOrganSegLib.corrections import recount
+from MultiOrganSegLib.panels.edits import Edits
 from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, EmbeddedEditor
 from MultiOrganSegLib.panels.show_organ import jump_to
@@ -48,6 +50,7 @@ class CasePane:
         self._run: Any = None
         self._hidden: list[Any] = []
         self._editor = EmbeddedEditor(ui.editorHolder)
+        self._edits = Edits(self._edited, ui.caseBox)
         ui.presegmentButton.connect("clicked(bool)", lambda: self._presegment())
         ui.paintButton.connect("clicked(bool)", lambda: self._use(PAINT))
         ui.fillButton.connect("clicked(bool)", lambda: self._use(FILL))
@@ -68,6 +71,7 @@ class CasePane:
         """Let go of the case; what is drawn stays in the scene while that is there."""
         self._cancel_run()
         self._editor.close()
+        self._edits.watch(None)
         for display in self._hidden:
             if slicer.mrmlScene.IsNodePresent(display):
                 display.SetVisibility(True)
@@ -133,10 +137,16 @@ class CasePane:
         segment = case_scene.ensure_segment(self._node, organ)
         slicer.util.setSliceViewerLayers(background=self._volume, fit=True)
         self._editor.show(self._volume, self._node, segment)
+        self._edits.watch(self._node)
         if segment in case_scene.drawn_segments(self._node):
             jump_to(self._node, segment)
         self._teach.update()
         reveal(self._ui.caseBox, on_top=True)
+
+    def _edited(self) -> None:
+        """Let segments that a model drew say that they were corrected, so that what Slicer saves is right."""
+        if self._is_there():
+            recount(self._node)
 
     def _organ(self, project: Project) -> Organ:
         return project.catalogue.get(self.organ_key() or project.keys[0])
@@ -195,6 +205,7 @@ class CasePane:
         except BaseException:
             folder.cleanup()
             raise
+        case_scene.confirm(self._node, organ.key)
         arguments = commands.annotate(project.folder, case.name, path, organ.key)
         text = _("Saving {organ} of {case}").format(organ=organ.name, case=case.name)
         said = _("Saved: {organ} of {case}, {voxels}.").format(

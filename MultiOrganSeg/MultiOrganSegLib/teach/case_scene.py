@@ -15,12 +15,12 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
-from MultiOrganSegLib.corrections import drawn_by_people
+from MultiOrganSegLib.corrections import drawn_by_people, recount
 from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
 from MultiOrganSegLib.placing import place_result
 from MultiOrganSegLib.removal import remove_segmentation
-from MultiOrganSegLib.tags import set_author
+from MultiOrganSegLib.tags import author, set_author
 from MultiOrganSegLib.teach.project_file import Case, Project
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
@@ -138,6 +138,16 @@ def kept_segments(node: Any, organ: str, annotated: Sequence[str]) -> list[str]:
     """Segments that a pre-segmentation leaves as they are: the organ's, annotated ones, and work by hand."""
     by_hand = drawn_by_people(node)
     return [key for key in drawn_segments(node) if key == organ or key in annotated or key in by_hand]
+
+
+def confirm(node: Any, organ: str) -> None:
+    """Let an organ's segment say that a person answers for it, also where a model drew it first."""
+    from multiorganseg.results.authorship import Author
+
+    recount(node)
+    segment = node.GetSegmentation().GetSegment(organ)
+    if author(segment) is Author.NETWORK:
+        set_author(segment, Author.CORRECTED)
 
 
 def drawn_segments(node: Any) -> list[str]:

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from teach_project import SHAPE, use_fake_trainer, write_project
 
+from multiorganseg.results.authorship import TYPE_TAG
+
 NEW = "colon"
 SECONDS = 60.0
 
@@ -217,6 +219,8 @@ def test_presegmentation_keeps_what_was_corrected_by_hand(
 ) -> None:
     import slicer
 
+    from MultiOrganSegLib.tags import tag
+
     opened.cases.open("case_3")
     for _ in range(2):
         result = result_node(opened.cases._volume)
@@ -226,6 +230,27 @@ def test_presegmentation_keeps_what_was_corrected_by_hand(
         drawn = _draw(opened, "liver")
     kept = slicer.util.arrayFromSegmentBinaryLabelmap(opened.cases._node, "liver", opened.cases._volume)
     assert np.array_equal(kept, drawn)
+    assert tag(opened.cases._node.GetSegmentation().GetSegment("liver"), TYPE_TAG) == "SEMIAUTOMATIC"
+
+
+def test_what_is_corrected_or_said_to_be_done_is_no_longer_the_networks(
+    opened: Any, qt_host: Any, logic: Any, result_node: Callable[..., Any]
+) -> None:
+    from MultiOrganSegLib.tags import tag
+
+    opened.cases.open("case_3")
+    logic.steps = [{"state": "finished", "segmentation_node": result_node(opened.cases._volume)}]
+    opened.ui.presegmentButton.click()
+    qt_host.process_events(lambda: not opened.cases.busy, SECONDS)
+    segments = opened.cases._node.GetSegmentation()
+    assert tag(segments.GetSegment("liver"), TYPE_TAG) == "AUTOMATIC"
+    _draw(opened, "liver")
+    qt_host.process_events(lambda: tag(segments.GetSegment("liver"), TYPE_TAG) == "SEMIAUTOMATIC", SECONDS)
+    assert tag(segments.GetSegment("spleen"), TYPE_TAG) == "AUTOMATIC"
+    opened.worklist.choose_organ("spleen")
+    opened.ui.doneButton.click()
+    assert tag(segments.GetSegment("spleen"), TYPE_TAG) == "SEMIAUTOMATIC"
+    opened.session.queue.cancel()
 
 
 @pytest.mark.slow
