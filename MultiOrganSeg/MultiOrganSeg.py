@@ -60,7 +60,8 @@ class MultiOrganSegWidget(ScriptedLoadableModuleWidget):
 
         super().setup()
         self.logic = MultiOrganSegLogic()
-        self.panel = Widget(self.layout, Path(self.resourcePath("UI/MultiOrganSeg.ui")), self.logic)
+        is_open = bool(getattr(self.parent, "isEntered", True))
+        self.panel = Widget(self.layout, Path(self.resourcePath("UI/MultiOrganSeg.ui")), self.logic, is_open)
         self.ui = self.panel.ui
 
     def enter(self) -> None:

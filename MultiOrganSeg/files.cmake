@@ -4,6 +4,8 @@ set(MODULE_SCRIPTS
   MultiOrganSeg.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/corrections.py
+  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -15,6 +17,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/__init__.py
   MultiOrganSegLib/panels/choices.py
   MultiOrganSegLib/panels/device.py
+  MultiOrganSegLib/panels/edits.py
   MultiOrganSegLib/panels/files.py
   MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/model_facts.py
@@ -23,6 +26,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/picture.py
   MultiOrganSegLib/panels/plot.py
   MultiOrganSegLib/panels/results.py
+  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
   MultiOrganSegLib/panels/show_organ.py
@@ -41,6 +45,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
   MultiOrganSegLib/process_tree.py
+  MultiOrganSegLib/removal.py
   MultiOrganSegLib/result.py
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py
@@ -56,6 +61,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/teach/found_dataset.py
   MultiOrganSegLib/teach/gate_report.py
   MultiOrganSegLib/teach/learned.py
+  MultiOrganSegLib/teach/noted.py
   MultiOrganSegLib/teach/organ_choice.py
   MultiOrganSegLib/teach/project_file.py
   MultiOrganSegLib/teach/published.py
@@ -100,6 +106,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/segment.py
+  multiorganseg/counted.py
   multiorganseg/csv_text.py
   multiorganseg/errors.py
   multiorganseg/events.py
@@ -162,6 +169,7 @@ set(MODULE_SCRIPTS
   multiorganseg/quality/statistics.py
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
+  multiorganseg/results/authorship.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/heat.py
   multiorganseg/results/legend.py
@@ -381,6 +389,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/read_nnunet.py
   Training/multiorganseg_training/project/relabel.py
   Training/multiorganseg_training/project/run_state.py
+  Training/multiorganseg_training/project/same_image.py
   Training/multiorganseg_training/project/set_status.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/project/status.py

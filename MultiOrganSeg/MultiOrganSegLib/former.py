@@ -44,37 +44,20 @@ def capture(node: slicer.vtkMRMLSegmentationNode) -> Former:
 
 
 def restore(former: Former, node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Give a node back what it held; what was removed from the scene meanwhile stays away."""
+    """Give a node back what it held; what was removed from the scene meanwhile stays away.
+
+    A display node that it got meanwhile stays: see `removal`.
+    """
     scene = node.GetScene()
     node.GetSegmentation().DeepCopy(former.segmentation)
     node.SetNodeReferenceID(_geometry_role(), _if_there(scene, former.volume_id))
     node.SetAndObserveTransformNodeID(_if_there(scene, former.transform_id))
-    if former.display is None:
-        _remove_displays(node)
-    elif node.GetDisplayNode():
+    if former.display is not None and node.GetDisplayNode():
         node.GetDisplayNode().CopyContent(former.display)
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = tree.GetItemByDataNode(node)
     if item and former.parent_item and tree.GetItemParent(item) != former.parent_item:
         tree.SetItemParent(item, former.parent_item)
-
-
-def remove_with_displays(node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Remove a node from scene and tree with its display nodes; one that is in no scene is left alone."""
-    scene = node.GetScene()
-    if scene is None:
-        return
-    _remove_displays(node)
-    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
-    if item := tree.GetItemByDataNode(node):
-        tree.RemoveItem(item, False, True)
-    scene.RemoveNode(node)
-
-
-def _remove_displays(node: slicer.vtkMRMLSegmentationNode) -> None:
-    displays = [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
-    for display in filter(None, displays):
-        node.GetScene().RemoveNode(display)
 
 
 def _geometry_role() -> str:

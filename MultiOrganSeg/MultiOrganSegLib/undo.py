@@ -9,7 +9,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import OptionError
-from MultiOrganSegLib.former import Former, remove_with_displays, restore
+from MultiOrganSegLib.corrections import drawn_by_people, names_of
+from MultiOrganSegLib.former import Former, restore
+from MultiOrganSegLib.removal import remove_segmentation
 
 
 class UndoHistory:
@@ -34,11 +36,15 @@ class UndoHistory:
         """Whether `undo` has something to give back."""
         return node is not None and self._former.get(node.GetID(), (None,))[0] is node
 
-    def undo(self, node: slicer.vtkMRMLSegmentationNode | None) -> None:
+    def undo(self, node: slicer.vtkMRMLSegmentationNode | None, *, discard: bool = False) -> None:
         """Give a node back what it held before its last run, or remove it when that run made it.
 
+        Args:
+            node: The node.
+            discard: Whether what people drew in it since may be lost.
+
         Raises:
-            OptionError: There is nothing to undo.
+            OptionError: There is nothing to undo, or something that people drew would be lost.
         """
         if node is None or not self.can_undo(node):
             raise OptionError(
@@ -46,9 +52,17 @@ class UndoHistory:
                 cause=_("No run of this session filled this segmentation."),
                 next_step=_("Choose the segmentation of the last run."),
             )
+        if not discard and (drawn := drawn_by_people(node)):
+            raise OptionError(
+                _("{name} holds work by hand, which undoing the run would delete.").format(
+                    name=node.GetName()
+                ),
+                cause=_("Corrected or drawn by hand: {segments}.").format(segments=names_of(node, drawn)),
+                next_step=_("Copy it into another segmentation, or undo with discardCorrections=True."),
+            )
         _node, former = self._former.pop(node.GetID())
         if former is None:
-            remove_with_displays(node)
+            remove_segmentation(node)
         else:
             restore(former, node)
 

@@ -15,6 +15,8 @@ from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
 from multiorganseg.needs import SEGMENT
 from MultiOrganSegLib import dependencies, sample_data
+from MultiOrganSegLib.corrections import drawn_by_people, names_of
+from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.panels.device import DeviceProbe
 from MultiOrganSegLib.panels.models import ModelsPanel
 from MultiOrganSegLib.panels.results import ResultsPanel
@@ -23,6 +25,7 @@ from MultiOrganSegLib.panels.teach import TeachPanel
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 
 _POLL_MILLISECONDS = 150
+_VOLUME = "vtkMRMLScalarVolumeNode"
 
 
 class Widget(VTKObservationMixin):
@@ -32,6 +35,7 @@ class Widget(VTKObservationMixin):
         layout: Layout of the module's panel, to which the widgets are added.
         ui_path: The .ui file.
         logic: The module's logic: `Logic`, with `getParameterNode`.
+        is_open: Whether the module is shown already, as after Reload, which does not call `enter`.
 
     Attributes:
         ui: The widgets of the .ui file by name.
@@ -39,7 +43,7 @@ class Widget(VTKObservationMixin):
         parameters: The `Parameters` on show, or None while there are none.
     """
 
-    def __init__(self, layout: Any, ui_path: Path, logic: Any) -> None:
+    def __init__(self, layout: Any, ui_path: Path, logic: Any, is_open: bool = False) -> None:
         super().__init__()
         self.logic = logic
         self.run: Any = None
@@ -55,6 +59,7 @@ class Widget(VTKObservationMixin):
         self._gui_tag: Any = None
         self._entered = False
         self._shown_result: Any = None
+        self._shown_volume: Any = None
         self._probe = DeviceProbe()
         self._timer = qt.QTimer(self.root)
         self._timer.setInterval(_POLL_MILLISECONDS)
@@ -66,19 +71,24 @@ class Widget(VTKObservationMixin):
             (slicer.mrmlScene.StartCloseEvent, self._scene_closes),
             (slicer.mrmlScene.EndCloseEvent, self._scene_closed),
             (slicer.mrmlScene.EndImportEvent, self._scene_closed),
+            (slicer.mrmlScene.NodeAddedEvent, self._node_added),
         ):
             self.addObserver(slicer.mrmlScene, event, callback)
+        if is_open:
+            self.enter()
 
     def enter(self) -> None:
         """The module is shown."""
         self._entered = True
         self.segment.show_missing(dependencies.missing_packages())
         self._attach()
+        self.results.enter()
         self.teach.enter()
 
     def exit(self) -> None:
         """Another module is shown; a run goes on."""
         self._entered = False
+        self.results.exit()
         self.teach.exit()
         self._detach()
 
@@ -88,6 +98,7 @@ class Widget(VTKObservationMixin):
         self.teach.cleanup()
         self._probe.cancel()
         self._timer.stop()
+        self.results.close()
         self._detach()
         self.removeObservers()
         self.logic.close()
@@ -118,12 +129,21 @@ class Widget(VTKObservationMixin):
             self.run.cancel()
             self._finish()
 
-    def undo(self) -> None:
-        """Give back what the output held before the last run."""
+    def undo(self, discard: bool = False) -> None:
+        """Give back what the output held before the last run; asks first where work by hand would be lost.
+
+        Args:
+            discard: Whether the user has agreed to losing it.
+        """
         node = self.parameters.segmentation if self.parameters else None
         self.segment.message.clear()
+        self.segment.drop_question()
+        drawn = [] if node is None or discard else drawn_by_people(node)
+        if node is not None and drawn:
+            self.segment.ask_undo(node.GetName(), names_of(node, drawn))
+            return
         try:
-            self.logic.undo(node)
+            self.logic.undo(node, discardCorrections=discard)
         except MultiOrganSegError as error:
             self.segment.message.show_error(error)
             return
@@ -137,6 +157,8 @@ class Widget(VTKObservationMixin):
         self.segment.on("replaceButton", lambda: self.apply("replace"))
         self.segment.on("newButton", lambda: self.apply("new"))
         self.segment.on("dropButton", self.segment.drop_question)
+        self.segment.on("undoAnywayButton", lambda: self.undo(discard=True))
+        self.segment.on("undoDropButton", self.segment.drop_question)
         self.segment.on("installButton", self._install)
         self.segment.on("sampleButton", lambda: self._load(sample_data.load_sample_ct))
         self.segment.on("phantomButton", lambda: self._load(sample_data.load_phantom))
@@ -153,8 +175,9 @@ class Widget(VTKObservationMixin):
         target = parameters.segmentation
         if target is not None and target.GetSegmentation().GetNumberOfSegments():
             choice = existing or parameters.existing
-            if choice == "ask":
-                self.segment.ask_existing(target.GetName())
+            drawn = drawn_by_people(target) if choice != "new" and not existing else []
+            if choice == "ask" or drawn:
+                self.segment.ask_existing(target.GetName(), names_of(target, drawn))
                 return
             target = target if choice == "replace" else None
         if dependencies.missing_packages(SEGMENT):
@@ -193,33 +216,47 @@ class Widget(VTKObservationMixin):
         self.segment.show_running(False)
         if run.state == "finished":
             self._show_finished(run)
-        elif run.error is not None:
-            self.segment.message.show_error(run.error)
         else:
-            self.segment.message.show_note(_("Cancelled; the scene is as it was."), run.messages)
+            self.ui.segmentSection.collapsed = False
+            if run.error is not None:
+                self.segment.message.show_error(run.error)
+            else:
+                self.segment.message.show_note(_("Cancelled; the scene is as it was."), run.messages)
         self._update_undo()
 
     def _show_finished(self, run: Any) -> None:
         parameters = self.parameters or self.logic.getParameterNode()
         parameters.segmentation = run.segmentation_node
         self._show_result(run.segmentation_node)
-        self.ui.resultsSection.collapsed = False
-        done = _("“{name}” is ready: see Results below.").format(name=run.segmentation_node.GetName())
-        self.segment.message.show_note(done, run.messages)
+        done = _("“{name}” is ready.").format(name=run.segmentation_node.GetName())
+        self.results.message.show_note(done, run.messages)
+        self.results.bring()
 
     def _attach(self) -> None:
         """Take the scene's parameter node, made anew where there is none."""
         self._detach()
         self.parameters = self.logic.getParameterNode()
-        if self.parameters.volume is None:
-            first = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLScalarVolumeNode")
-            if first is not None and first.GetClassName() == "vtkMRMLScalarVolumeNode":
-                self.parameters.volume = first
+        self._choose_volume()
         self._gui_tag = self.parameters.connectGui(self.ui)
         modified = vtk.vtkCommand.ModifiedEvent
         self.addObserver(self.parameters.parameterNode, modified, self._parameters_changed)
         self.segment.attach(self.parameters)
         self._update()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _node_added(self, _caller: Any, _event: str, node: Any) -> None:
+        """Choose a volume that comes while the panel is open, as soon as it has its voxels."""
+        if self._entered and node.GetClassName() == _VOLUME:
+            qt.QTimer.singleShot(0, self._choose_volume)
+
+    def _choose_volume(self) -> None:
+        """Choose the first volume with voxels where none is chosen."""
+        if self.parameters is None or self.parameters.volume is not None:
+            return
+        nodes = slicer.util.getNodesByClass(_VOLUME)
+        filled = (node for node in nodes if node.GetClassName() == _VOLUME and node.GetImageData())
+        if (first := next(filled, None)) is not None:
+            self.parameters.volume = first
 
     def _detach(self) -> None:
         if self.parameters is not None:
@@ -238,6 +275,10 @@ class Widget(VTKObservationMixin):
         if self.parameters.segmentation is not self._shown_result:
             self._show_result(self.parameters.segmentation)
         self._update_undo()
+        if self.parameters.volume is not self._shown_volume:
+            self._shown_volume = self.parameters.volume
+            if self._shown_volume is not None:
+                use_ct_window(self._shown_volume)
         if self.parameters.volume is not None:
             self._ask_device()
 

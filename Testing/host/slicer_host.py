@@ -36,7 +36,7 @@ class Host:
         from standin.answers import Answers
         from standin.application import Application
         from standin.dicom_database import DicomDatabase
-        from standin.modules import Module, ScriptedModule
+        from standin.modules import Module, ScriptedModule, SegmentEditor
         from standin.scene import alias_application_modules, build_scene
 
         self._temporary = Path(tempfile.mkdtemp(prefix="slicer-host-"))
@@ -57,6 +57,8 @@ class Host:
         slicer.qSlicerScriptedLoadableModule = ScriptedModule
         for name, logic in self.parts.logics.items():
             self.app.moduleManager().add(Module(name, logic))
+        self._segment_editor = SegmentEditor()
+        self.app.moduleManager().add(self._segment_editor)
 
     @property
     def scene(self) -> Any:
@@ -143,6 +145,7 @@ class Host:
 
         for module in self.app.moduleManager().scripted():
             module.forget_widget()
+        self._segment_editor.forget_widget()
         self.process_events()
         self.scene.Clear(0)
         for node in slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode"):

@@ -25,6 +25,7 @@ from multiorganseg_training.project.add_case import add_case
 from multiorganseg_training.project.annotate import save_annotation
 from multiorganseg_training.project.organs import add_organ
 from multiorganseg_training.project.project_json import load_project
+from multiorganseg_training.project.same_image import cases_with_image
 from multiorganseg_training.project.status import LabelStatus
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
@@ -52,12 +53,22 @@ def add_command(
     said = {LabelStatus.ANNOTATED: annotated, LabelStatus.PSEUDO: pseudo, LabelStatus.ABSENT: absent}
     row = _statuses({status: _keys(keys) for status, keys in said.items()})
     table = None if labels is None else _own_table(labels)
+    doubled: dict[str, list[str]] = {}
     with progress_bar() as progress:
         for number, image in enumerate(images):
             case = name or case_name(image.absolute().name)
             progress(f"adding {case}", number / len(images))
+            twins = cases_with_image(load_project(folder), image)
             project = add_case(folder, case, image, labels, row, table=table)
+            if twins:
+                doubled[case] = twins
         progress("adding", 1.0)
+    for case, twins in doubled.items():
+        warning = (
+            f"{case} has the very voxels of {', '.join(twins)}. Annotate only one of them: an image that is "
+            "there twice counts double, and makes the comparison of old and new worthless."
+        )
+        out.print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
     cases = len(project.cases)
     if len(images) == 1:
         out.print(Text(f"Added as case number {cases}."))

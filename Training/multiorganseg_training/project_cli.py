@@ -17,6 +17,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import read_table_file
@@ -215,7 +216,7 @@ def check_command(
     else:
         found += [Contradiction("", "", f"No case uses {name}.") for name in unused]
     if not found:
-        out.print(Text(f"{len(project.cases)} cases, no contradiction."))
+        out.print(Text(f"{cases_text(len(project.cases))}, no contradiction."))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Case", "Organ", "Problem"):

@@ -13,6 +13,7 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
+from multiorganseg.counted import cases_text
 from multiorganseg.outputs import keep
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
 from multiorganseg_training.project.import_into import import_into
@@ -58,7 +59,7 @@ def import_command(
         open_dataset(dataset, kind, unlabelled=unlabelled, modality=modality, progress=progress) as described,
     ):
         report = import_into(described, folder, rules, progress)
-    out.print(Text(f"Added {len(report.cases)} cases."))
+    out.print(Text(f"Added {cases_text(len(report.cases))}."))
     for case, organs in report.empty.items():
         said = f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?"
         out.print(Text(f"Warning: {said}", style="yellow"), soft_wrap=True)
@@ -89,7 +90,7 @@ def inspect_command(
         ]
         cases = [case.name for case in described.cases]
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left")
-    table.title = f"{described.name}: {kind.value}, {described.modality}, {len(cases)} cases"
+    table.title = f"{described.name}: {kind.value}, {described.modality}, {cases_text(len(cases))}"
     for title in ("Value", "Label", "Organ"):
         table.add_column(title, overflow="fold")
     for entry in labels:

@@ -18,6 +18,7 @@ from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
+from multiorganseg.counted import cases_text
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.scores import OrganScore
@@ -197,8 +198,8 @@ def _draft(folder: Path, metadata: Metadata, checkpoint: Checkpoint, license_tex
 def _without_case_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     data = plain["data"]
-    data["validation"] = f"{len(data['validation'])} cases"
-    data["known"] = f"{len(data['known'])} cases"
+    data["validation"] = cases_text(len(data["validation"]))
+    data["known"] = cases_text(len(data["known"]))
     del plain["network"]["initial"]
     return plain
 

@@ -9,6 +9,7 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError
+from MultiOrganSegLib.panels.reveal import reveal
 
 _MAX_LINES = 6
 _COLORS = {"error": "214, 69, 65", "warning": "230, 160, 30", "note": "60, 150, 90"}
@@ -16,6 +17,8 @@ _COLORS = {"error": "214, 69, 65", "warning": "230, 160, 30", "note": "60, 150, 
 
 class MessageArea:
     """One text with a coloured edge; the colours are translucent, so that they suit dark and light themes.
+
+    The panel is scrolled to what is shown.
 
     Args:
         frame: The QFrame that is shown and hidden.
@@ -65,6 +68,7 @@ class MessageArea:
         )
         self._label.text = "<br>".join(parts)
         self._frame.visible = True
+        reveal(self._frame)
 
 
 def _lines(text: str) -> str:

@@ -19,6 +19,7 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
+from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
 from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea
@@ -117,7 +118,11 @@ class ModelsPanel:
         for entry in self._entries:
             if isinstance(entry, BundleProblem):
                 raise entry.error
-        return _("{count} models verified: every file matches its checksum.").format(count=len(self._entries))
+        return counted(
+            len(self._entries),
+            _("{count} model verified: every file matches its checksum."),
+            _("{count} models verified: every file matches its checksum."),
+        )
 
     def _remove(self) -> None:
         self.message.clear()

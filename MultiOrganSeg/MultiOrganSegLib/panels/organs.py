@@ -8,6 +8,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import Catalogue
 from MultiOrganSegLib.panels.swatch import swatch
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
@@ -96,7 +97,9 @@ class OrganList:
 
     def _tell(self) -> None:
         ticked = sum(_is_ticked(item) for item in self._items())
-        self._count.text = _("{ticked} of {count} organs").format(ticked=ticked, count=self._list.count)
+        self._count.text = counted(
+            self._list.count, _("{ticked} of {count} organ"), _("{ticked} of {count} organs"), ticked=ticked
+        )
 
 
 def _is_ticked(item: Any) -> bool:

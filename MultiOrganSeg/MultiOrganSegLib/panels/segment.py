@@ -9,12 +9,14 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.bundles.custom_organs import with_custom_organs
+from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.organs import OrganList
+from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.volume_facts import volume_facts
 from MultiOrganSegLib.panels.words import eta_text, stage_text
 from MultiOrganSegLib.parameters import Parameters
@@ -92,17 +94,34 @@ class SegmentPanel:
         self._ui.dependencyLabel.text = _("Needed once: {packages}").format(packages=", ".join(packages))
         self._ui.dependencyFrame.visible = bool(packages)
 
-    def ask_existing(self, name: str) -> None:
-        """Ask what happens to the segments of the output; the answer comes by its three buttons."""
-        self._ui.questionLabel.text = _("“{name}” holds segments already. What shall happen to them?").format(
-            name=name
-        )
+    def ask_existing(self, name: str, by_hand: str = "") -> None:
+        """Ask what happens to the segments of the output; the answer comes by its three buttons.
+
+        Args:
+            name: Of the output.
+            by_hand: Names of the segments that people corrected or drew.
+        """
+        text = _("“{name}” holds segments already. What shall happen to them?").format(name=name)
+        if by_hand:
+            text += " " + _("Corrected or drawn by hand: {segments}.").format(segments=by_hand)
+        self._ui.questionLabel.text = text
         self._ui.questionFrame.visible = True
-        self._ui.replaceButton.setFocus()
+        (self._ui.newButton if by_hand else self._ui.replaceButton).setFocus()
+        reveal(self._ui.questionFrame)
+
+    def ask_undo(self, name: str, by_hand: str) -> None:
+        """Ask whether the run is undone although work by hand is lost; the answer comes by two buttons."""
+        self._ui.undoLabel.text = _(
+            "“{name}” was corrected or drawn by hand: {segments}. Undoing the run deletes that too."
+        ).format(name=name, segments=by_hand)
+        self._ui.undoFrame.visible = True
+        self._ui.undoDropButton.setFocus()
+        reveal(self._ui.undoFrame)
 
     def drop_question(self) -> None:
-        """Take the question away."""
+        """Take the questions away."""
         self._ui.questionFrame.visible = False
+        self._ui.undoFrame.visible = False
 
     def show_running(self, running: bool) -> None:
         """Turn Apply into Cancel and back; while it runs the choices cannot be changed."""
@@ -181,10 +200,10 @@ def _model_choice(entry: Bundle | BundleProblem) -> Choice:
     if isinstance(entry, BundleProblem):
         return Choice(name, _("{name} (damaged)").format(name=name), entry.error.cause)
     metadata = entry.metadata
-    text = _("{name} {version}: {count} organs in {modality}").format(
+    text = _("{name} {version}: {organs} in {modality}").format(
         name=name,
         version=metadata.version,
-        count=len(metadata.labels.organs),
+        organs=counted(len(metadata.labels.organs), _("{count} organ"), _("{count} organs")),
         modality=metadata.modality,
     )
     tip = _("{description}. Mean Dice {dice}, licence {licence}.").format(
@@ -196,7 +215,7 @@ def _model_choice(entry: Bundle | BundleProblem) -> Choice:
 def _existing_choices() -> list[Choice]:
     return [
         Choice("ask", _("Ask"), _("Ask each time when the output holds segments already.")),
-        Choice("replace", _("Replace"), _("Replace what the output holds; Undo gives it back.")),
+        Choice("replace", _("Replace"), _("Replace what the output holds; “Undo run” gives it back.")),
         Choice("new", _("Make a new segmentation"), _("Leave the output as it is and make another one.")),
     ]
 

@@ -37,3 +37,12 @@ def set_surfaces_visible(node: Any, shown: bool) -> None:
         with slicer.util.WaitCursor():
             node.CreateClosedSurfaceRepresentation()
     node.GetDisplayNode().SetVisibility3D(shown)
+
+
+def look_at_everything() -> None:
+    """Turn the cameras of all 3D views to what is shown in them."""
+    manager = slicer.app.layoutManager()
+    for number in range(manager.threeDViewCount if manager else 0):
+        view = manager.threeDWidget(number).threeDView()
+        view.resetFocalPoint()
+        view.resetCamera()

@@ -6,12 +6,17 @@ from typing import Any
 
 import qt
 
+_WIDEST = 150
+
 
 def lay_out(table: Any) -> None:
-    """Give the first column what the others leave, and rows just the height of their text."""
+    """Give columns the width of their text, and rows just its height.
+
+    Names stay readable in a narrow panel: what matters less stands further to the right and is scrolled to.
+    """
     header = table.horizontalHeader()
     header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
-    header.setSectionResizeMode(0, qt.QHeaderView.Stretch)
+    header.setMaximumSectionSize(_WIDEST)
     header.setHighlightSections(False)
     rows = table.verticalHeader()
     rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)

@@ -9,8 +9,12 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
+from MultiOrganSegLib.corrections import recount
+from MultiOrganSegLib.panels.edits import Edits
+from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, EmbeddedEditor
 from MultiOrganSegLib.panels.show_organ import jump_to
 from MultiOrganSegLib.panels.words import status_text
@@ -44,7 +48,9 @@ class CasePane:
         self._volume: Any = None
         self._node: Any = None
         self._run: Any = None
+        self._hidden: list[Any] = []
         self._editor = EmbeddedEditor(ui.editorHolder)
+        self._edits = Edits(self._edited, ui.caseBox)
         ui.presegmentButton.connect("clicked(bool)", lambda: self._presegment())
         ui.paintButton.connect("clicked(bool)", lambda: self._use(PAINT))
         ui.fillButton.connect("clicked(bool)", lambda: self._use(FILL))
@@ -65,6 +71,11 @@ class CasePane:
         """Let go of the case; what is drawn stays in the scene while that is there."""
         self._cancel_run()
         self._editor.close()
+        self._edits.watch(None)
+        for display in self._hidden:
+            if slicer.mrmlScene.IsNodePresent(display):
+                display.SetVisibility(True)
+        self._hidden = []
         self.case_name, self._volume, self._node = "", None, None
 
     def enter(self) -> None:
@@ -120,13 +131,22 @@ class CasePane:
         with slicer.util.WaitCursor():
             self._volume, self._node = case_scene.open_case(project, case)
         self.case_name = name
+        self._hidden += case_scene.hide_others(self._node)
+        self._node.GetDisplayNode().SetVisibility(True)
         organ = self._organ(project)
         segment = case_scene.ensure_segment(self._node, organ)
         slicer.util.setSliceViewerLayers(background=self._volume, fit=True)
         self._editor.show(self._volume, self._node, segment)
+        self._edits.watch(self._node)
         if segment in case_scene.drawn_segments(self._node):
             jump_to(self._node, segment)
         self._teach.update()
+        reveal(self._ui.caseBox, on_top=True)
+
+    def _edited(self) -> None:
+        """Let segments that a model drew say that they were corrected, so that what Slicer saves is right."""
+        if self._is_there():
+            recount(self._node)
 
     def _organ(self, project: Project) -> Organ:
         return project.catalogue.get(self.organ_key() or project.keys[0])
@@ -159,12 +179,13 @@ class CasePane:
         project: Project = self._session.project
         case, organ = project.cases[self.case_name], self._organ(project)
         annotated = [key for key, status in case.status.items() if status == "annotated"]
-        drawn = case_scene.drawn_segments(self._node)
-        keep = [key for key in drawn if key in annotated or key == organ.key]
+        keep = case_scene.kept_segments(self._node, organ.key, annotated)
         count = case_scene.take_over(result, self._node, keep)
         self._teach.message.show_note(
-            _("{count} organs of the base model are in the segmentation, as landmarks and seeds.").format(
-                count=count
+            counted(
+                count,
+                _("{count} organ of the base model is in the segmentation, as landmark and seed."),
+                _("{count} organs of the base model are in the segmentation, as landmarks and seeds."),
             )
         )
 
@@ -184,10 +205,13 @@ class CasePane:
         except BaseException:
             folder.cleanup()
             raise
+        case_scene.confirm(self._node, organ.key)
         arguments = commands.annotate(project.folder, case.name, path, organ.key)
         text = _("Saving {organ} of {case}").format(organ=organ.name, case=case.name)
-        said = _("Saved: {organ} of {case}, {voxels} voxels.").format(
-            organ=organ.name, case=case.name, voxels=voxels
+        said = _("Saved: {organ} of {case}, {voxels}.").format(
+            organ=organ.name,
+            case=case.name,
+            voxels=counted(voxels, _("{count} voxel"), _("{count} voxels")),
         )
         self._teach.run(text, arguments, lambda _log: self._tell_saved(said, organ), folder.cleanup)
 

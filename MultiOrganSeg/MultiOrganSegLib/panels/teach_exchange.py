@@ -11,6 +11,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
@@ -22,10 +23,8 @@ from MultiOrganSegLib.teach.found_dataset import (
     nnunet_folder,
     read_found,
 )
+from MultiOrganSegLib.teach.noted import noted
 from MultiOrganSegLib.teach.project_file import Project
-
-_NOTED = ("Warning: ", "Lost: ", "Left out: ")
-_MOST_NOTED = 6
 
 
 class ExchangePane:
@@ -88,9 +87,9 @@ class ExchangePane:
     def _fill(self, project: Project, found: FoundDataset) -> None:
         kind = {"nnunet": _("nnU-Net"), "msd": _("Decathlon"), "dicom-seg": _("DICOM SEG")}[found.kind]
         self._ui.importLabel.text = _(
-            "<b>{name}</b> ({kind}), cases: {count}. Which organ is each label? What you leave out counts as "
+            "<b>{name}</b> ({kind}), {cases}. Which organ is each label? What you leave out counts as "
             "not annotated."
-        ).format(name=escape(found.name), kind=kind, count=len(found.cases))
+        ).format(name=escape(found.name), kind=kind, cases=_cases(len(found.cases)))
         table, row = self._ui.importTable, max(self._ui.importTable.currentRow(), 0)
         blocked = table.blockSignals(True)
         table.clearContents()
@@ -134,8 +133,8 @@ class ExchangePane:
         def imported(log: str) -> None:
             self.found = None
             self._teach.message.show_note(
-                _("{name} is imported (cases: {count}): see step 2.").format(count=count, name=found.name),
-                _noted(log),
+                _("{name} is imported ({cases}): see step 2.").format(cases=_cases(count), name=found.name),
+                noted(log),
             )
 
         arguments = commands.import_cases(project.folder, found.folder, self._organs)
@@ -164,7 +163,7 @@ class ExchangePane:
     def _export(self, arguments: list[str], target: Path) -> None:
         def exported(log: str) -> None:
             said = _("Exported to {folder}.").format(folder=target)
-            self._teach.message.show_note(said, _noted(log))
+            self._teach.message.show_note(said, noted(log))
 
         self._run(_("Exporting"), arguments, exported)
 
@@ -187,9 +186,5 @@ def _organ_name(project: Project, key: str) -> str:
     return project.catalogue.get(key).name if key else "–"
 
 
-def _noted(log: str) -> list[str]:
-    """What a command noticed, from what it wrote."""
-    lines = [line.strip() for line in log.splitlines()]
-    noted = [line.removeprefix(mark) for line in lines for mark in _NOTED if line.startswith(mark)]
-    more = len(noted) - _MOST_NOTED
-    return noted if more <= 0 else [*noted[:_MOST_NOTED], _("… and {count} more").format(count=more)]
+def _cases(count: int) -> str:
+    return counted(count, _("{count} case"), _("{count} cases"))

@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
@@ -59,9 +60,8 @@ class ProjectPane:
                 "a further organ, and create a project in an empty folder."
             )
             return
-        self._ui.projectLabel.text = _("<b>{name}</b>, {count} cases").format(
-            name=escape(project.name), count=len(project.cases)
-        )
+        cases = counted(len(project.cases), _("{count} case"), _("{count} cases"))
+        self._ui.projectLabel.text = f"<b>{escape(project.name)}</b>, {cases}"
         self._ui.projectLabel.toolTip = str(project.folder)
         taught = [project.catalogue.get(key).name for key in self._session.taught]
         self._ui.taughtLabel.text = (
@@ -172,9 +172,8 @@ class ProjectPane:
 
 def _base_choice(name: str, bundle: Any) -> Choice:
     metadata = bundle.metadata
-    text = _("{name} {version}: {count} organs").format(
-        name=name, version=metadata.version, count=len(metadata.labels.organs)
-    )
+    organs = counted(len(metadata.labels.organs), _("{count} organ"), _("{count} organs"))
+    text = f"{name} {metadata.version}: {organs}"
     tip = _("{description}. Mean Dice {dice}.").format(
         description=metadata.description, dice=mean_dice(metadata)
     )

@@ -10,6 +10,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.picture import show_picture
 from MultiOrganSegLib.panels.swatch import swatch
@@ -83,11 +84,12 @@ class ReportPane:
         if report is None:
             return _("No report yet: it comes at the end of a training.")
         verdict = _("Passed") if report.passed else _("Not passed")
+        cases = counted(len(report.cases), _("{count} case"), _("{count} cases"))
         how = {
-            "hold-out": _("compared on {count} cases that were held out"),
-            "cross-validation": _("compared by cross-validation over {count} cases"),
+            "hold-out": _("compared on what was held out ({cases})"),
+            "cross-validation": _("compared by cross-validation over {cases}"),
             "none": _("no case could be held out, so that nothing is proven"),
-        }.get(report.how, _("compared on {count} cases")).format(count=len(report.cases))
+        }.get(report.how, _("compared on {cases}")).format(cases=cases)
         return f"<b>{verdict}</b>: {how}."
 
     def _fill(self) -> None:

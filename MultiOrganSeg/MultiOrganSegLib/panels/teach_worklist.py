@@ -11,12 +11,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_open_many
 from MultiOrganSegLib.panels.table_layout import lay_out
 from MultiOrganSegLib.panels.words import status_text, status_tip
 from MultiOrganSegLib.teach import case_scene, commands
+from MultiOrganSegLib.teach.noted import noted
 from MultiOrganSegLib.teach.project_file import STATUSES, UNKNOWN, Case, Project
 from MultiOrganSegLib.teach.ranking import read_ranking
 
@@ -89,7 +91,8 @@ class WorklistPane:
             return _("No case yet: load a CT and press “Add volume”, or add image files.")
         counts = project.count(self._organ.value)
         parts = [f"{counts[status]} {status_text(status)}" for status in STATUSES if counts[status]]
-        return _("{count} cases: {parts}").format(count=len(project.cases), parts=", ".join(parts))
+        cases = counted(len(project.cases), _("{count} case"), _("{count} cases"))
+        return _("{cases}: {parts}").format(cases=cases, parts=", ".join(parts))
 
     def _columns(self, project: Project) -> tuple[str, ...]:
         taught = self._session.taught
@@ -201,10 +204,10 @@ class WorklistPane:
     ) -> None:
         arguments = commands.add_case(self._session.project.folder, image, name)
 
-        def tell(_log: str) -> None:
+        def tell(log: str) -> None:
             added()
             said = _("{name} is a case now: double-click it to open it.").format(name=name)
-            self._teach.message.show_note(said)
+            self._teach.message.show_note(said, noted(log))
 
         self._teach.run(_("Adding {name}").format(name=name), arguments, tell, finally_)
 

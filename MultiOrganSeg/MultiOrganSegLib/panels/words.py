@@ -40,6 +40,7 @@ def flag_title(flag: str) -> str:
         "fragmented": _("in pieces"),
         "volume_implausible": _("unusual volume"),
         "cut_by_field_of_view": _("cut off"),
+        "corrected": _("corrected"),
     }.get(flag, flag.replace("_", " "))
 
 
@@ -54,6 +55,7 @@ def flag_text(flag: str) -> str:
         "fragmented": _("Fell into pieces; smaller pieces were removed."),
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
+        "corrected": _("Corrected by hand and measured anew; the network's confidence no longer counts."),
     }.get(flag, flag_title(flag))
 
 

@@ -15,9 +15,12 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
-from MultiOrganSegLib.former import remove_with_displays
+from MultiOrganSegLib.corrections import drawn_by_people, recount
+from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
 from MultiOrganSegLib.placing import place_result
+from MultiOrganSegLib.removal import remove_segmentation
+from MultiOrganSegLib.tags import author, set_author
 from MultiOrganSegLib.teach.project_file import Case, Project
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
@@ -56,6 +59,7 @@ def open_case(project: Project, case: Case) -> tuple[Any, Any]:
     if volume is None:
         volume = _load_image(case)
         mark(volume, project, case.name)
+        use_ct_window(volume)
     segmentation = find_node(project, case.name, "vtkMRMLSegmentationNode")
     if segmentation is None:
         segmentation = _load_labels(project, case, volume) or _empty_segmentation(volume)
@@ -64,8 +68,24 @@ def open_case(project: Project, case: Case) -> tuple[Any, Any]:
     return volume, segmentation
 
 
+def hide_others(node: Any) -> list[Any]:
+    """Hide all segmentations but a case's own: a former result over it looks like an annotation.
+
+    Returns:
+        Display nodes of those that were shown.
+    """
+    hidden = []
+    for other in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        display = other.GetDisplayNode()
+        if other is not node and display is not None and display.GetVisibility():
+            display.SetVisibility(False)
+            hidden.append(display)
+    return hidden
+
+
 def ensure_segment(node: Any, organ: Organ) -> str:
     """Give the ID of an organ's segment, made with its name, colour and codes where there is none."""
+    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import terminology_entry
     from multiorganseg.results.segments import Segment
 
@@ -76,6 +96,7 @@ def ensure_segment(node: Any, organ: Organ) -> str:
         entry = terminology_entry(Segment(1, organ, None))
         name = slicer.vtkSegment.GetTerminologyEntryTagName()
         segmentation.GetSegment(organ.key).SetTag(name, entry)
+        set_author(segmentation.GetSegment(organ.key), Author.PEOPLE)
     return organ.key
 
 
@@ -84,7 +105,10 @@ def ensure_background(node: Any, organ: str) -> None:
     segmentation = node.GetSegmentation()
     if [each for each in segmentation.GetSegmentIDs() if each != organ]:
         return
+    from multiorganseg.results.authorship import Author
+
     segmentation.AddEmptySegment(_BACKGROUND, _("Everything else"), [0.55, 0.55, 0.55])
+    set_author(segmentation.GetSegment(_BACKGROUND), Author.PEOPLE)
 
 
 def take_over(result: Any, target: Any, keep: Sequence[str]) -> int:
@@ -106,8 +130,24 @@ def take_over(result: Any, target: Any, keep: Sequence[str]) -> int:
         if segmentation.GetSegment(identity) is not None:
             segmentation.RemoveSegment(identity)
         copied += bool(segmentation.CopySegmentFromSegmentation(source, identity))
-    remove_with_displays(result)
+    remove_segmentation(result)
     return copied
+
+
+def kept_segments(node: Any, organ: str, annotated: Sequence[str]) -> list[str]:
+    """Segments that a pre-segmentation leaves as they are: the organ's, annotated ones, and work by hand."""
+    by_hand = drawn_by_people(node)
+    return [key for key in drawn_segments(node) if key == organ or key in annotated or key in by_hand]
+
+
+def confirm(node: Any, organ: str) -> None:
+    """Let an organ's segment say that a person answers for it, also where a model drew it first."""
+    from multiorganseg.results.authorship import Author
+
+    recount(node)
+    segment = node.GetSegmentation().GetSegment(organ)
+    if author(segment) is Author.NETWORK:
+        set_author(segment, Author.CORRECTED)
 
 
 def drawn_segments(node: Any) -> list[str]:
@@ -178,13 +218,16 @@ def _load_labels(project: Project, case: Case, volume: Any) -> Any:
     if case.labels is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
+    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import write_seg_nrrd
     from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.volumes import read_labels
 
     read = read_labels(case.labels)
     labels = np.where(np.isin(read.voxels, list(keys)), read.voxels, 0).astype(read.voxels.dtype)
-    made = Segmentation(labels, read.affine, LabelTable(keys), ())
+    drawn = [key for key in keys.values() if case.status[key] == "annotated"]
+    authors = dict.fromkeys(drawn, Author.PEOPLE)
+    made = Segmentation(labels, read.affine, LabelTable(keys), authors=authors)
     with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
         path = Path(folder) / "labels.seg.nrrd"
         write_seg_nrrd(made, path, project.catalogue)

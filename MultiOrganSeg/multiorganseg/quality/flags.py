@@ -10,6 +10,7 @@ LOW_CONFIDENCE = "low_confidence"
 FRAGMENTED = "fragmented"
 VOLUME_IMPLAUSIBLE = "volume_implausible"
 CUT_BY_FIELD_OF_VIEW = "cut_by_field_of_view"
+CORRECTED = "corrected"
 
 TEXTS: Mapping[str, str] = {
     NOT_FOUND: "Not found in this image.",
@@ -18,6 +19,7 @@ TEXTS: Mapping[str, str] = {
     FRAGMENTED: "Fell into pieces; smaller pieces were removed.",
     VOLUME_IMPLAUSIBLE: "The volume is outside the plausible range.",
     CUT_BY_FIELD_OF_VIEW: "Reaches the edge of the image: incomplete, and the volume is too small.",
+    CORRECTED: "Corrected by hand and measured anew; the network's confidence no longer counts.",
 }
 """Text for users by flag, worst first."""
 

@@ -14,6 +14,7 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
+from multiorganseg.results.authorship import ALGORITHM_NAME, Author
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
 from multiorganseg.volumes.dicom_header import numbers as header_numbers
@@ -47,16 +48,15 @@ def write_dicom_seg(
     path: Path,
     catalogue: Catalogue,
     dicom_files: Sequence[Path],
-    drawn: bool = False,
 ) -> None:
     """Write a DICOM SEG of type BINARY with one segment for each organ that was found.
 
     BINARY is what PACS and viewers read today; LABELMAP is newer than most of them. Frames without labels
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
-    stands as JSON in AlgorithmParameters of each segment. A structure within an organ names that as its
-    anatomic region. Attributes that the series lacks and DICOM lets be empty are empty. What people drew is
-    MANUAL and names no algorithm.
+    stands as JSON in AlgorithmParameters of each segment of the network's. A structure within an organ names
+    that as its anatomic region. Attributes that the series lacks and DICOM lets be empty are empty. What people
+    corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm (`Segmentation.authors`).
 
     Args:
         segmentation: Labels on the grid of the series.
@@ -65,7 +65,6 @@ def write_dicom_seg(
         dicom_files: Slices of the series in any order; they are matched to the grid by
             ImagePositionPatient, so that flipped stacks and a tilted gantry come out right. Files that lie
             on no slice of the grid, and doubles of a slice, are left aside.
-        drawn: Whether people drew the labels.
 
     Raises:
         DependencyError: highdicom is not installed.
@@ -96,7 +95,8 @@ def write_dicom_seg(
     numbers = np.zeros(65536, dtype=np.uint8 if len(segments) < 256 else np.uint16)
     for number, segment in enumerate(segments, start=1):
         numbers[segment.value] = number
-    algorithm = None if drawn else _algorithm(segmentation)
+    algorithm = _algorithm(segmentation)
+    drawn = all(segment.author is Author.PEOPLE for segment in segments)
     try:
         result = highdicom.seg.Segmentation(
             source_images=[_completed(source, segmentation.grid) for source in sources],
@@ -203,7 +203,7 @@ def _algorithm(segmentation: Segmentation) -> Any:
     import highdicom
 
     return highdicom.AlgorithmIdentificationSequence(
-        name="MultiOrganSeg",
+        name=ALGORITHM_NAME,
         family=highdicom.sr.CodedConcept("123109", "DCM", "Artificial Intelligence"),
         version=__version__,
         source=model_title(segmentation.provenance)[:LONGEST_LO] or None,
@@ -220,8 +220,8 @@ def _description(number: int, segment: Segment, algorithm: Any, catalogue: Catal
         segment_label=segment.organ.name[:LONGEST_LO],
         segmented_property_category=_concept(segment.category),
         segmented_property_type=_concept(segment.type),
-        algorithm_type="AUTOMATIC" if algorithm else "MANUAL",
-        algorithm_identification=algorithm,
+        algorithm_type=segment.author.value,
+        algorithm_identification=None if segment.author is Author.PEOPLE else algorithm,
         anatomic_regions=[_concept(region)] if region else None,
         tracking_id=f"MultiOrganSeg {segment.organ.key}"[:LONGEST_LO],
         tracking_uid=highdicom.UID(),

@@ -18,6 +18,7 @@ from multiorganseg.organs.catalogue import Catalogue, Code, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
 from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
@@ -36,7 +37,7 @@ _KEY = re.compile(r"[a-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue) -> None:
     """Write one segment for each organ of the table, empty ones too, on one shared layer.
 
-    The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the measurements
+    The segment's ID is the organ key. Its tags carry the terminology, who drew it, the measurements
     (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Uncertainty`, `.Flags`) and
     where they came from (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a
     value is left out. The whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
@@ -164,10 +165,9 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
     tags = {
         "TerminologyEntry": terminology_entry(segment),
         "Segmentation.Status": "completed" if _found(segment) else "notstarted",
-        "DICOM.SegmentAlgorithmType": "AUTOMATIC",
-        "DICOM.SegmentAlgorithmName": "MultiOrganSeg",
-        **(_measured_tags(segment.statistics) if segment.statistics else {}),
-        **origin,
+        **{name: text for name, text in segment.author.tags.items() if text},
+        **(measured_tags(segment.statistics) if segment.statistics else {}),
+        **({} if segment.author is Author.PEOPLE else origin),
     }
     prefix = f"Segment{index}_"
     return {
@@ -183,7 +183,8 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
     }
 
 
-def _measured_tags(statistics: OrganStatistics) -> dict[str, str]:
+def measured_tags(statistics: OrganStatistics) -> dict[str, str]:
+    """Measurements of an organ as segment tags; one without a value is left out."""
     numbers = {
         "VolumeMl": (statistics.volume_ml, 3),
         "MeanIntensity": (statistics.mean_intensity, 1),

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.results.authorship import Author
 from multiorganseg.volumes.volume import Affine, Grid
 
 
@@ -26,6 +27,7 @@ class Segmentation:
         provenance: JSON-serialisable facts: bundle name, version and hash, settings, software version, input.
         uncertainty: Array (k, j, i), uint8, 0…255 for 0…1: high where the network's decoders differ or are
             unsure. None when it was not asked for.
+        authors: Who drew each organ, by its key; the network, where nothing is said.
     """
 
     labels: NDArray[np.unsignedinteger]
@@ -34,6 +36,7 @@ class Segmentation:
     statistics: tuple[OrganStatistics, ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
     uncertainty: NDArray[np.uint8] | None = None
+    authors: Mapping[str, Author] = field(default_factory=dict)
 
     @property
     def grid(self) -> Grid:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multiorganseg.organs.catalogue import Catalogue, Code, Organ
 from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.segmentation import Segmentation
 
 TISSUE = Code("SCT", "85756007", "Tissue")
@@ -24,11 +25,13 @@ class Segment:
         value: Label value in the voxels.
         organ: Entry of the catalogue: name, codes and colour.
         statistics: Measurements, or None when none were taken.
+        author: Who drew it.
     """
 
     value: int
     organ: Organ
     statistics: OrganStatistics | None
+    author: Author = Author.NETWORK
 
     @property
     def category(self) -> Code:
@@ -60,7 +63,7 @@ def segments_of(segmentation: Segmentation, catalogue: Catalogue) -> tuple[Segme
     """
     statistics = {entry.key: entry for entry in segmentation.statistics}
     return tuple(
-        Segment(value, catalogue.get(key), statistics.get(key))
+        Segment(value, catalogue.get(key), statistics.get(key), segmentation.authors.get(key, Author.NETWORK))
         for value, key in segmentation.table.organs.items()
     )
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import write_results
@@ -104,6 +106,20 @@ def test_segments_are_coded_and_coloured(tmp_path, phantom):
     color = highdicom.color.CIELabColor.from_dicom_value(tuple(kidney.RecommendedDisplayCIELabValue))
     np.testing.assert_allclose(color.to_rgb(), CATALOGUE.get("kidney_right").color, atol=2)
     assert (read.PatientID, read.StudyInstanceUID) == ("P1", pydicom.dcmread(files[0]).StudyInstanceUID)
+
+
+def test_each_segment_says_who_drew_it(tmp_path, phantom):
+    volume, segmentation = phantom.case()
+    files = phantom.write_dicom_series(volume, tmp_path / "series")
+    authors = {"spleen": Author.PEOPLE, "liver": Author.CORRECTED}
+    write_dicom_seg(replace(segmentation, authors=authors), tmp_path / "a.dcm", CATALOGUE, files)
+    found = {item.SegmentLabel: item for item in highdicom.seg.segread(tmp_path / "a.dcm").SegmentSequence}
+    assert found["Spleen"].SegmentAlgorithmType == "MANUAL"
+    assert "SegmentAlgorithmName" not in found["Spleen"]
+    assert "SegmentationAlgorithmIdentificationSequence" not in found["Spleen"]
+    assert found["Liver"].SegmentAlgorithmType == "SEMIAUTOMATIC"
+    assert found["Liver"].SegmentAlgorithmName == "MultiOrganSeg"
+    assert found["Aorta"].SegmentAlgorithmType == "AUTOMATIC"
 
 
 def test_dcmqi_reads_the_same_voxels(tmp_path, phantom):

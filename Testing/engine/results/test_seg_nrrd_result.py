@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import PROVENANCE_KEY, read_seg_nrrd_table, write_seg_nrrd
 from multiorganseg.results.segmentation import Segmentation
@@ -52,6 +53,20 @@ def test_slicerio_reads_names_colours_codes_and_voxels(tmp_path, phantom):
     assert kidney["status"] == "completed"
     assert read["segments"][4]["tags"]["MultiOrganSeg.Flags"] == "cut by the field of view"
     assert read["segments"][2]["status"] == "notstarted"
+
+
+def test_each_segment_says_who_drew_it(tmp_path, phantom):
+    path = tmp_path / "a.seg.nrrd"
+    _, segmentation = phantom.case()
+    authors = {"spleen": Author.PEOPLE, "liver": Author.CORRECTED}
+    write_seg_nrrd(replace(segmentation, authors=authors), path, CATALOGUE)
+    tags = {each["id"]: each["tags"] for each in slicerio.read_segmentation(str(path))["segments"]}
+    assert tags["spleen"]["DICOM.SegmentAlgorithmType"] == "MANUAL"
+    assert "DICOM.SegmentAlgorithmName" not in tags["spleen"]
+    assert "MultiOrganSeg.Model" not in tags["spleen"]
+    assert tags["liver"]["DICOM.SegmentAlgorithmType"] == "SEMIAUTOMATIC"
+    assert tags["liver"]["DICOM.SegmentAlgorithmName"] == "MultiOrganSeg"
+    assert tags["aorta"]["DICOM.SegmentAlgorithmType"] == "AUTOMATIC"
 
 
 def test_all_segments_share_the_extent_of_all_labels(tmp_path, phantom):

@@ -96,6 +96,10 @@ class ScriptedLoadableModuleWidget:
     def cleanup(self) -> None:
         """Called before the module is unloaded."""
 
+    def onReload(self) -> None:
+        """Load the module's file anew and make its widget anew; `enter` is not called."""
+        slicer.util.reloadScriptedModule(self.moduleName)
+
     def _onModuleAboutToBeUnloaded(self, moduleName: str) -> None:
         if moduleName == self.moduleName:
             self.cleanup()

@@ -79,6 +79,42 @@ class ScriptedModule(Module):
             delattr(slicer.modules, f"{self.name}Widget")
 
 
+class SegmentEditor(Module):
+    """Stands for the module Segment Editor, whose widget is made when it is opened first."""
+
+    def __init__(self) -> None:
+        super().__init__("SegmentEditor", None)
+        self._representation: SegmentEditorWidget | None = None
+
+    def widgetRepresentation(self) -> Any:
+        """The module's widget."""
+        if self._representation is None:
+            self._representation = SegmentEditorWidget()
+        return self._representation
+
+    def forget_widget(self) -> None:
+        """Make the widget anew when the module is opened next."""
+        self._representation = None
+
+
+class SegmentEditorWidget:
+    """Stands for `qSlicerSegmentEditorModuleWidget`: when it is made, it chooses the first segment."""
+
+    def __init__(self) -> None:
+        import slicer
+
+        editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+        node = editor.GetSegmentationNode() if editor else None
+        if node is not None and node.GetSegmentation().GetNumberOfSegments():
+            editor.SetSelectedSegmentID(node.GetSegmentation().GetNthSegmentID(0))
+
+    def enter(self) -> None:
+        """The user opens the module."""
+
+    def exit(self) -> None:
+        """The user opens another module."""
+
+
 class FactoryManager:
     """Knows the names of the loaded modules."""
 

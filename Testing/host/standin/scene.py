@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from standin.removal_guard import RemovalGuard
+
 SLICE_VIEWS = {"Red": "Axial", "Yellow": "Sagittal", "Green": "Coronal"}
 
 _ALIASES = {
@@ -71,6 +73,7 @@ def build_scene(temporary: Path, terminologies: Path | None) -> SceneParts:
 
     scene = slicer.vtkMRMLScene()
     scene.SetVersion("Slicer 5.12.4 0")
+    guard = RemovalGuard(scene)
     application_logic = slicer.vtkSlicerApplicationLogic()
     application_logic.SetMRMLScene(scene)
     application_logic.SetTemporaryPath(str(temporary))
@@ -91,7 +94,7 @@ def build_scene(temporary: Path, terminologies: Path | None) -> SceneParts:
     _keep_subject_hierarchy(scene)
     slice_logics = _add_views(scene, application_logic)
     keep = _add_data_input_output(scene, application_logic, temporary)
-    return SceneParts(scene, application_logic, logics, slice_logics, keep)
+    return SceneParts(scene, application_logic, logics, slice_logics, (*keep, guard))
 
 
 def _keep_subject_hierarchy(scene: Any) -> None:

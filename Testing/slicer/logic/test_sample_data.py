@@ -152,7 +152,7 @@ def test_the_phantom_lies_in_the_scene_as_the_engine_made_it(sample_data) -> Non
     assert np.array_equal(volume.voxels, made.voxels)
     assert volume.affine == pytest.approx(made.affine)
     display = node.GetDisplayNode()
-    assert (display.GetWindow(), display.GetLevel()) == (400, 40)
+    assert (display.GetWindow(), display.GetLevel()) == (350, 40)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == 1
 
 

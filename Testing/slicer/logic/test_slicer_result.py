@@ -102,6 +102,96 @@ def test_csv_has_the_engines_columns(case: SimpleNamespace, tmp_path: Path) -> N
     assert rows["kidney_left"]["snomed_modifier"] == LEFT
 
 
+def move_spleen(case: SimpleNamespace) -> np.ndarray:
+    """Correct the spleen by hand: another shape of as many voxels as before."""
+    import slicer
+
+    drawn = np.zeros(case.labels.shape, np.uint8)
+    drawn[2:6, 5:18, 8:18] = 1
+    assert drawn.sum() == (case.labels == 1).sum()
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, case.node, "spleen", case.volume)
+    return drawn
+
+
+def test_a_corrected_organ_is_measured_anew_in_table_and_files(case: SimpleNamespace, tmp_path: Path) -> None:
+    """Although it has as many voxels as before. Its neighbours keep their figures."""
+    import highdicom
+    import slicer
+    import slicerio
+
+    from MultiOrganSegLib.result import export_csv, export_dicom_seg, export_seg_nrrd, organ_rows
+
+    before = {row.segment_id: row for row in organ_rows(case.node)}
+    drawn = move_spleen(case)
+    mean = slicer.util.arrayFromVolume(case.volume)[drawn > 0].mean()
+    export_csv(case.node, tmp_path / "a.csv")
+    export_seg_nrrd(case.node, tmp_path / "a.seg.nrrd")
+    write_series(case.volume, tmp_path / "series")
+    export_dicom_seg(case.node, case.volume, tmp_path / "a.dcm")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["organ"]: row for row in csv.DictReader(file)}
+    assert float(rows["spleen"]["mean_hu"]) == pytest.approx(mean, abs=0.06)
+    assert (rows["spleen"]["confidence"], rows["spleen"]["flags"]) == ("", "corrected")
+    assert rows["liver"]["confidence"] == "0.83"
+    tags = {
+        each["id"]: each["tags"]
+        for each in slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["segments"]
+    }
+    assert tags["spleen"]["DICOM.SegmentAlgorithmType"] == "SEMIAUTOMATIC"
+    assert "MultiOrganSeg.Confidence" not in tags["spleen"]
+    assert tags["liver"]["DICOM.SegmentAlgorithmType"] == "AUTOMATIC"
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    assert {item.SegmentLabel: item.SegmentAlgorithmType for item in read.SegmentSequence} == {
+        "Spleen": "SEMIAUTOMATIC",
+        "Liver": "AUTOMATIC",
+    }
+    after = organ_rows(case.node)
+    assert after[-1].segment_id == "spleen"
+    assert after[-1].is_corrected
+    np.testing.assert_equal(
+        [vars(row) for row in after[:2]], [vars(before[row.segment_id]) for row in after[:2]]
+    )
+
+
+def test_counting_is_by_the_voxels_that_are_there(case: SimpleNamespace) -> None:
+    """Of an organ that shrinks, one that is emptied, and one that was not found and is drawn."""
+    import slicer
+
+    from MultiOrganSegLib.result import organ_rows
+
+    masks = {key: np.zeros(case.labels.shape, np.uint8) for key in ("spleen", "liver", "kidney_left")}
+    masks["spleen"][3, 12:15, 9:14] = 1
+    masks["kidney_left"][8:10, 20:30, 20:30] = 1
+    for key, mask in masks.items():
+        slicer.util.updateSegmentBinaryLabelmapFromArray(mask, case.node, key, case.volume)
+    rows = {row.segment_id: row for row in organ_rows(case.node)}
+    for key, mask in masks.items():
+        assert rows[key].volume_ml == pytest.approx(mask.sum() * 2.5 * 2 * 3 / 1000, abs=1e-3)
+        assert "corrected" in rows[key].flags
+    assert math.isnan(rows["liver"].mean_intensity)
+
+
+def test_what_is_not_edited_is_not_called_corrected(case: SimpleNamespace, tmp_path: Path) -> None:
+    """Neither by saving and loading, nor by surfaces, names and colours, nor by a segment of others."""
+    import slicer
+
+    from MultiOrganSegLib.corrections import drawn_by_people, recount
+    from MultiOrganSegLib.result import export_seg_nrrd
+
+    case.node.CreateClosedSurfaceRepresentation()
+    segment = case.node.GetSegmentation().GetSegment("liver")
+    segment.SetName("My liver")
+    segment.SetColor(1, 0, 0)
+    case.node.GetSegmentation().AddEmptySegment("mine", "Mine")
+    assert recount(case.node) == drawn_by_people(case.node) == []
+    export_seg_nrrd(case.node, tmp_path / "a.seg.nrrd")
+    assert recount(slicer.util.loadSegmentation(str(tmp_path / "a.seg.nrrd"))) == []
+    slicer.util.saveScene(str(tmp_path / "a.mrb"))
+    slicer.mrmlScene.Clear(0)
+    slicer.util.loadScene(str(tmp_path / "a.mrb"))
+    assert recount(slicer.util.getNode("CT organs")) == []
+
+
 def test_csv_of_a_foreign_segmentation_is_refused(make_volume: Make, tmp_path: Path) -> None:
     import slicer
 
@@ -249,6 +339,25 @@ def test_dicom_seg_is_read_by_highdicom(case: SimpleNamespace, tmp_path: Path) -
     assert "ab" * 32 in identification.AlgorithmParameters
 
 
+def test_dicom_seg_tells_the_networks_segments_from_those_of_people(
+    case: SimpleNamespace, tmp_path: Path
+) -> None:
+    import highdicom
+    import slicer
+
+    from MultiOrganSegLib.result import export_dicom_seg
+
+    write_series(case.volume, tmp_path / "series")
+    case.node.GetSegmentation().AddEmptySegment("mine", "Mine")
+    drawn = np.zeros(case.labels.shape, np.uint8)
+    drawn[9:11, 2:6, 2:6] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, case.node, "mine", case.volume)
+    export_dicom_seg(case.node, case.volume, tmp_path / "a.dcm")
+    read = highdicom.seg.segread(tmp_path / "a.dcm")
+    kinds = {item.SegmentLabel: item.SegmentAlgorithmType for item in read.SegmentSequence}
+    assert kinds == {"Spleen": "AUTOMATIC", "Liver": "AUTOMATIC", "Mine": "MANUAL"}
+
+
 def test_dicom_seg_without_its_slices_is_refused(case: SimpleNamespace, tmp_path: Path) -> None:
     from MultiOrganSegLib.result import export_dicom_seg
 
@@ -260,6 +369,6 @@ def test_dicom_seg_without_its_slices_is_refused(case: SimpleNamespace, tmp_path
     with pytest.raises(VolumeError, match="do not match"):
         export_dicom_seg(case.node, case.volume, path)
     files[3].unlink()
-    with pytest.raises(VolumeError, match="1 of 12 slices"):
+    with pytest.raises(VolumeError, match="1 of 12"):
         export_dicom_seg(case.node, case.volume, path)
     assert not path.exists()

@@ -143,6 +143,54 @@ def test_undo_of_a_replaced_segmentation_gives_all_of_it_back(
     assert tools.snapshot() == before
 
 
+def test_apply_undo_apply_into_an_empty_segmentation_keeps_its_display(
+    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
+) -> None:
+    import slicer
+
+    volume = make_volume()
+    pretend(result=tools.result_file(volume))
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
+    assert target.GetDisplayNode() is None
+    for _ in range(2):
+        logic.process(volume, target)
+        display = target.GetDisplayNode()
+        logic.undo(target)
+        assert target.GetSegmentation().GetNumberOfSegments() == 0
+        assert target.GetDisplayNode() is display
+
+
+def draw(node: Any, volume: Any, segment: str) -> None:
+    import slicer
+
+    mask = np.zeros((12, 40, 44), np.uint8)
+    mask[3:5, 12:15, 9:14] = 1
+    if node.GetSegmentation().GetSegment(segment) is None:
+        node.GetSegmentation().AddEmptySegment(segment, segment.title())
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, node, segment, volume)
+
+
+@pytest.mark.parametrize("segment", ["spleen", "mine"])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_undo_does_not_delete_work_by_hand_unless_told(
+    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, segment: str, replaced: bool
+) -> None:
+    import slicer
+
+    volume = make_volume()
+    pretend(result=tools.result_file(volume))
+    target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "old") if replaced else None
+    node = logic.process(volume, target)
+    draw(node, volume, segment)
+    before = tools.segments(node, volume)
+    with pytest.raises(OptionError, match=segment.title()):
+        logic.undo(node)
+    np.testing.assert_equal(tools.segments(node, volume), before)
+    assert logic.canUndo(node)
+    logic.undo(node, discardCorrections=True)
+    assert bool(slicer.mrmlScene.IsNodePresent(node)) == replaced
+
+
 def test_undo_is_forgotten_with_the_scene(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
 ) -> None:

@@ -80,7 +80,7 @@ class FakeLogic:
     def canUndo(self, node: Any) -> bool:
         return node.GetID() in self.undoable
 
-    def undo(self, node: Any) -> None:
+    def undo(self, node: Any, *, discardCorrections: bool = False) -> None:
         self.undoable.discard(node.GetID())
 
 
@@ -118,6 +118,32 @@ def panel(qt_host: Any, logic: FakeLogic) -> Any:
     widget.enter()
     yield widget
     widget.cleanup()
+
+
+@pytest.fixture
+def screen(panel: Any, qt_host: Any) -> Callable[..., Any]:
+    """Puts the panel into a scroll area as the application does; gives a function that tells what is seen."""
+    import qt
+
+    area = qt.QScrollArea()
+    area.setWidgetResizable(True)
+    area.setWidget(panel.keep_alive)
+
+    def show(width: int, height: int) -> Callable[[Any], bool]:
+        area.resize(width, height)
+        area.show()
+        qt_host.process_events()
+
+        def is_seen(widget: Any) -> bool:
+            for _ in range(5):
+                qt_host.process_events()
+            top = widget.mapTo(area.viewport(), qt.QPoint(0, 0)).y()
+            return bool(widget.isVisible() and top >= 0 and top + widget.height <= area.viewport().height)
+
+        return is_seen
+
+    yield show
+    area.takeWidget()
 
 
 @pytest.fixture

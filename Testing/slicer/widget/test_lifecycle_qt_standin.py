@@ -127,6 +127,32 @@ def test_module_is_loaded_opened_reloaded_and_closed_by_the_application(qt_host:
     widget.exit()
 
 
+def test_the_panel_lives_on_after_reload(qt_host: Any, ct: Callable[..., Any]) -> None:
+    """By Slicer's own function, as the button Reload does: it calls `setup` and not `enter`."""
+    import slicer
+
+    module = qt_host.load_module("MultiOrganSeg", ROOT / "MultiOrganSeg")
+    node = ct("Thorax")
+    slicer.util.selectModule("MultiOrganSeg")
+    for _ in range(2):
+        slicer.util.reloadScriptedModule("MultiOrganSeg")
+        panel = module.widgetRepresentation().self().panel
+        assert panel.parameters is not None
+        assert panel.ui.volumeSelector.currentNode() is node
+        panel.ui.noOrgansButton.click()
+        panel.ui.applyButton.click()
+        assert "No organ is ticked" in panel.segment.message.text
+        panel.ui.allOrgansButton.click()
+
+
+def test_a_panel_that_is_only_made_touches_no_scene(qt_host: Any) -> None:
+    import slicer
+
+    module = qt_host.load_module("MultiOrganSeg", ROOT / "MultiOrganSeg")
+    assert module.widgetRepresentation().self().panel.parameters is None
+    assert slicer.mrmlScene.GetSingletonNode("MultiOrganSeg", "vtkMRMLScriptedModuleNode") is None
+
+
 def test_glue_is_short() -> None:
     lines = (ROOT / "MultiOrganSeg" / "MultiOrganSeg.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) < 100

@@ -51,6 +51,52 @@ def test_first_volume_is_chosen_and_described(ct: Callable[..., Any], panel: Any
     assert "24 × 20 × 16 voxels of 2 × 2 × 3 mm" in panel.ui.volumeInfoLabel.text
 
 
+def test_a_volume_that_comes_while_the_panel_is_open_is_chosen(
+    ct: Callable[..., Any], panel: Any, qt_host: Any
+) -> None:
+    first = ct("First")
+    assert panel.parameters.volume is None, "it has no voxels when it is added"
+    qt_host.process_events()
+    assert panel.ui.volumeSelector.currentNode() is first
+    ct("Second")
+    qt_host.process_events()
+    assert panel.parameters.volume is first
+
+
+def test_an_empty_volume_or_one_while_another_module_is_open_is_not_chosen(
+    ct: Callable[..., Any], panel: Any, qt_host: Any
+) -> None:
+    import slicer
+
+    slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
+    qt_host.process_events()
+    assert panel.parameters.volume is None
+    panel.exit()
+    ct()
+    qt_host.process_events()
+    assert panel.parameters is None
+
+
+@pytest.mark.parametrize(("kind", "window"), [("CT", (350, 40)), ("fixed", (1500, -500)), ("MR", None)])
+def test_a_ct_with_an_automatic_window_is_shown_in_that_of_soft_tissue(
+    ct: Callable[..., Any], panel: Any, kind: str, window: tuple[int, int] | None
+) -> None:
+    import slicer
+
+    from multiorganseg.phantom import phantom_ct
+
+    node, voxels = ct(), phantom_ct().voxels
+    slicer.util.updateVolumeFromArray(node, voxels - voxels.min() if kind == "MR" else voxels)
+    display = node.GetDisplayNode()
+    if kind == "fixed":
+        display.AutoWindowLevelOff()
+        display.SetWindowLevel(1500, -500)
+    before = display.GetWindow(), display.GetLevel()
+    panel.parameters.volume = node
+    assert (display.GetWindow(), display.GetLevel()) == (window or before)
+    assert bool(display.GetAutoWindowLevel()) == (kind == "MR")
+
+
 def test_volume_under_transforms_is_told(ct: Callable[..., Any], panel: Any) -> None:
     import slicer
 
@@ -181,7 +227,7 @@ def test_finished_run_shows_result_and_warnings(
     _tick(panel)
     assert panel.parameters.segmentation.GetName() == "CT organs"
     assert panel.ui.segmentationSelector.currentNode() is panel.parameters.segmentation
-    assert "A coarser step was taken." in _message(panel)
+    assert "A coarser step was taken." in panel.results.message.text
     assert panel.ui.resultsTable.rowCount == 3
     assert not panel.ui.resultsSection.collapsed
 
@@ -295,6 +341,50 @@ def test_choice_for_existing_segments_is_not_asked_again(
     panel.parameters.existing = choice
     panel.apply()
     assert logic.started[-1]["segmentation"] is (node if choice == "replace" else None)
+
+
+def _correct(node: Any) -> None:
+    import numpy as np
+    import slicer
+
+    volume = node.GetNodeReference(node.GetReferenceImageGeometryReferenceRole())
+    drawn = np.zeros((16, 20, 24), np.uint8)
+    drawn[2:4, 3:5, 4:6] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, node, "spleen", volume)
+
+
+def test_work_by_hand_is_not_replaced_without_a_question(
+    ct: Callable[..., Any], panel: Any, logic: Any, result_node: Callable[..., Any]
+) -> None:
+    volume = ct()
+    node = result_node(volume)
+    panel.parameters.volume, panel.parameters.segmentation = volume, node
+    panel.parameters.existing = "replace"
+    _correct(node)
+    panel.apply()
+    assert logic.started == []
+    assert "by hand: Spleen" in panel.ui.questionLabel.text
+    panel.ui.replaceButton.click()
+    assert logic.started[-1]["segmentation"] is node
+
+
+def test_undo_of_a_run_asks_where_work_by_hand_would_be_lost(
+    panel: Any, logic: Any, result_node: Callable[..., Any]
+) -> None:
+    node = result_node()
+    panel.parameters.segmentation = node
+    logic.undoable.add(node.GetID())
+    _correct(node)
+    panel._update()
+    assert "run" in panel.ui.undoButton.text
+    for button, undone in (("undoDropButton", False), ("undoAnywayButton", True)):
+        panel.ui.undoButton.click()
+        assert not panel.ui.undoFrame.isHidden()
+        assert "Spleen" in panel.ui.undoLabel.text
+        assert logic.undoable
+        getattr(panel.ui, button).click()
+        assert panel.ui.undoFrame.isHidden()
+        assert bool(logic.undoable) != undone
 
 
 def test_empty_output_is_used_without_a_question(ct: Callable[..., Any], panel: Any, logic: Any) -> None:

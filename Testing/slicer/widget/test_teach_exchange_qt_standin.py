@@ -70,13 +70,13 @@ def test_labels_of_nnunet_are_mapped_and_imported(
     assert ui.importFrame.visible or not ui.importFrame.isHidden()
     rows = [[ui.importTable.item(row, column).text() for column in (0, 1)] for row in range(3)]
     assert rows == [["left kidney", "Left kidney"], ["Darm", "–"], ["lesion", "–"]]
-    assert "cases: 1" in ui.importLabel.text
+    assert "1 case." in ui.importLabel.text
     _choose(teach, 1, NEW)
     assert ui.importTable.item(1, 1).text() == "Colon"
     heard: list[float | None] = []
     queue, listen = teach.session.queue, teach.session.queue._listen
     monkeypatch.setattr(queue, "_listen", lambda job: (listen(job), heard.append(queue.fraction)))
-    assert "Dataset007_Bauch is imported (cases: 1)" in _click(teach, qt_host, "importStartButton")
+    assert "Dataset007_Bauch is imported (1 case)" in _click(teach, qt_host, "importStartButton")
     assert any(fraction is not None for fraction in heard), "progress is not told"
     assert ui.busyBar.isHidden()
     assert ui.importFrame.isHidden()

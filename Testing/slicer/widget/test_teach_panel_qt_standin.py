@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from teach_project import SHAPE, use_fake_trainer, write_project
 
+from multiorganseg.results.authorship import TYPE_TAG
+
 NEW = "colon"
 SECONDS = 60.0
 
@@ -168,6 +170,105 @@ def test_double_click_loads_image_labels_and_the_organ_with_its_codes(opened: An
     assert editor.segmentationNode() is node
     assert editor.currentSegmentID() == NEW
     assert editor.sourceVolumeNode() is volume
+
+
+def test_annotations_leave_as_peoples_work(
+    opened: Any, qt_host: Any, logic: Any, result_node: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What is annotated, what is about to be drawn, and what the base model adds, in the saved file."""
+    import slicer
+    import slicerio
+
+    opened.cases.open("case_1")
+    opened.worklist.choose_organ("stomach")
+    opened.cases.open("case_1")
+    logic.steps = [{"state": "finished", "segmentation_node": result_node(opened.cases._volume)}]
+    opened.ui.presegmentButton.click()
+    qt_host.process_events(lambda: not opened.cases.busy, SECONDS)
+    path = tmp_path / "a.seg.nrrd"
+    slicer.util.saveNode(opened.cases._node, str(path))
+    tags = {each["id"]: each["tags"] for each in slicerio.read_segmentation(str(path))["segments"]}
+    kinds = {key: entry["DICOM.SegmentAlgorithmType"] for key, entry in tags.items()}
+    mine = dict.fromkeys(("liver", NEW, "stomach"), "MANUAL")
+    assert kinds == {**mine, "spleen": "AUTOMATIC"}
+    assert [key for key, entry in tags.items() if "DICOM.SegmentAlgorithmName" in entry] == ["spleen"]
+
+
+def test_a_former_result_is_not_shown_over_the_case(opened: Any, result_node: Callable[..., Any]) -> None:
+    import slicer
+
+    former = result_node()
+    former.CreateDefaultDisplayNodes()
+    opened.cases.open("case_1")
+    first = opened.cases._node
+    assert not former.GetDisplayNode().GetVisibility()
+    opened.cases.open("case_3")
+    assert [
+        node.GetName()
+        for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+        if node.GetDisplayNode().GetVisibility()
+    ] == ["case_3 labels"]
+    opened.cases.open("case_1")
+    assert first.GetDisplayNode().GetVisibility()
+    opened.cases.close()
+    assert former.GetDisplayNode().GetVisibility()
+
+
+def test_presegmentation_keeps_what_was_corrected_by_hand(
+    opened: Any, qt_host: Any, logic: Any, result_node: Callable[..., Any]
+) -> None:
+    import slicer
+
+    from MultiOrganSegLib.tags import tag
+
+    opened.cases.open("case_3")
+    for _ in range(2):
+        result = result_node(opened.cases._volume)
+        logic.steps = [{"state": "finished", "segmentation_node": result}]
+        opened.ui.presegmentButton.click()
+        qt_host.process_events(lambda: not opened.cases.busy, SECONDS)
+        drawn = _draw(opened, "liver")
+    kept = slicer.util.arrayFromSegmentBinaryLabelmap(opened.cases._node, "liver", opened.cases._volume)
+    assert np.array_equal(kept, drawn)
+    assert tag(opened.cases._node.GetSegmentation().GetSegment("liver"), TYPE_TAG) == "SEMIAUTOMATIC"
+
+
+def test_what_is_corrected_or_said_to_be_done_is_no_longer_the_networks(
+    opened: Any, qt_host: Any, logic: Any, result_node: Callable[..., Any]
+) -> None:
+    from MultiOrganSegLib.tags import tag
+
+    opened.cases.open("case_3")
+    logic.steps = [{"state": "finished", "segmentation_node": result_node(opened.cases._volume)}]
+    opened.ui.presegmentButton.click()
+    qt_host.process_events(lambda: not opened.cases.busy, SECONDS)
+    segments = opened.cases._node.GetSegmentation()
+    assert tag(segments.GetSegment("liver"), TYPE_TAG) == "AUTOMATIC"
+    _draw(opened, "liver")
+    qt_host.process_events(lambda: tag(segments.GetSegment("liver"), TYPE_TAG) == "SEMIAUTOMATIC", SECONDS)
+    assert tag(segments.GetSegment("spleen"), TYPE_TAG) == "AUTOMATIC"
+    opened.worklist.choose_organ("spleen")
+    opened.ui.doneButton.click()
+    assert tag(segments.GetSegment("spleen"), TYPE_TAG) == "SEMIAUTOMATIC"
+    opened.session.queue.cancel()
+
+
+@pytest.mark.slow
+def test_the_same_image_is_not_added_twice_without_a_warning(
+    opened: Any, qt_host: Any, project: Path
+) -> None:
+    """By the real command."""
+    from multiorganseg.volumes import Volume, write_volume
+
+    voxels = np.random.default_rng(1).integers(-1000, 1000, SHAPE).astype(np.int16)
+    copy = project.parent / "other_name.nii.gz"
+    for path in (project / "images" / "case_3.nii.gz", copy):
+        write_volume(Volume(voxels, np.diag([-2.0, -2.0, 3.0, 1.0])), path)
+    qt_host.answers.add([str(copy)])
+    opened.ui.addFilesButton.click()
+    said = _settle(opened, qt_host)
+    assert "other_name is a case now" in said
+    assert "other_name has the very voxels of case_3" in said
 
 
 def test_opening_a_case_twice_loads_it_once(opened: Any) -> None:

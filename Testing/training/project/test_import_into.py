@@ -108,7 +108,7 @@ def test_the_commands_inspect_and_import(folder, make_nnunet, tmp_path):
     assert result.exit_code == 0, result.output
     events = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert events[-1]["fraction"] == 1.0
-    assert "Added 1 cases" in result.stdout
+    assert "Added 1 case." in result.stdout
 
 
 def test_reports_on_a_project_replace_nothing_of_it(folder, make_nnunet):

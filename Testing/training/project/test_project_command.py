@@ -115,6 +115,16 @@ def test_create_and_add(tmp_path, write_case):
     assert "has a case 'ct' already" in again.stderr
 
 
+def test_the_same_image_again_is_told(tmp_path, write_case):
+    write_case(tmp_path / "ct.nii.gz", tmp_path / "ct-labels.nii.gz", (1,))
+    write_case(tmp_path / "other.nii.gz", tmp_path / "other-labels.nii.gz", (1,))
+    (tmp_path / "again.nii.gz").write_bytes((tmp_path / "ct.nii.gz").read_bytes())
+    folder = tmp_path / "new"
+    succeed("create", folder, "--organs", "liver")
+    assert "Warning" not in succeed("add", folder, tmp_path / "ct.nii.gz")
+    assert "Warning: again has the very voxels of ct." in succeed("add", folder, tmp_path / "again.nii.gz")
+
+
 def test_several_images_at_once(tmp_path, write_case):
     files = [tmp_path / f"ct_{number}.nii.gz" for number in range(3)]
     for file in files:

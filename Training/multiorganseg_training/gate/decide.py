@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from multiorganseg.counted import cases_text
 from multiorganseg_training.gate.gate import OrganVerdict, Verdict
 from multiorganseg_training.gate.interval import FEWEST_CASES, bootstrap_interval
 from multiorganseg_training.gate.score import CaseScore
@@ -39,7 +40,7 @@ def decide_old(scores: Sequence[CaseScore], margin: float) -> OrganVerdict:
     worst = min(losses, key=lambda case: losses[case])
     surplus = _surplus(empty)
     allowed = _allowed(present)
-    said = f"Mean Dice {_change(difference)} over {_cases(len(present))}"
+    said = f"Mean Dice {_change(difference)} over {cases_text(len(present))}"
     if difference < -margin - _ROUNDING:
         verdict, why = Verdict.FAIL, f"{said}; a fall of {margin:.3g} is allowed."
     elif surplus > allowed:
@@ -90,10 +91,12 @@ def decide_new(scores: Sequence[CaseScore], floor: float) -> OrganVerdict:
         verdict, why = Verdict.UNPROVEN, "No held-out case holds it and has it annotated."
     elif dice is not None and dice < floor - _ROUNDING:
         verdict = Verdict.FAIL
-        why = f"Mean Dice {dice:.4f} over {_cases(len(present))}, below the {floor:.3g} that is asked for."
+        why = (
+            f"Mean Dice {dice:.4f} over {cases_text(len(present))}, below the {floor:.3g} that is asked for."
+        )
     else:
         few = " Too few cases for an interval." if len(present) < FEWEST_CASES else ""
-        verdict, why = Verdict.PASS, f"Mean Dice {dice:.3f} over {_cases(len(present))}.{few}"
+        verdict, why = Verdict.PASS, f"Mean Dice {dice:.3f} over {cases_text(len(present))}.{few}"
     by_dice = {score.case: score.dice_new for score in present}
     by_volume = {score.case: -score.volume_ml_new for score in empty}
     ranked = by_volume if drawn > allowed else by_dice
@@ -150,7 +153,7 @@ def _by_agreement(scores: Sequence[CaseScore], empty: Sequence[CaseScore]) -> Or
 def _by_dice(agreement: float, cases: int) -> tuple[Verdict, str]:
     said = f"Not annotated in a held-out case; old and new result agree with Dice {agreement:.3f}"
     if agreement >= AGREES:
-        return Verdict.PASS, f"{said} over {_cases(cases)}."
+        return Verdict.PASS, f"{said} over {cases_text(cases)}."
     if agreement < DISAGREES:
         return Verdict.FAIL, f"{said}, less than {DISAGREES}."
     return Verdict.UNPROVEN, f"{said}: one of them is wrong somewhere, and no annotation says which."
@@ -169,10 +172,6 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _cases(count: int) -> str:
-    return f"{count} {'case' if count == 1 else 'cases'}"
-
-
 def _change(difference: float) -> str:
     if abs(difference) < 0.0005:
         return "unchanged"
@@ -181,6 +180,6 @@ def _change(difference: float) -> str:
 
 def _drawn(volume: float, allowed: float, cases: int, compared: str) -> str:
     return (
-        f"Where it is absent ({_cases(cases)}), {volume:.1f} ml of it are drawn on average{compared}; "
+        f"Where it is absent ({cases_text(cases)}), {volume:.1f} ml of it are drawn on average{compared}; "
         f"{allowed:.1f} ml are allowed."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.dicom_series import find_dicom_series, series_files
@@ -24,6 +24,7 @@ from multiorganseg_training.project.new_folder import new_folder
 from multiorganseg_training.project.organs import project_catalogue
 from multiorganseg_training.project.project import Project
 from multiorganseg_training.project.relabel import relabel
+from multiorganseg_training.project.same_image import digest
 from multiorganseg_training.project.status import LabelStatus
 
 
@@ -86,8 +87,10 @@ def export_dicom_seg(
             turned = series.turn.invert(reorient(labels.grid).apply(labels.voxels))
             table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
             path = folder / f"{case}.dcm"
-            made = Segmentation(np.ascontiguousarray(turned), series.affine, table)
-            write_dicom_seg(made, path, catalogue, series.files, drawn=True)
+            made = Segmentation(
+                np.ascontiguousarray(turned), series.affine, table, authors=dict.fromkeys(keys, Author.PEOPLE)
+            )
+            write_dicom_seg(made, path, catalogue, series.files)
             written.append(case)
         if not written:
             msg = "No case is left to export."
@@ -117,18 +120,14 @@ def _series_below(folder: Path, progress: Progress) -> list[_Series]:
         progress("reading DICOM", number / len(infos))
         volume = read_dicom_series(info, str(info.files[0].parent))
         turn = reorient(volume.grid)
-        found.append(_Series(series_files(info), turn, volume.affine, _digest(turn.apply(volume.voxels))))
+        found.append(_Series(series_files(info), turn, volume.affine, digest(turn.apply(volume.voxels))))
     return found
 
 
 def _series_of(image: Volume, found: list[_Series]) -> _Series | None:
     turn = reorient(image.grid)
-    digest = _digest(turn.apply(image.voxels))
+    wanted = digest(turn.apply(image.voxels))
     for series in found:
-        if series.digest == digest and series.turn.target.same_as(turn.target, SAME_GRID_MM):
+        if series.digest == wanted and series.turn.target.same_as(turn.target, SAME_GRID_MM):
             return series
     return None
-
-
-def _digest(voxels: NDArray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()

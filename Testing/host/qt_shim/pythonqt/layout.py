@@ -49,6 +49,7 @@ class ThreeDView:
     def __init__(self, node: Any) -> None:
         self._node = node
         self.focal_point_resets = 0
+        self.camera_resets = 0
 
     def mrmlViewNode(self) -> Any:
         """The vtkMRMLViewNode."""
@@ -60,7 +61,7 @@ class ThreeDView:
 
     def resetCamera(self) -> None:
         """Look at everything."""
-        self.focal_point_resets += 1
+        self.camera_resets += 1
 
     def forceRender(self) -> None:
         """Draw now."""
