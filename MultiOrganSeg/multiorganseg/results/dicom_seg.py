@@ -56,7 +56,8 @@ def write_dicom_seg(
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
     stands as JSON in AlgorithmParameters of each segment of the network's. A structure within an organ names
     that as its anatomic region. Attributes that the series lacks and DICOM lets be empty are empty. What
-    people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm (`Segmentation.authors`).
+    people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm
+    (`Segmentation.authors`).
 
     Args:
         segmentation: Labels on the grid of the series.
