@@ -63,7 +63,7 @@ def fit(
     from multiorganseg.inference.backends import choose_device
     from multiorganseg_training.fit import Place
     from multiorganseg_training.fit import fit as run_fit
-    from multiorganseg_training.pause import Paused
+    from multiorganseg_training.pause import Paused, process_start
     from multiorganseg_training.recipe_dict import load_recipe
 
     loaded = load_recipe(recipe)
@@ -76,7 +76,7 @@ def fit(
     )
     try:
         with progress_bar() as progress:
-            scores = run_fit(loaded, place, progress)
+            scores = run_fit(loaded, place, progress, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return

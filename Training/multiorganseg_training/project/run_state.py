@@ -10,7 +10,7 @@ from typing import Any
 from multiorganseg.bundles.folders import visible_folders
 from multiorganseg.events import read_events
 from multiorganseg_training.locks import LOCK_FILE, is_running
-from multiorganseg_training.pause import STOP_FILE
+from multiorganseg_training.pause import is_pause_requested
 
 RUNS = "runs"
 EVENTS = "events.jsonl"
@@ -48,7 +48,7 @@ def _state(run: Path) -> dict[str, Any]:
         "folder": str(run.absolute()),
         "events": str((run / EVENTS).absolute()),
         "state": state,
-        "pause_requested": running and (run / STOP_FILE).exists(),
+        "pause_requested": running and is_pause_requested(run),
         "started": _content(last.get("started")),
         "progress": _content(last.get("progress")),
         "metric": _content(last.get("metric")),
