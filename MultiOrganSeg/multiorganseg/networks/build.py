@@ -73,7 +73,10 @@ def network_on_paper(
         )
     _require_plain(architecture, arguments)
     with _counted(architecture, most_parameters, most_tensors), _OnPaper():
-        return _build(architecture, arguments).to("meta")
+        network = _build(architecture, arguments).to("meta")
+    if sum(buffer.numel() for buffer in network.buffers()) > MOST_PARAMETERS:
+        raise _unfit(architecture, f"It would keep more than {MOST_PARAMETERS} numbers.")
+    return network
 
 
 def _build(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
@@ -81,9 +84,7 @@ def _build(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
         return _BUILDERS[architecture](**arguments)
     except (BundleError, MemoryError):
         raise
-    except (
-        Exception
-    ) as error:  # whatever a constructor of another library says of arguments that it was given
+    except Exception as error:  # whatever a constructor of another library says
         raise _unfit(architecture, f"{type(error).__name__}: {error}") from error
 
 
@@ -125,7 +126,15 @@ def _counted(architecture: str, most_parameters: int, most_tensors: int) -> Iter
 class _OnPaper(TorchFunctionMode):
     """Makes new tensors without memory, but those from whose values a constructor computes."""
 
-    _CONSTRUCTORS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+    _CONSTRUCTORS = (
+        torch.empty,
+        torch.zeros,
+        torch.ones,
+        torch.full,
+        torch.rand,
+        torch.randn,
+        torch.arange,
+    )
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

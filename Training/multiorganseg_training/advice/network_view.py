@@ -16,7 +16,7 @@ from torch.nn import functional
 from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import TrainingError
-from multiorganseg.inference.backends import choose_device, has_bf16, load_network
+from multiorganseg.inference.backends import choose_device, computes_bf16, load_network
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.inference.windows import plan_windows
@@ -143,7 +143,7 @@ def _feature_sums(
     classes = len(metadata.labels.keys) + 1
     sums = torch.zeros((classes, metadata.feature_channels), dtype=torch.float64)
     counts = torch.zeros(classes, dtype=torch.float64)
-    reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
+    reduced = computes_bf16(device)
     for k in plan.starts[0]:
         for j in plan.starts[1]:
             for i in plan.starts[2]:

@@ -26,8 +26,7 @@ def project_lock(folder: Path) -> Iterator[None]:
 
     Raises:
         TrainingError: The folder is no project, or another program holds the lock for 10 s.
-        ResourceError: The folder cannot be written, was renamed or deleted meanwhile, or holds a link out of it
-            in place of a folder.
+        ResourceError: The folder cannot be written, was renamed or deleted meanwhile, or has a link out.
     """
     require_project(folder)
     step = "Try again when it is done, or end it."
