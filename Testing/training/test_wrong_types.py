@@ -87,8 +87,8 @@ def untyped(read: Callable[[Any], object], document: Any) -> list[str]:
     for where, changed in mutations(document):
         try:
             read(changed)
-        except MultiOrganSegError as error:
-            assert error.problem
+        except MultiOrganSegError:
+            continue
         except Exception as error:
             found.append(f"{where}: {type(error).__name__}: {str(error)[:100]}")
     return found
@@ -224,6 +224,7 @@ def test_finished_runs(phantom_run, tmp_path):
     assert untyped(read, list(kinds.values())) == []
 
 
+@pytest.mark.slow
 def test_bundles(bundle, tmp_path, make_bundle):
     own = make_bundle(name="tiny-wrong", custom_organs={}, metrics={"liver": {"dice": 0.5}})
     path = own.folder / "configs" / "metadata.json"
@@ -258,6 +259,7 @@ def test_arguments_of_networks(architecture):
     assert untyped(read, document) == []
 
 
+@pytest.mark.slow
 def test_checkpoints(phantom_recipe, prepared, tmp_path):
     recipe = phantom_recipe(optimisation={"iterations": 1}, data={"validation": []})
     nothing = (EventStream(), Progress(), lambda *_: None)

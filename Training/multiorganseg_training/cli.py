@@ -15,6 +15,7 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.user_folders import user_cache_dir
+from multiorganseg_training.cache_cli import cache_command
 from multiorganseg_training.evaluation_cli import evaluation_app
 from multiorganseg_training.extend_cli import extend_command
 from multiorganseg_training.features_cli import features_command
@@ -25,6 +26,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networ
 app.add_typer(project_app, name="project")
 app.command("extend")(extend_command)
 app.command("gate")(gate_command)
+app.command("cache")(cache_command)
 app.add_typer(evaluation_app)
 app.command("features")(features_command)
 

@@ -28,6 +28,9 @@ def typed(kind: type[_Kind], data: Mapping[str, Any], what: str, where: str = ""
         TrainingError: A field is unknown, missing or of a wrong type.
     """
     hints = get_type_hints(kind)
+    if not isinstance(data, Mapping):
+        msg = f"{what} is no table of fields."
+        raise TrainingError(msg, next_step=f"It must have: {', '.join(hints)}.")
     unknown = sorted(str(name) for name in data if name not in hints)
     if unknown:
         msg = f"{what} has unknown fields: {', '.join(where + name for name in unknown)}."
@@ -88,9 +91,9 @@ def _is_plain(hint: Any, value: Any) -> bool:
         return isinstance(value, str) and value in {member.value for member in hint}
     if hint in (int, float):
         fitting = isinstance(value, int) or (hint is float and isinstance(value, float))
-        return fitting and not isinstance(value, bool) and not math.isnan(value) and _is_in_range(value)
+        return fitting and not isinstance(value, bool) and _is_in_range(value)
     return isinstance(value, hint)
 
 
 def _is_in_range(value: float) -> bool:
-    return isinstance(value, float) or abs(value) < _LARGEST
+    return not math.isnan(value) if isinstance(value, float) else abs(value) < _LARGEST
