@@ -38,12 +38,11 @@ def content_digest(path: Path) -> str:
         files = [path]
         if path.name.lower().endswith(_DETACHED):
             files += sorted(entry for entry in path.parent.iterdir() if entry.is_file() and entry != path)
-        return hashlib.blake2b(
-            "".join(_digest_now(file) for file in files).encode(), digest_size=20
-        ).hexdigest()
+        digests = "".join(_digest_now(file) for file in files)
     except OSError as error:
         msg = f"{path} cannot be read."
         raise VolumeError(msg, cause=str(error), next_step="Check that the dataset is complete.") from error
+    return hashlib.blake2b(digests.encode(), digest_size=20).hexdigest()
 
 
 def load_entry(path: Path) -> dict[str, NDArray] | None:
