@@ -52,9 +52,9 @@ def atomic_path(target: Path, *, private: bool = False) -> Iterator[Path]:
 
 
 def write_text_atomically(target: Path, text: str) -> None:
-    """Write UTF-8 text through `atomic_path`."""
+    """Write UTF-8 text through `atomic_path`; bytes of file names that are no character as JSON escapes."""
     with atomic_path(target) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def put_in_place(folder: Path, target: Path, scratch: Path) -> None:

@@ -14,6 +14,7 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
 
 FILE_NAME = "checkpoint.pt"
+_COUNTS, _NETWORKS = ("iteration", "average_updates"), ("network", "average")
 _DAMAGED = "It is damaged, or holds more than tensors and plain values."
 
 
@@ -91,16 +92,13 @@ def _require_plain_zip(path: Path) -> None:
 
 
 def _problem(checkpoint: Checkpoint) -> str:
-    for name in ("iteration", "average_updates"):
-        value = getattr(checkpoint, name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-            return f"'{name}' is {value!r}."
-    for name in ("recipe", "method", "optimiser", "generator"):
-        if not isinstance(getattr(checkpoint, name), dict):
+    for name, value in vars(checkpoint).items():
+        if name in _COUNTS:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+                return f"'{name}' is no count."
+        elif not isinstance(value, dict):
             return f"'{name}' is no table."
-    for name in ("network", "average"):
-        state = getattr(checkpoint, name)
-        if not isinstance(state, dict) or not all(_is_entry(key, value) for key, value in state.items()):
+        elif name in _NETWORKS and not all(_is_entry(key, entry) for key, entry in value.items()):
             return f"'{name}' is no state of a network."
     return ""
 

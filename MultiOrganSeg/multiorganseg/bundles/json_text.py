@@ -38,14 +38,14 @@ def read_small_file(path: Path, most: int = _MAX_BYTES) -> bytes:
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
-    """Parse UTF-8 bytes as `read_json_object` does.
+    """Parse UTF-8 bytes, with a byte order mark or without, as `read_json_object` does.
 
     Raises:
         ValueError: The bytes are no JSON object.
     """
     try:
         value = json.loads(
-            data.decode("utf-8"),
+            data.decode("utf-8-sig"),
             object_pairs_hook=_without_repeats,
             parse_constant=_refuse_constant,
             parse_float=_finite,

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from multiorganseg.cli.console import err
-from multiorganseg.errors import MultiOrganSegError, ResourceError
+from multiorganseg.errors import MultiOrganSegError
 
 
 @contextmanager
@@ -25,12 +25,6 @@ def reported_errors() -> Iterator[None]:
     except MultiOrganSegError as error:
         show_error(error)
         raise typer.Exit(error.exit_code) from error
-    except MemoryError as error:
-        short = ResourceError(
-            "Memory ran out.", cause=str(error), next_step="Close other programs, or take a smaller volume."
-        )
-        show_error(short)
-        raise typer.Exit(short.exit_code) from error
 
 
 def show_error(error: MultiOrganSegError) -> None:

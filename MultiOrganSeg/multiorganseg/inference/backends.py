@@ -167,7 +167,7 @@ def free_unused(device: torch.device) -> None:
     """Give back the memory that torch keeps for itself on a device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    elif device.type == "mps":
+    elif device.type == "mps" and torch.backends.mps.is_available():
         torch.mps.empty_cache()
 
 

@@ -98,7 +98,7 @@ def check_grids(pairs: Mapping[str, tuple[Path, Path | None]]) -> None:
 
 
 def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
-    """Copy an image, or link it where asked and possible; its bytes and permissions stay the same.
+    """Copy an image, or link it where asked and possible; its bytes stay the same.
 
     Raises:
         ResourceError: It cannot be written or the disk is full.
@@ -108,9 +108,9 @@ def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
             try:
                 partial.hardlink_to(source.resolve())
             except OSError:
-                shutil.copy(source, partial)
+                shutil.copyfile(source, partial)
         else:
-            shutil.copy(source, partial)
+            shutil.copyfile(source, partial)
 
 
 def place_labels(source: Path, target: Path, values: Mapping[int, int]) -> LabelArray:
