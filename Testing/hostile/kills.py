@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,22 +31,30 @@ class Campaign:
     Attributes:
         name: Of the action.
         steps: Names of its steps in order.
+        kills: How many of them it was killed before.
         lost: By step, what was missing or damaged after the kill, or after the run that followed.
         leftovers: By step, what still lay there after the run that followed.
     """
 
     name: str
     steps: list[str]
+    kills: int = 0
     lost: dict[int, str] = field(default_factory=dict)
     leftovers: dict[int, list[str]] = field(default_factory=dict)
 
-    def row(self) -> str:
+    def row(self) -> tuple[str, int, int, int]:
         """One row of a table: action, kills, lost, leftovers."""
-        return f"{self.name:<24}{len(self.steps):>8}{len(self.lost):>8}{len(self.leftovers):>12}"
+        return self.name, self.kills, len(self.lost), len(self.leftovers)
 
 
 def kill_everywhere(
-    name: str, make: Action, act: Action, check: Action, folder: Path, again: Action | None = None
+    name: str,
+    make: Action,
+    act: Action,
+    check: Action,
+    folder: Path,
+    again: Action | None = None,
+    most: int | None = None,
 ) -> Campaign:
     """Run an action once to count its steps, and then once for each step, killed right before it.
 
@@ -57,10 +66,12 @@ def kill_everywhere(
             It runs after the kill, and once more after `again`.
         folder: Where a folder for each kill is made.
         again: The run that follows; `act` by default.
+        most: How many steps at most; all by default.
     """
     counted = _fresh(folder, 0, make)
     campaign = Campaign(name, _steps(act, counted, folder / "steps"))
-    for number in range(1, len(campaign.steps) + 1):
+    for number in range(1, len(campaign.steps[:most]) + 1):
+        campaign.kills += 1
         place = _fresh(folder, number, make)
         code = _in_child(lambda place=place: act(place), _killer(number))
         if code != KILLED:
@@ -75,6 +86,25 @@ def kill_everywhere(
         if found:
             campaign.leftovers[number] = found
     return campaign
+
+
+def main(count: int) -> Iterator[tuple[str, int, int, int]]:
+    """Kill the actions of `kill_actions` in turn until so many kills are done, or all of them are.
+
+    Returns:
+        Rows of a table: action, kills, lost, leftovers.
+    """
+    from kill_actions import ACTIONS
+
+    for action in ACTIONS:
+        if count <= 0:
+            return
+        with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+            found = kill_everywhere(
+                action.name, action.make, action.act, action.check, Path(folder), most=count
+            )
+        count -= found.kills
+        yield found.row()
 
 
 def leftovers(folder: Path) -> list[str]:
