@@ -14,7 +14,7 @@ from torch import nn
 
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventStream
-from multiorganseg.inference.backends import computes_bf16, is_out_of_memory
+from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.average import WeightAverage
@@ -183,7 +183,7 @@ def _reduced(precision: str, device: torch.device, events: EventStream) -> bool:
     """Whether to compute in bfloat16: where the recipe says so and a graphics card has it."""
     if precision != "bf16":
         return False
-    if device.type == "cpu" or computes_bf16(device):
+    if trains_in_bf16(device):
         return True
     events.emit("warning", message=f"The device {device} has no bfloat16: the training is in float32.")
     return False

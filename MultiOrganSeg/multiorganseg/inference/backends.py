@@ -155,6 +155,11 @@ def computes_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and has_bf16()
 
 
+def trains_in_bf16(device: torch.device) -> bool:
+    """Whether a training may use bfloat16: on a processor always, on a card if it computes in it."""
+    return device.type == "cpu" or computes_bf16(device)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch, on any device, or of Python says that memory ran out."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
