@@ -117,6 +117,7 @@ set(MODULE_SCRIPTS
   multiorganseg/geometry/lattice.py
   multiorganseg/geometry/orient.py
   multiorganseg/geometry/resample.py
+  multiorganseg/guarded.py
   multiorganseg/inference/__init__.py
   multiorganseg/inference/backends.py
   multiorganseg/inference/preflight.py
@@ -128,6 +129,7 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensity.py
+  multiorganseg/memory.py
   multiorganseg/metrics/__init__.py
   multiorganseg/metrics/compare.py
   multiorganseg/metrics/jaccard.py
@@ -184,6 +186,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/scratch.py
   multiorganseg/unforeseen.py
   multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
@@ -256,7 +259,9 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/batches.py
   Training/multiorganseg_training/build.py
   Training/multiorganseg_training/cache.py
+  Training/multiorganseg_training/cache_cli.py
   Training/multiorganseg_training/card.py
+  Training/multiorganseg_training/case_store.py
   Training/multiorganseg_training/cases.py
   Training/multiorganseg_training/checkpoint.py
   Training/multiorganseg_training/cli.py
@@ -316,7 +321,6 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/gate/score.py
   Training/multiorganseg_training/gate/split.py
   Training/multiorganseg_training/gate_cli.py
-  Training/multiorganseg_training/leftovers.py
   Training/multiorganseg_training/locks.py
   Training/multiorganseg_training/loop.py
   Training/multiorganseg_training/losses.py
@@ -415,6 +419,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/schedule.py
   Training/multiorganseg_training/thin_convolution.py
   Training/multiorganseg_training/told_progress.py
+  Training/multiorganseg_training/typed_data.py
   Training/multiorganseg_training/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct.toml

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.bundles.json_text import parse_json_object
+from multiorganseg.errors import MultiOrganSegError, ResourceError
+from multiorganseg.guarded import open_to_append
 from multiorganseg.progress import Progress
 
 EventKind = Literal["started", "progress", "metric", "warning", "gate", "paused", "finished", "failed"]
+
+_LONGEST_LINE = 2**20
 
 
 class EventStream:
@@ -26,11 +31,22 @@ class EventStream:
         self._sink = sink
 
     def emit(self, kind: EventKind, **content: Any) -> None:
-        """Write one event with the time in seconds since the epoch."""
+        """Write one event with the time in seconds since the epoch.
+
+        Raises:
+            ResourceError: The disk is full, or nobody reads any more.
+        """
         if self._sink is None:
             return
-        self._sink.write(json.dumps({"event": kind, "time": round(time.time(), 3), **content}) + "\n")
-        self._sink.flush()
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **content}) + "\n"
+        try:
+            self._sink.write(line)
+            self._sink.flush()
+        except OSError as error:
+            msg = "The events cannot be written."
+            raise ResourceError(
+                msg, cause=str(error), next_step="Make room on the disk, and repeat the command."
+            ) from error
 
     def fail(self, error: Exception) -> None:
         """Write the `failed` event of an error with its cause and next step."""
@@ -42,12 +58,19 @@ class EventStream:
 
 @contextmanager
 def event_log(path: Path) -> Iterator[EventStream]:
-    """Append events to a log file; a line that a crash cut off is ended first, so that it spoils no other."""
-    cut_off = path.is_file() and path.stat().st_size > 0 and not path.read_bytes().endswith(b"\n")
-    with path.open("a", encoding="utf-8") as sink:
-        if cut_off:
+    """Append events to a log file; a line that a crash cut off is ended first, so that it spoils no other.
+
+    Raises:
+        ResourceError: The file cannot be written, or is a link.
+    """
+    sink = open_to_append(path)
+    try:
+        if _is_cut_off(path):
             sink.write("\n")
         yield EventStream(sink)
+    finally:
+        with suppress(OSError):  # `emit` flushed every line, and raised where it could not
+            sink.close()
 
 
 def told_to(stream: EventStream, progress: Progress, prefix: str = "") -> Progress:
@@ -61,7 +84,29 @@ def told_to(stream: EventStream, progress: Progress, prefix: str = "") -> Progre
 
 
 def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Read the events of a log file; a line cut off by a crash is left out."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            yield json.loads(line)
+    """Read the events of a log file; lines that are none, such as one cut off by a crash, are left out.
+
+    Raises:
+        ResourceError: The file cannot be read, or is none.
+    """
+    try:
+        if not path.is_file():
+            msg = f"{path} is no log of events."
+            raise ResourceError(msg, next_step="Check the path.")
+        with path.open("rb") as source:
+            while line := source.readline(_LONGEST_LINE):
+                with suppress(ValueError):
+                    event = parse_json_object(line)
+                    if isinstance(event.get("event"), str):
+                        yield event
+    except OSError as error:
+        msg = f"Cannot read {path}."
+        raise ResourceError(msg, cause=str(error), next_step="Check the path and its permissions.") from error
+
+
+def _is_cut_off(path: Path) -> bool:
+    with path.open("rb") as written:
+        if not written.seek(0, os.SEEK_END):
+            return False
+        written.seek(-1, os.SEEK_END)
+        return written.read(1) != b"\n"

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import stat
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from multiorganseg.bundles import Preprocessing
 from multiorganseg.errors import TrainingError
@@ -17,9 +20,10 @@ from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training import cache
+from multiorganseg_training import cache, case_store
 from multiorganseg_training.cache import PreparedCase, prepare_cases
 from multiorganseg_training.cases import find_cases
+from multiorganseg_training.cli import app
 from multiorganseg_training.recipe import PreprocessingSpec
 
 SPEC = PreprocessingSpec((2.0, 1.5, 1.5), (-125.0, 275.0))
@@ -83,12 +87,92 @@ def test_a_case_is_prepared_once(data, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["images", "labels"])
-def test_a_changed_file_is_prepared_anew(data, kind, monkeypatch):
-    _prepare(data)
-    os.utime(data / kind / "case_a.nii.gz", (1, 1))
+def test_a_touched_or_copied_or_renamed_file_is_the_same(data, kind, monkeypatch, tmp_path):
+    first = _prepare(data)
     _forbid_reading(monkeypatch)
-    with pytest.raises(pytest.fail.Exception, match="read again"):
-        _prepare(data)
+    os.utime(data / kind / "case_a.nii.gz", (1, 1))
+    assert np.array_equal(_prepare(data).image, first.image)
+    for folder in ("images", "labels"):
+        (data / folder / "case_a.nii.gz").rename(data / folder / "renamed.nii.gz")
+    assert _prepare(data).name == "renamed"
+
+
+def test_labels_of_another_dataset_with_equal_name_size_and_time_are_its_own(data, tmp_path):
+    voxels = {}
+    for name, value in (("one", 1), ("other", 6)):
+        folder = tmp_path / name / "data"
+        shutil.copytree(data, folder)
+        labels = np.zeros(read_labels(data / "labels" / "case_a.nii.gz").voxels.shape, np.uint8)
+        labels[10:20, 20:30, 20:30] = value
+        nifti = folder / "labels" / "case_a.nii"
+        write_volume(Volume(labels, AFFINE), nifti)
+        (folder / "labels" / "case_a.nii.gz").unlink()
+        image = read_volume(folder / "images" / "case_a.nii.gz")
+        (folder / "images" / "case_a.nii.gz").unlink()
+        write_volume(image, folder / "images" / "case_a.nii")
+        for path in (nifti, folder / "images" / "case_a.nii"):
+            os.utime(path, (1e9, 1e9))
+        cases = [replace(case, channels=CHANNELS, known=frozenset({1, 2})) for case in find_cases(folder)]
+        (prepared,) = prepare_cases(cases, tmp_path / "shared", SPEC, Progress())
+        voxels[name] = set(np.unique(prepared.labels)) - {0}
+    assert voxels == {"one": {1}, "other": {2}}
+
+
+def test_a_damaged_entry_is_made_anew(data):
+    first = _prepare(data)
+    (entry,) = (data.parent / "cache").glob("*.npz")
+    whole = entry.read_bytes()
+    for damaged in (b"", whole[:1000], b"PK", b"x" * 100):
+        entry.write_bytes(damaged)
+        assert np.array_equal(_prepare(data).image, first.image)
+    np.savez(entry, image=np.zeros(3), labels=np.zeros(3))
+    assert np.array_equal(_prepare(data).image, first.image)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_the_cache_is_private_and_names_nobody(data):
+    _prepare(data)
+    folder = data.parent / "cache"
+    (entry,) = folder.iterdir()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    assert "case_a" not in entry.name
+
+
+def test_the_cache_keeps_to_its_bound_and_lets_go_what_was_used_longest_ago(data, monkeypatch):
+    folder = data.parent / "cache"
+    spacings = [(2.0, 1.5, 1.5), (2.5, 2.0, 2.0), (3.0, 2.5, 2.5)]
+    paths = []
+    for number, spacing in enumerate(spacings[:2]):
+        before = set(folder.glob("*.npz"))
+        _prepare(data, replace(SPEC, spacing_mm=spacing))
+        (new,) = set(folder.glob("*.npz")) - before
+        os.utime(new, (number + 1, number + 1))
+        paths.append(new)
+    (folder / "mine.npz").write_bytes(b"not of the cache")
+    _prepare(data, replace(SPEC, spacing_mm=spacings[0]))
+    size = sum(path.stat().st_size for path in paths)
+    monkeypatch.setenv("MULTIORGANSEG_CACHE_GIB", str(size / 2**30))
+    _prepare(data, replace(SPEC, spacing_mm=spacings[2]))
+    assert paths[0].exists(), "used since"
+    assert not paths[1].exists()
+    assert sum(about.st_size for _, about in case_store.entries(folder)) <= size
+    done = CliRunner().invoke(app, ["cache", "--cache", str(folder)])
+    assert "2 cases" in done.stdout
+    assert CliRunner().invoke(app, ["cache", "--cache", str(folder), "--clear"]).exit_code == 0
+    assert [path.name for path in folder.iterdir()] == ["mine.npz"]
+    monkeypatch.setenv("MULTIORGANSEG_CACHE_GIB", "much")
+    assert CliRunner().invoke(app, ["cache"]).exit_code == 2
+
+
+def test_a_file_is_hashed_once_while_it_stays(data, monkeypatch):
+    path = data / "images" / "case_a.nii.gz"
+    first = case_store.content_digest(path)
+    before = case_store._digest.cache_info().misses
+    assert case_store.content_digest(path) == first
+    assert case_store._digest.cache_info().misses == before
+    path.write_bytes(path.read_bytes() + b"more")
+    assert case_store.content_digest(path) != first
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.resample import restore_labels
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
+from multiorganseg_training.case_store import content_digest, load_entry, save_entry
 from multiorganseg_training.cases import Case
 from multiorganseg_training.recipe import PreprocessingSpec
 
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,8 @@ def prepare_cases(
 ) -> list[PreparedCase]:
     """Load cases from the cache in `folder`, preparing those that are not there yet.
 
+    An entry is found by the content of image and labels and by the preprocessing, not by names or times.
+
     Labels of channels that a case does not know are left out.
 
     Args:
@@ -69,14 +71,14 @@ def prepare_cases(
     prepared = []
     for number, case in enumerate(cases):
         progress("preparing cases", number / len(cases))
-        path = folder / f"{case.name}-{_fingerprint(case, preprocessing)}.npz"
-        if not path.is_file():
+        path = folder / f"{_fingerprint(case, preprocessing)}.npz"
+        arrays = load_entry(path)
+        if arrays is None or not _is_whole(arrays):
             image, labels = _prepare(case, preprocessing)
-            with atomic_path(path) as partial:
-                np.savez(partial, image=image, labels=labels)
-        with np.load(path, allow_pickle=False) as arrays:
-            whole = PreparedCase(case.name, arrays["image"], arrays["labels"], case.known)
-            prepared.append(whole.hide_all_but(case.known))
+            arrays = {"image": image, "labels": labels}
+            save_entry(path, arrays)
+        whole = PreparedCase(case.name, arrays["image"], arrays["labels"], case.known)
+        prepared.append(whole.hide_all_but(case.known))
     progress("preparing cases", 1.0)
     return prepared
 
@@ -89,11 +91,17 @@ def to_channels(labels: NDArray[np.integer], channels: Mapping[int, int]) -> NDA
 
 
 def _fingerprint(case: Case, preprocessing: PreprocessingSpec) -> str:
-    files = [path for path in (case.image, case.labels) if path is not None]
-    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    digests = [None if path is None else content_digest(path) for path in (case.image, case.labels)]
     window = preprocessing.for_bundle().window
-    text = json.dumps([FORMAT, stamps, preprocessing.spacing_mm, window, sorted(case.channels.items())])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    text = json.dumps([FORMAT, digests, preprocessing.spacing_mm, window, sorted(case.channels.items())])
+    return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+def _is_whole(arrays: Mapping[str, NDArray]) -> bool:
+    if not {"image", "labels"} <= arrays.keys():
+        return False
+    image, labels = arrays["image"], arrays["labels"]
+    return (image.dtype, labels.dtype) == (np.float16, np.uint8) and image.shape == labels.shape
 
 
 def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,6 +14,8 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
 
 FILE_NAME = "checkpoint.pt"
+_COUNTS, _NETWORKS = ("iteration", "average_updates"), ("network", "average")
+_DAMAGED = "It is damaged, or holds more than tensors and plain values."
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,16 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:
-    """Write the checkpoint of a run atomically."""
+    """Write the checkpoint of a run atomically.
+
+    Raises:
+        ResourceError: It cannot be written or the disk is full; the one before stays.
+    """
     with atomic_path(run / FILE_NAME) as partial:
-        torch.save(vars(checkpoint), partial)
+        try:
+            torch.save(vars(checkpoint), partial)
+        except RuntimeError as error:  # so torch tells of a full disk
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load_checkpoint(run: Path) -> Checkpoint | None:
@@ -58,11 +68,48 @@ def load_checkpoint(run: Path) -> Checkpoint | None:
     if not path.is_file():
         return None
     try:
-        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+        _require_plain_zip(path)
+        checkpoint = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
     except UnpicklingError as error:
-        raise _unreadable(path, "It is damaged, or holds more than tensors and plain values.") from error
-    except (OSError, EOFError, RuntimeError, TypeError, ValueError) as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable(path, _DAMAGED) from error
+    except Exception as error:  # whatever reading a damaged file runs into
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+    problem = _problem(checkpoint)
+    if problem:
+        raise _unreadable(path, problem)
+    return checkpoint
+
+
+def _require_plain_zip(path: Path) -> None:
+    """Refuse what torch would read though it never wrote it: other pickles, and zip files that expand."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            expands = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+    except zipfile.BadZipFile as error:
+        raise UnpicklingError(_DAMAGED) from error
+    if expands:
+        raise UnpicklingError(_DAMAGED)
+
+
+def _problem(checkpoint: Checkpoint) -> str:
+    for name, value in vars(checkpoint).items():
+        if name in _COUNTS:
+            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+                return f"'{name}' is no count."
+        elif not isinstance(value, dict):
+            return f"'{name}' is no table."
+        elif name in _NETWORKS and not all(_is_entry(key, entry) for key, entry in value.items()):
+            return f"'{name}' is no state of a network."
+    return ""
+
+
+def _is_entry(name: object, value: object) -> bool:
+    return (
+        isinstance(name, str)
+        and isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def trained_checkpoint(run: Path) -> Checkpoint:

@@ -16,6 +16,7 @@ from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.offline import keep_files_together
 from multiorganseg.user_folders import user_cache_dir
+from multiorganseg_training.cache_cli import cache_command
 from multiorganseg_training.evaluation_cli import evaluation_app
 from multiorganseg_training.extend_cli import extend_command
 from multiorganseg_training.features_cli import features_command
@@ -26,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networ
 app.add_typer(project_app, name="project")
 app.command("extend")(extend_command)
 app.command("gate")(gate_command)
+app.command("cache")(cache_command)
 app.add_typer(evaluation_app)
 app.command("features")(features_command)
 
@@ -64,7 +66,7 @@ def fit(
     from multiorganseg.inference.backends import choose_device
     from multiorganseg_training.fit import Place
     from multiorganseg_training.fit import fit as run_fit
-    from multiorganseg_training.pause import Paused
+    from multiorganseg_training.pause import Paused, process_start
     from multiorganseg_training.recipe_dict import load_recipe
 
     loaded = load_recipe(recipe)
@@ -77,7 +79,7 @@ def fit(
     )
     try:
         with progress_bar() as progress:
-            scores = run_fit(loaded, place, progress)
+            scores = run_fit(loaded, place, progress, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return

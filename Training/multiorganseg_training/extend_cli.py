@@ -52,7 +52,7 @@ def extend_command(
     from multiorganseg_training.extend.run import Workplace
     from multiorganseg_training.extend.run import extend as run_extension
     from multiorganseg_training.extend.wishes import Wishes, parse_seconds
-    from multiorganseg_training.pause import Paused
+    from multiorganseg_training.pause import Paused, process_start
 
     wishes = Wishes(base, tuple(organ), parse_seconds(time), iterations, seed)
     name = run or run_name(find_bundle(base), wishes.organs)
@@ -62,7 +62,7 @@ def extend_command(
     )
     try:
         with progress_bar() as progress:
-            gate = run_extension(wishes, place, progress, _warn)
+            gate = run_extension(wishes, place, progress, _warn, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return

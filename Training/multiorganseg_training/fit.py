@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,18 +15,18 @@ import torch
 from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.errors import Cancelled, TrainingError
+from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
+from multiorganseg.scratch import clean_up
 from multiorganseg_training.build import recipe_method, recipe_network
 from multiorganseg_training.cache import prepare_cases
 from multiorganseg_training.cases import split_cases, training_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
-from multiorganseg_training.leftovers import delete_leftovers
 from multiorganseg_training.locks import run_lock
 from multiorganseg_training.loop import train
-from multiorganseg_training.pause import Paused, withdraw_pause
+from multiorganseg_training.pause import Paused, heeding_pause, withdraw_pause
 from multiorganseg_training.recipe import UNNAMED, Recipe
 from multiorganseg_training.recipe_dict import recipe_to_dict
 from multiorganseg_training.validate import validation_dice
@@ -52,12 +53,21 @@ class Place:
     device: torch.device
 
 
-def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str, float]]:
+def fit(
+    recipe: Recipe, place: Place, progress: Progress, started: float | None = None
+) -> dict[str, dict[str, float]]:
     """Train to the end, from the checkpoint of the run where there is one, and validate.
 
     The run's folder receives the recipe with every default, the events (JSON lines), the checkpoint and the
     Dice of the last and of the averaged network on the validation fold. Its lock is held all the time; a
     request to pause that lies there from before is forgotten.
+
+    Args:
+        recipe: What to do.
+        place: Where.
+        progress: Told every step.
+        started: When the program began, in seconds since the epoch; a request to pause made since then is
+            heeded. The time of the call by default.
 
     Returns:
         Mean Dice by organ key, and their "mean", for "last" and "averaged", on the network's grid; NaN where
@@ -68,9 +78,10 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
         Cancelled: The user asked for it; the checkpoint is kept.
         Paused: A pause was requested; the checkpoint is kept.
     """
+    started = time.time() if started is None else started
     with run_lock(place.run):
-        withdraw_pause(place.run)
-        delete_leftovers(place.run)
+        withdraw_pause(place.run, started)
+        clean_up(place.run)
         with event_log(place.run / EVENTS_FILE) as events, end_told(events):
             return fit_locked(recipe, place, events, progress)
 
@@ -84,7 +95,8 @@ def end_told(events: EventStream) -> Iterator[None]:
         events.emit("paused")
         raise
     except Exception as error:
-        events.fail(error)
+        with suppress(ResourceError):  # a full disk is told by `error` itself
+            events.fail(error)
         raise
 
 
@@ -115,7 +127,8 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, progress) for cases in (training, fold)]
+    told = heeding_pause(place.run, progress)
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, told) for cases in (training, fold)]
     events.emit(
         "started",
         recipe=recipe.name,

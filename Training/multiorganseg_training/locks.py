@@ -11,17 +11,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import ResourceError, TrainingError
+from multiorganseg.guarded import check_inside, guarded_folder, make_folders, require_plain_file
 
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder"
+_LONGEST_HOLDER = 300
 RUN_SECONDS = 2.0
 """How long a run waits for its lock: longer than `is_running` holds it."""
 
 
 @contextmanager
 def folder_lock(folder: Path, what: str, seconds: float, next_step: str) -> Iterator[None]:
-    """Hold the lock of a folder for the length of the block.
+    """Hold the lock of a folder for the length of the block, and guard the folder (`guarded_folder`).
 
     It is not reentrant. A text beside the lock says who holds it; only the error's wording depends on it.
 
@@ -33,8 +36,10 @@ def folder_lock(folder: Path, what: str, seconds: float, next_step: str) -> Iter
 
     Raises:
         TrainingError: Another program holds the lock all that time.
-        ResourceError: The folder cannot be written.
+        ResourceError: The folder cannot be written, or was renamed or deleted meanwhile.
     """
+    check_inside(folder / LOCK_FILE)
+    _require_lockable(folder)
     lock = FileLock(folder / LOCK_FILE)
     try:
         lock.acquire(timeout=seconds)
@@ -42,14 +47,12 @@ def folder_lock(folder: Path, what: str, seconds: float, next_step: str) -> Iter
         msg = f"{what} is in use by another program."
         raise TrainingError(msg, cause=_holder(folder), next_step=next_step) from error
     except OSError as error:
-        msg = f"Cannot lock {folder}."
-        raise ResourceError(
-            msg, cause=str(error), next_step="Choose a folder with write permission and enough free space."
-        ) from error
+        raise _no_lock(folder, str(error)) from error
     try:
-        with suppress(OSError):
-            (folder / HOLDER_FILE).write_text(_myself(), encoding="utf-8")
-        yield
+        with guarded_folder(folder):
+            with suppress(ResourceError):
+                write_text_atomically(folder / HOLDER_FILE, _myself())
+            yield
     finally:
         with suppress(OSError):
             (folder / HOLDER_FILE).unlink()
@@ -65,7 +68,7 @@ def run_lock(run: Path) -> Iterator[None]:
         ResourceError: The folder cannot be written.
     """
     try:
-        run.mkdir(parents=True, exist_ok=True)
+        make_folders(run)
     except OSError as error:
         msg = f"Cannot write {run}."
         raise ResourceError(msg, cause=str(error), next_step="Choose another folder for the run.") from error
@@ -79,15 +82,31 @@ def is_running(run: Path) -> bool:
 
     False for a folder without a lock, and for one that is read-only, where no run can go on.
     """
-    if not (run / LOCK_FILE).is_file():
+    path = run / LOCK_FILE
+    if path.is_symlink() or not path.is_file():
         return False
     try:
-        with FileLock(run / LOCK_FILE).acquire(timeout=0):
+        with FileLock(path).acquire(timeout=0):
             return False
     except Timeout:
         return True
     except OSError:
         return False
+
+
+def _require_lockable(folder: Path) -> None:
+    """Refuse a link in place of the lock, which locking would empty."""
+    try:
+        require_plain_file(folder / LOCK_FILE)
+    except ResourceError as error:
+        raise _no_lock(folder, error.cause) from error
+
+
+def _no_lock(folder: Path, cause: str) -> ResourceError:
+    msg = f"Cannot lock {folder}."
+    return ResourceError(
+        msg, cause=cause, next_step="Choose a folder with write permission and enough free space."
+    )
 
 
 def _myself() -> str:
@@ -98,7 +117,9 @@ def _myself() -> str:
 
 def _holder(folder: Path) -> str:
     try:
-        text = (folder / HOLDER_FILE).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        require_plain_file(folder / HOLDER_FILE)
+        with (folder / HOLDER_FILE).open(encoding="utf-8") as said:
+            text = said.read(_LONGEST_HOLDER).strip()
+    except (ResourceError, OSError, UnicodeDecodeError):
         text = ""
     return f"It is held by {text}." if text else "It does not say by which."

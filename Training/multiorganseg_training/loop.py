@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from multiorganseg.errors import Cancelled, TrainingError
+from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventStream
+from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.average import WeightAverage
@@ -73,9 +74,32 @@ def train(
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
         TrainingError: The checkpoint belongs to another recipe.
+        ResourceError: Memory ran out, or the disk is full; the last checkpoint stays.
         Cancelled: The user asked for it.
         Paused: A pause was requested; a checkpoint is saved first.
     """
+    try:
+        return _train(recipe, cases, run, device, events, progress, validate)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        msg = "Memory ran out."
+        raise ResourceError(
+            msg,
+            cause=str(error).splitlines()[0] if str(error) else "",
+            next_step="Close other programs, or lower optimisation.batch_size or network.patch_shape.",
+        ) from error
+
+
+def _train(
+    recipe: Recipe,
+    cases: list[PreparedCase],
+    run: Path,
+    device: torch.device,
+    events: EventStream,
+    progress: Progress,
+    validate: Validate,
+) -> Trained:
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
@@ -102,6 +126,8 @@ def train(
             run,
         )
 
+    heed_pause(run, first, optimisation.iterations)
+    reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     for iteration in range(first, optimisation.iterations):
@@ -113,7 +139,7 @@ def train(
             parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
         torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
         batch = batches.draw()
-        with torch.autocast(device.type, torch.bfloat16, enabled=optimisation.precision == "bf16"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             step: Step = method(network, batch, generator)
         loss = float(step.loss.detach())
         _require_finite("loss", loss, iteration)
@@ -153,6 +179,16 @@ def train(
     return Trained(network.eval(), average.network)
 
 
+def _reduced(precision: str, device: torch.device, events: EventStream) -> bool:
+    """Whether to compute in bfloat16: where the recipe says so and a graphics card has it."""
+    if precision != "bf16":
+        return False
+    if trains_in_bf16(device):
+        return True
+    events.emit("warning", message=f"The device {device} has no bfloat16: the training is in float32.")
+    return False
+
+
 def _resume(
     run: Path,
     recipe: Recipe,
@@ -171,12 +207,18 @@ def _resume(
             msg,
             next_step="Give another run folder, or the recipe that stands in this one.",
         )
-    network.load_state_dict(checkpoint.network)
-    average.network.load_state_dict(checkpoint.average)
-    average.updates = checkpoint.average_updates
-    method.load_state_dict(checkpoint.method)
-    optimiser.load_state_dict(checkpoint.optimiser)
-    generator.bit_generator.state = checkpoint.generator
+    try:
+        network.load_state_dict(checkpoint.network)
+        average.network.load_state_dict(checkpoint.average)
+        average.updates = checkpoint.average_updates
+        method.load_state_dict(checkpoint.method)
+        optimiser.load_state_dict(checkpoint.optimiser)
+        generator.bit_generator.state = checkpoint.generator
+    except Exception as error:  # each part of it may be anything
+        msg = f"The checkpoint of {run} does not fit its recipe."
+        raise TrainingError(
+            msg, cause=f"{type(error).__name__}: {error}", next_step="Start the run anew in another folder."
+        ) from error
     return checkpoint.iteration
 
 

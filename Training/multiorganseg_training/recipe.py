@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -250,6 +251,7 @@ class Recipe:
             <= set(self.data.labels.values()),
             "augmentation.favoured_share must lie in [0, 1]": 0 <= augmentation.favoured_share <= 1,
             "reporting must not be negative": min(dataclasses.astuple(reporting)) >= 0,
+            "seed must lie between 0 and 2^63": 0 <= self.seed < 2**63,
             "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),
         }
         broken = [text for text, holds in checks.items() if not holds]
@@ -259,4 +261,6 @@ class Recipe:
 
     def _labels_hold(self) -> bool:
         labels = self.data.labels
-        return bool(labels) and all(value.isdecimal() and 0 < int(value) < 65536 for value in labels)
+        return bool(labels) and all(
+            re.fullmatch(r"[1-9][0-9]{0,4}", value) and int(value) < 65536 for value in labels
+        )

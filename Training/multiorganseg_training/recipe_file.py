@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from multiorganseg.bundles.json_text import read_small_file
 from multiorganseg.errors import TrainingError
 
 if sys.version_info >= (3, 11):
@@ -37,13 +39,13 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, builders: tuple[Path, ...]) -> dict[str, Any]:
-    resolved = path.resolve()
+    resolved = Path(os.path.realpath(path)) if "\0" not in str(path) else path
     if resolved in builders:
         msg = f"The recipe {path} builds on itself."
         raise TrainingError(msg, next_step=f"Remove it from `{BASE}` in {builders[-1]}.")
     try:
-        own = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        own = tomllib.loads(read_small_file(path).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         msg = f"Cannot read the recipe {path}."
         named = f"Correct it, or `{BASE}` in {builders[-1]}." if builders else ""
         raise TrainingError(

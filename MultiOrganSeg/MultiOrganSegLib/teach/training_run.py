@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.guarded import check_inside, guarded_folder, make_empty_file, make_folders
 from MultiOrganSegLib.teach.trainer import PACKAGE
 
 RUNNING, STOPPING, PAUSED = "running", "stopping", "paused"
@@ -54,6 +55,11 @@ class TrainingRun:
         return self.folder.name
 
     @property
+    def project(self) -> Path:
+        """Folder of its project."""
+        return self.folder.parent.parent
+
+    @property
     def events(self) -> Path:
         """Its event log."""
         return self.folder / "events.jsonl"
@@ -87,7 +93,8 @@ class TrainingRun:
         Raises:
             ResourceError: The project's folder cannot be written.
         """
-        write_text_atomically(self.orders_file, json.dumps(asdict(orders), indent=1) + "\n")
+        with guarded_folder(self.project):
+            write_text_atomically(self.orders_file, json.dumps(asdict(orders), indent=1) + "\n")
 
     def is_alive(self) -> bool:
         """Whether a process works on it now: one that holds its lock, or that is just starting."""
@@ -105,13 +112,24 @@ class TrainingRun:
 
         Raises:
             OSError: The project's folder cannot be written.
+            ResourceError: Likewise, or a link leads out of it.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._stop.touch()
+        with guarded_folder(self.project):
+            make_folders(self.folder)
+            make_empty_file(self._stop)
 
     def withdraw_stop(self) -> None:
-        """Forget a request to stop that came before this start."""
-        self._stop.unlink(missing_ok=True)
+        """Forget a request to stop that came before this start, and a link in place of the log.
+
+        Raises:
+            OSError: It cannot be deleted.
+            ResourceError: A link leads out of the project.
+        """
+        with guarded_folder(self.project):
+            check_inside(self._stop)
+            self._stop.unlink(missing_ok=True)
+            if self.log.is_symlink():
+                self.log.unlink()
 
     def kill(self) -> None:
         """End the process with all that it started, if it was started on this computer."""
@@ -131,11 +149,16 @@ class TrainingRun:
 
         Raises:
             OSError: A file cannot be deleted.
+            ResourceError: A link leads out of the project.
         """
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
-        for file in (self.orders_file, self.log):
-            file.unlink(missing_ok=True)
+        with guarded_folder(self.project):
+            check_inside(self.folder)
+            if self.folder.is_symlink():
+                self.folder.unlink()
+            elif self.folder.exists():
+                shutil.rmtree(self.folder)
+            for file in (self.orders_file, self.log):
+                file.unlink(missing_ok=True)
 
     @property
     def _stop(self) -> Path:

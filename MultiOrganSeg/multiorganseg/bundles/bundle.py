@@ -15,7 +15,7 @@ from multiorganseg.bundles.manifest import MANIFEST, file_digest, listed_digest,
 from multiorganseg.bundles.metadata import Metadata
 from multiorganseg.bundles.metadata_json import metadata_from_json
 from multiorganseg.bundles.metadata_schema import metadata_problems
-from multiorganseg.bundles.safetensors_header import read_header
+from multiorganseg.bundles.safetensors_header import TensorEntry, read_header
 from multiorganseg.errors import BundleError
 
 if TYPE_CHECKING:
@@ -94,6 +94,18 @@ def verify_bundle(folder: Path | str) -> None:
     load_bundle(folder)
 
 
+def weights_header(bundle: Bundle) -> dict[str, TensorEntry]:
+    """Read names, types and shapes of the network's weights, and none of the weights.
+
+    Raises:
+        BundleError: The file was changed since the bundle was loaded.
+    """
+    try:
+        return read_header(bundle.weights_path)
+    except (OSError, ValueError) as error:
+        raise _changed(bundle, str(error)) from error
+
+
 def read_weights(bundle: Bundle) -> dict[str, NDArray[np.floating[Any]]]:
     """Read the network's weights.
 
@@ -103,7 +115,7 @@ def read_weights(bundle: Bundle) -> dict[str, NDArray[np.floating[Any]]]:
     Raises:
         BundleError: The file was changed since the bundle was loaded, or holds a NaN or an infinity.
     """
-    from safetensors import deserialize
+    from safetensors import SafetensorError, deserialize
 
     try:
         data = bundle.weights_path.read_bytes()
@@ -112,7 +124,10 @@ def read_weights(bundle: Bundle) -> dict[str, NDArray[np.floating[Any]]]:
         raise _changed(bundle, str(error)) from error
     if hashlib.sha256(data).hexdigest() != expected:
         raise _changed(bundle, "The sha256 of the weights does not match the manifest.")
-    weights = {name: _to_array(entry) for name, entry in deserialize(data)}
+    try:
+        weights = {name: _to_array(entry) for name, entry in deserialize(data)}
+    except SafetensorError as error:
+        raise _changed(bundle, str(error)) from error
     broken = [name for name, array in weights.items() if not np.isfinite(array).all()]
     if broken:
         message = f"The weights of {bundle.metadata.name} are broken."

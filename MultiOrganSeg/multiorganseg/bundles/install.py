@@ -8,8 +8,9 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
+from multiorganseg.atomic import put_in_place
 from multiorganseg.bundles.bundle import Bundle, load_bundle
-from multiorganseg.bundles.folders import delete_stale, put_in_place, scratch_folder
+from multiorganseg.bundles.folders import scratch_folder
 from multiorganseg.bundles.manifest import MANIFEST
 from multiorganseg.bundles.registry import user_models_dir
 from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
@@ -45,7 +46,6 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     zip_path = Path(zip_path)
     parent = Path(into).absolute() if into is not None else user_models_dir()
     with scratch_folder(parent / zip_path.stem) as scratch:
-        delete_stale(parent)
         root = scratch / "bundle"
         _unpack(zip_path, root)
         try:
@@ -75,7 +75,6 @@ def install_folder(folder: Path | str, into: Path | str | None = None, *, replac
     bundle = load_bundle(folder)
     target = (Path(into).absolute() if into is not None else user_models_dir()) / bundle.metadata.name
     with scratch_folder(target) as scratch:
-        delete_stale(target.parent)
         copy = scratch / "bundle"
         shutil.copytree(bundle.folder, copy)
         load_bundle(copy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,22 @@ def read_json_object(path: Path) -> dict[str, Any]:
         ValueError: The file is something else.
         OSError: The file cannot be read.
     """
-    size = path.stat().st_size
-    if size > _MAX_BYTES:
-        message = f"{size} bytes, more than the {_MAX_BYTES} allowed"
+    return parse_json_object(read_small_file(path))
+
+
+def read_small_file(path: Path, most: int = _MAX_BYTES) -> bytes:
+    """Read a file of settings; devices, pipes and large files are refused before they are read.
+
+    Raises:
+        ValueError: It is none, or larger than `most` bytes.
+        OSError: The file cannot be read.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > most:
+        message = f"it is no file of at most {most} bytes"
         raise ValueError(message)
-    return parse_json_object(path.read_bytes())
+    with path.open("rb") as source:
+        return source.read(most)
 
 
 def parse_json_object(data: bytes) -> dict[str, Any]:
@@ -32,7 +45,10 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_without_repeats, parse_constant=_refuse_constant
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
         )
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
@@ -71,6 +87,11 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(message)
         result[key] = value
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_constant(text)
 
 
 def _refuse_constant(name: str) -> float:

@@ -72,6 +72,8 @@ def _inconsistencies(data: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"metadata.json: the network has {declared} output channels, the label table asks for {channels}"
         )
+    if data["arguments"].get("in_channels", 1) != 1:
+        problems.append("metadata.json: the network has more input channels than one")
     return problems
 
 

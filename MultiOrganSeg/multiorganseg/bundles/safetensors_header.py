@@ -57,8 +57,15 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
         if length > min(_MAX_HEADER, total - 8):
             message = f"the header claims {length} bytes of {total}"
             raise ValueError(message)
-        header = parse_json_object(stream.read(length))
-    header.pop("__metadata__", None)
+        text = stream.read(length)
+    if not text.startswith(b"{"):
+        message = "the header does not begin with '{'"
+        raise ValueError(message)
+    header = parse_json_object(text)
+    about = header.pop("__metadata__", {})
+    if not isinstance(about, dict) or not all(isinstance(value, str) for value in about.values()):
+        message = "its metadata is not text by text"
+        raise ValueError(message)
     if not 0 < len(header) <= _MAX_TENSORS:
         message = f"{len(header)} tensors"
         raise ValueError(message)

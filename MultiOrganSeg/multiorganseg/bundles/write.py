@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multiorganseg.atomic import put_in_place
 from multiorganseg.bundles.bundle import (
     CARD,
     INFERENCE,
@@ -20,7 +21,7 @@ from multiorganseg.bundles.bundle import (
     load_bundle,
     verify_bundle,
 )
-from multiorganseg.bundles.folders import put_in_place, scratch_folder
+from multiorganseg.bundles.folders import scratch_folder
 from multiorganseg.bundles.inference_config import inference_config
 from multiorganseg.bundles.json_text import format_json, sorted_keys
 from multiorganseg.bundles.manifest import MANIFEST, build_manifest

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 
-from multiorganseg.atomic import discard_partial_files
+from multiorganseg.scratch import discard_scratch_folders
 
 EXIT_CODE = 143
 """As of a process that was asked to terminate."""
@@ -28,5 +28,5 @@ def _watch(descriptor: int) -> None:
         return
     while os.read(descriptor, 1):
         pass
-    discard_partial_files()
+    discard_scratch_folders()
     os._exit(EXIT_CODE)

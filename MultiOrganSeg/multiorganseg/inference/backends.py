@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,19 @@ from torch import Tensor, nn
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles import Bundle, read_weights
+from multiorganseg.bundles.bundle import weights_header
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference.stream import Predict
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.build import build_network, network_on_paper
 from multiorganseg.networks.output import decoder_outputs
 from multiorganseg.networks.placing import place_network
 from multiorganseg.offline import import_openvino
 from multiorganseg.user_folders import user_cache_dir
+
+_SLACK = 4
+"""Constructors make layers that they replace by others."""
+
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -59,24 +67,50 @@ def choose_device(wanted: str) -> torch.device:
 def load_network(bundle: Bundle) -> nn.Module:
     """Build a bundle's network and load its weights in float32, in evaluation mode.
 
+    That the weights fit, and that the network takes its own window, is known before any memory is taken.
+
     Raises:
-        BundleError: The weights do not fit the architecture.
+        BundleError: The weights do not fit the architecture, or the network not its window.
     """
     metadata = bundle.metadata
-    network = build_network(
-        metadata.architecture, {"in_channels": 1, "out_channels": metadata.channels, **metadata.arguments}
-    )
+    arguments = {**metadata.arguments, "in_channels": 1, "out_channels": metadata.channels}
+    _require_fit(bundle, arguments)
+    network = build_network(metadata.architecture, arguments)
     weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle).items()}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
-        msg = f"The weights of {metadata.name} do not fit its architecture."
-        raise BundleError(
-            msg,
-            cause=str(error),
-            next_step="Install the bundle again, or train it again.",
-        ) from error
+        raise _unfit(bundle, str(error)) from error
     return network.eval()
+
+
+def _require_fit(bundle: Bundle, arguments: Mapping[str, Any]) -> None:
+    metadata = bundle.metadata
+    stored = {name: entry.shape for name, entry in weights_header(bundle).items()}
+    elements = sum(math.prod(shape) for shape in stored.values())
+    paper = network_on_paper(
+        metadata.architecture, arguments, _SLACK * elements + 10**6, _SLACK * len(stored) + 100
+    ).eval()
+    asked = {
+        name: tuple(tensor.shape)
+        for name, tensor in paper.state_dict().items()
+        if tensor.is_floating_point() or name in stored
+    }
+    differing = sorted(name for name in asked.keys() | stored.keys() if asked.get(name) != stored.get(name))
+    if differing:
+        raise _unfit(bundle, f"Other names or shapes: {', '.join(differing[:5])}.")
+    try:
+        with torch.no_grad():
+            answer = paper(torch.empty((1, 1, *metadata.patch_shape), device="meta"))
+    except Exception as error:  # whatever torch says of shapes that do not meet
+        raise _unfit(bundle, f"It does not take its window: {error}") from error
+    if answer.logits.shape != (1, metadata.channels, *metadata.patch_shape):
+        raise _unfit(bundle, f"It answers {tuple(answer.logits.shape)}.")
+
+
+def _unfit(bundle: Bundle, cause: str) -> BundleError:
+    msg = f"The weights of {bundle.metadata.name} do not fit its architecture."
+    return BundleError(msg, cause=cause, next_step="Install the bundle again, or train it again.")
 
 
 def load_backend(bundle: Bundle, device: torch.device, decoders: int = 1) -> Backend:
@@ -99,7 +133,7 @@ def load_backend(bundle: Bundle, device: torch.device, decoders: int = 1) -> Bac
 def torch_backend(network: nn.Module, device: torch.device, decoders: int = 1) -> Backend:
     """Run a network with torch, in bfloat16 where the device computes it; `decoders` as in `load_backend`."""
     network = place_network(network, device)
-    reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
+    reduced = computes_bf16(device)
 
     @torch.inference_mode()
     def predict(batch: Tensor) -> tuple[Tensor, ...]:
@@ -113,6 +147,34 @@ def torch_backend(network: nn.Module, device: torch.device, decoders: int = 1) -
 def openvino_backend(bundle: Bundle) -> Backend:
     """Run a bundle's network with OpenVINO on the CPU, in float32."""
     return Backend(_openvino_predict(bundle), torch.device("cpu"), "OpenVINO, cpu, fp32")
+
+
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself; cards that only imitate it are faster in float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and has_bf16()
+
+
+def trains_in_bf16(device: torch.device) -> bool:
+    """Whether a training may use bfloat16: on a processor always, on a card if it computes in it."""
+    return device.type == "cpu" or computes_bf16(device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch, on any device, or of Python says that memory ran out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    said = str(error).lower()
+    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
+def free_unused(device: torch.device) -> None:
+    """Give back the memory that torch keeps for itself on a device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps" and torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def has_bf16() -> bool:

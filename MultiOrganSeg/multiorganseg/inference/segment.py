@@ -9,21 +9,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, Metadata
 from multiorganseg.bundles.custom_organs import with_custom_organs
-from multiorganseg.errors import OptionError
-from multiorganseg.inference.backends import Backend, choose_device, load_backend, load_network
+from multiorganseg.errors import OptionError, ResourceError
+from multiorganseg.inference.backends import (
+    Backend,
+    choose_device,
+    free_unused,
+    is_out_of_memory,
+    load_backend,
+    load_network,
+)
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
 from multiorganseg.inference.uncertainty import describe
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.intensity import AIR
+from multiorganseg.memory import available_memory
 from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
@@ -162,7 +169,7 @@ class Segmenter:
 
     def _plan(self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int) -> Settings:
         on_card = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else 0
-        free = psutil.virtual_memory().available
+        free = available_memory()
         return plan_settings(
             metadata,
             (shape[0], shape[1], shape[2]),
@@ -198,8 +205,10 @@ class Segmenter:
         while True:
             try:
                 return backend, settings, self._stream(backend, settings, image, progress)
-            except torch.cuda.OutOfMemoryError:
-                torch.cuda.empty_cache()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                free_unused(settings.device)
                 settings = _after_out_of_memory(settings)
                 backend = self._backend(settings.device)
 
@@ -262,6 +271,16 @@ def _seconds_per_window(backend: Backend, window: tuple[int, int, int]) -> float
 
 
 def _after_out_of_memory(settings: Settings) -> Settings:
+    """Give up what the card lacks memory for.
+
+    Raises:
+        ResourceError: It was the CPU that ran out.
+    """
+    if settings.device.type == "cpu":
+        msg = "Memory ran out."
+        raise ResourceError(
+            msg, next_step="Close other programs, crop the volume, or use a machine with more memory."
+        )
     if settings.batch_size > 1:
         smaller = settings.batch_size // 2
         return settings.degrade(

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from multiorganseg.errors import BundleError
 from multiorganseg.networks.branching import BranchingNetwork
@@ -13,6 +19,11 @@ from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.networks.slice_unet import SliceUNet
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
+
+MOST_PARAMETERS = 10**9
+MOST_TENSORS = 20_000
+_LARGEST_ARGUMENT = 8192
+_LONGEST_ARGUMENT = 64
 
 _BUILDERS: Mapping[str, type[BranchingNetwork]] = {
     "strided_dynunet": StridedDynUNet,
@@ -24,14 +35,35 @@ _BUILDERS: Mapping[str, type[BranchingNetwork]] = {
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
-    """Build a network with random weights.
+    """Build a network with random weights, after `network_on_paper` was built without trouble.
 
     Args:
         architecture: A name of `ARCHITECTURES`.
         arguments: Keyword arguments of its constructor.
 
     Raises:
-        BundleError: The name is not on the whitelist or the arguments do not fit.
+        BundleError: The name is not on the whitelist, the arguments do not fit, or the network is too large.
+    """
+    network_on_paper(architecture, arguments)
+    return _build(architecture, arguments)
+
+
+def network_on_paper(
+    architecture: str,
+    arguments: Mapping[str, Any],
+    most_parameters: int = MOST_PARAMETERS,
+    most_tensors: int = MOST_TENSORS,
+) -> BranchingNetwork:
+    """Build a network whose tensors have shapes and no memory; no randomness is used up.
+
+    Args:
+        architecture: A name of `ARCHITECTURES`.
+        arguments: Keyword arguments of its constructor.
+        most_parameters: How many numbers its tensors may hold together.
+        most_tensors: How many tensors it may have.
+
+    Raises:
+        BundleError: As `build_network`.
     """
     if architecture not in ARCHITECTURES:
         msg = f"The architecture '{architecture}' is not supported."
@@ -39,12 +71,82 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingN
             msg,
             next_step=f"Supported are: {', '.join(ARCHITECTURES)}. A newer MultiOrganSeg may know more.",
         )
+    _require_plain(architecture, arguments)
+    with _counted(architecture, most_parameters, most_tensors), _OnPaper():
+        network = _build(architecture, arguments).to("meta")
+    if sum(buffer.numel() for buffer in network.buffers()) > MOST_PARAMETERS:
+        raise _unfit(architecture, f"It would keep more than {MOST_PARAMETERS} numbers.")
+    return network
+
+
+def _build(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
     try:
         return _BUILDERS[architecture](**arguments)
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        msg = f"The arguments of '{architecture}' do not fit."
-        raise BundleError(
-            msg,
-            cause=str(error),
-            next_step="Compare them with the network's documentation.",
-        ) from error
+    except (BundleError, MemoryError):
+        raise
+    except Exception as error:  # whatever a constructor of another library says
+        raise _unfit(architecture, f"{type(error).__name__}: {error}") from error
+
+
+def _require_plain(architecture: str, value: Any, depth: int = 0) -> None:
+    """Refuse arguments that would keep a constructor busy before its first tensor."""
+    items = list(value.values()) if isinstance(value, Mapping) else value
+    if isinstance(items, (list, tuple)):
+        if depth > 3 or len(items) > _LONGEST_ARGUMENT:
+            raise _unfit(architecture, "One of them is too long.")
+        for item in items:
+            _require_plain(architecture, item, depth + 1)
+    elif isinstance(value, (int, float)):
+        if not abs(value) <= _LARGEST_ARGUMENT:
+            raise _unfit(architecture, "A number is too large.")
+    elif isinstance(value, str) and len(value) > _LONGEST_ARGUMENT:
+        raise _unfit(architecture, "A text is too long.")
+
+
+@contextmanager
+def _counted(architecture: str, most_parameters: int, most_tensors: int) -> Iterator[None]:
+    parameters = tensors = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal parameters, tensors
+        if parameter is None:
+            return
+        parameters, tensors = parameters + parameter.numel(), tensors + 1
+        if parameters > most_parameters or tensors > most_tensors:
+            cause = f"It would have more than {most_parameters} parameters or {most_tensors} tensors."
+            raise _unfit(architecture, cause)
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class _OnPaper(TorchFunctionMode):
+    """Makes new tensors without memory, but those from whose values a constructor computes."""
+
+    _CONSTRUCTORS = (
+        torch.empty,
+        torch.zeros,
+        torch.ones,
+        torch.full,
+        torch.rand,
+        torch.randn,
+        torch.arange,
+    )
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Tensor:
+        """Give constructors of tensors the device "meta"."""
+        kwargs = kwargs or {}
+        if func in self._CONSTRUCTORS and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        answer: Tensor = func(*args, **kwargs)
+        return answer
+
+
+def _unfit(architecture: str, cause: str) -> BundleError:
+    msg = f"The arguments of '{architecture}' do not fit."
+    return BundleError(msg, cause=cause, next_step="Compare them with the network's documentation.")

@@ -22,6 +22,7 @@ from multiorganseg.bundles import (
 )
 from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import BundleError, ResourceError
+from multiorganseg.scratch import scratch_folder
 
 
 @pytest.fixture
@@ -277,6 +278,7 @@ def test_a_damaged_bundle_is_replaced_only_when_asked(places, packed):
 
 def test_a_failed_swap_brings_the_old_bundle_back(places, packed, monkeypatch):
     before = install_bundle(packed)
+    monkeypatch.setattr("multiorganseg.atomic._exchange", lambda *_: False)
     rename = Path.rename
 
     def fail_for_the_new(self, target):
@@ -303,12 +305,19 @@ def test_a_killed_install_leaves_nothing_visible(places, packed):
     (left,) = places[1].iterdir()
     assert left.name.startswith(".partial-")
     assert list_bundles() == []
-    install_bundle(packed)
-    assert left.exists(), "work that may still run must not lose its folder"
-    yesterday = time.time() - 25 * 3600
-    os.utime(left, (yesterday, yesterday))
-    install_bundle(packed, replace=True)
-    assert not left.exists()
+    assert not left.exists(), "whoever looks next tidies up"
+
+
+@pytest.mark.parametrize("hours", [-25, 0, 25])
+def test_work_that_goes_on_keeps_its_folder_whatever_the_clock_says(places, packed, hours):
+    places[1].mkdir()
+    with scratch_folder(places[1]) as under_way:
+        (under_way / "half").touch()
+        now = time.time() + hours * 3600
+        os.utime(under_way, (now, now))
+        install_bundle(packed)
+        assert len(list_bundles()) == 1
+        assert (under_way / "half").is_file()
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")

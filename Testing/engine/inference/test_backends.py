@@ -78,7 +78,25 @@ def test_weights_of_another_shape_are_refused(bundle: Bundle) -> None:
     with pytest.raises(BundleError) as caught:
         load_network(other)
     assert "tiny-ct" in caught.value.problem
-    assert "size mismatch" in caught.value.cause
+    assert "Other names or shapes: trunk.next_layer" in caught.value.cause
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"arguments": {"filters": [6000, 6000, 6000]}}, "more than"),
+        ({"arguments": {"filters": [8] * 60}}, "do not fit"),
+        ({"arguments": {"filters": [8, 10**9, 8]}}, "too large"),
+        ({"arguments": {"filters": [8] * 100}}, "too long"),
+        ({"arguments": {"filters": "many"}}, "do not fit"),
+        ({"patch_shape": (16, 32, 33)}, "window"),
+    ],
+    ids=["12 GB", "deep", "huge", "long", "text", "window"],
+)
+def test_what_does_not_fit_is_refused_before_it_is_built(bundle, monkeypatch, changes, cause) -> None:
+    monkeypatch.setattr(backends, "build_network", lambda *_: pytest.fail("built"))
+    with pytest.raises(BundleError, match=cause):
+        load_network(replace(bundle, metadata=replace(bundle.metadata, **changes)))
 
 
 def test_torch_in_float32_is_exact(bundle, batch, monkeypatch) -> None:

@@ -232,28 +232,53 @@ def test_a_time_limit_takes_a_coarser_step(bundle, monkeypatch) -> None:
     assert patient.provenance["windows"] > result.provenance["windows"]
 
 
+@pytest.mark.parametrize(
+    ("card", "error"),
+    [
+        ("cuda", torch.cuda.OutOfMemoryError("CUDA out of memory.")),
+        ("mps", RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")),
+    ],
+    ids=["cuda", "mps"],
+)
 @pytest.mark.parametrize(("largest", "messages"), [(2, 1), (1, 2), (0, 3)])
-def test_a_full_graphics_card_is_no_crash(bundle, monkeypatch, largest, messages) -> None:
+def test_a_full_graphics_card_is_no_crash(bundle, monkeypatch, largest, messages, card, error) -> None:
     volume, truth = _phantom(0.0)
     used: list[str] = []
 
     def load(_: object, device: torch.device, decoders: int) -> Backend:
         def predict(batch: torch.Tensor) -> tuple[torch.Tensor]:
             used.append(device.type)
-            if device.type == "cuda" and len(batch) > largest:
-                raise torch.cuda.OutOfMemoryError
+            if device.type == card and len(batch) > largest:
+                raise error
             return _by_intensity(batch)
 
         return Backend(predict, CPU, f"fake, {device.type}")
 
     monkeypatch.setattr(module, "load_backend", load)
-    planned = Settings(torch.device("cuda"), CPU, OVERLAPS["fast"], 4)
+    planned = Settings(torch.device(card), CPU, OVERLAPS["fast"], 4)
     monkeypatch.setattr(module, "plan_settings", lambda *_, **__: planned)
     result = Segmenter(bundle, Options(device="cpu", quality="fast")).segment(volume)
     assert len(result.provenance["messages"]) == messages
-    assert used[-1] == ("cuda" if largest else "cpu")
+    assert used[-1] == (card if largest else "cpu")
     assert result.provenance["backend"] == f"fake, {used[-1]}"
     assert _dice(result.labels == 2, truth == 2) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), ResourceError),
+        (RuntimeError("can't allocate memory"), ResourceError),
+        (RuntimeError("no"), RuntimeError),
+    ],
+)
+def test_main_memory_that_runs_out_is_told(bundle, monkeypatch, error, told) -> None:
+    def run_out(_: torch.Tensor) -> tuple[torch.Tensor]:
+        raise error
+
+    _no_network(monkeypatch, run_out)
+    with pytest.raises(told):
+        Segmenter(bundle, Options(device="cpu", quality="fast")).segment(_phantom(0.0)[0])
 
 
 def test_an_organ_of_the_bundle_alone(make_bundle, monkeypatch) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import BundleError
+from multiorganseg.networks import build
 from multiorganseg.networks.build import build_network
 from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.networks.placing import place_network
@@ -50,3 +51,20 @@ def test_other_names_are_refused() -> None:
 def test_arguments_that_do_not_fit_are_a_bundle_error(arguments) -> None:
     with pytest.raises(BundleError, match="do not fit"):
         build_network(ARCHITECTURES[0], arguments)
+
+
+def test_a_network_on_paper_has_the_shapes_and_uses_no_randomness(
+    small_network, small_image, architecture, monkeypatch
+) -> None:
+    papers, on_paper = [], build.network_on_paper
+    monkeypatch.setattr(build, "network_on_paper", lambda *arguments: papers.append(on_paper(*arguments)))
+    built = small_network(architecture, 3)
+    monkeypatch.setattr(build, "network_on_paper", lambda *_: None)
+    without = small_network(architecture, 3).state_dict()
+    assert all(torch.equal(tensor, without[name]) for name, tensor in built.state_dict().items())
+    paper = papers[0].eval()
+    assert all(tensor.is_meta for tensor in paper.state_dict().values())
+    shapes = [{name: t.shape for name, t in network.state_dict().items()} for network in (paper, built)]
+    assert shapes[0] == shapes[1]
+    with torch.no_grad():
+        assert paper(small_image.to("meta")).logits.shape == built(small_image).logits.shape

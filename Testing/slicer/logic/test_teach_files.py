@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -317,3 +318,31 @@ def test_whatever_hinders_a_command_the_queue_is_free_again(host: Any, monkeypat
     with pytest.raises(ModuleNotFoundError):
         queue.poll()
     assert (queue.busy, queue.text, ended) == (False, "", [1])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights on Windows")
+@pytest.mark.parametrize(
+    "linked", ["runs", "runs/one", "runs/one/stop", "runs/one.log", "runs/one.orders.json"]
+)
+def test_no_link_in_a_project_leads_what_is_written_of_a_training_out_of_it(tmp_path, linked):
+    from multiorganseg.errors import MultiOrganSegError
+    from MultiOrganSegLib.teach import training_run as runs
+
+    outside, project = tmp_path / "outside", tmp_path / "project"
+    (outside / "one").mkdir(parents=True)
+    for name in ("one/stop", "one.log", "one.orders.json", "one/checkpoint.pt"):
+        (outside / name).write_text("mine", encoding="utf-8")
+    (project / linked).parent.mkdir(parents=True)
+    (project / linked).symlink_to(outside / linked.removeprefix("runs").removeprefix("/"))
+    run = runs.TrainingRun(project / "runs" / "one")
+    for step in (
+        lambda: run.give_orders(runs.Orders("base", ("liver",), "1h", "cpu")),
+        run.ask_to_stop,
+        run.withdraw_stop,
+        run.delete,
+    ):
+        with suppress(MultiOrganSegError):
+            step()
+    kept = {path.relative_to(outside).as_posix(): path.read_text() for path in outside.rglob("*.*")}
+    assert kept == dict.fromkeys(("one.log", "one.orders.json", "one/checkpoint.pt"), "mine")
+    assert (outside / "one" / "stop").read_text(encoding="utf-8") == "mine"

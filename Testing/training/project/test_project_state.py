@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_run_from_its_start_to_its_end(project, run):
     assert state_of(project)["state"] == "paused"
     assert not state_of(project)["pause_requested"]
     with run_lock(run):
-        withdraw_pause(run)
+        withdraw_pause(run, math.inf)
         tell(run, ("started", {}), ("metric", {"name": "dice of averaged network", "mean": 0.7}))
         assert state_of(project)["state"] == "running"
         tell(run, ("finished", {}))

@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import TrainingError
-from multiorganseg.inference.backends import choose_device, has_bf16, load_network
+from multiorganseg.inference.backends import choose_device, computes_bf16, load_network
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.inference.windows import plan_windows
@@ -25,6 +24,7 @@ from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
+from multiorganseg_training.case_store import content_digest, load_entry, save_entry
 
 FORMAT = 1
 FEWEST_VOXELS = 32
@@ -75,19 +75,15 @@ class Viewer:
             ResourceError: The cache cannot be written.
         """
         path = self.cache / f"{self._fingerprint(image)}.npz"
-        if path.is_file():
-            with np.load(path, allow_pickle=False) as arrays:
-                said = json.loads(str(arrays["uncertainty"]))
-                means = {name[2:]: arrays[name] for name in arrays.files if name.startswith("p:")}
+        arrays = load_entry(path)
+        if arrays is not None:
+            said = json.loads(str(arrays["uncertainty"]))
+            means = {name[2:]: array for name, array in arrays.items() if name.startswith("p:")}
             return NetworkView(said, means)
         volume = read_volume(image)
         view = NetworkView(self._unsure(volume, progress or Progress()), self._prototypes(volume))
-        with atomic_path(path) as partial:
-            np.savez(
-                partial,
-                uncertainty=np.array(json.dumps(view.uncertainty)),
-                **{f"p:{key}": mean for key, mean in view.prototypes.items()},  # type: ignore[arg-type]
-            )
+        means = {f"p:{key}": mean for key, mean in view.prototypes.items()}
+        save_entry(path, {"uncertainty": np.array(json.dumps(view.uncertainty)), **means})
         return view
 
     def _unsure(self, volume: Volume, progress: Progress) -> dict[str, float]:
@@ -119,9 +115,8 @@ class Viewer:
         if not image.exists():
             msg = f"{image} does not exist."
             raise TrainingError(msg, next_step="Check that the project is complete.")
-        facts = image.stat()
-        text = json.dumps([FORMAT, self.bundle.digest, image.name, facts.st_size, facts.st_mtime_ns])
-        return hashlib.sha256(text.encode()).hexdigest()[:24]
+        text = json.dumps([FORMAT, self.bundle.digest, content_digest(image)])
+        return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 @torch.inference_mode()
@@ -143,7 +138,7 @@ def _feature_sums(
     classes = len(metadata.labels.keys) + 1
     sums = torch.zeros((classes, metadata.feature_channels), dtype=torch.float64)
     counts = torch.zeros(classes, dtype=torch.float64)
-    reduced = device.type == "cuda" or (device.type == "cpu" and has_bf16())
+    reduced = computes_bf16(device)
     for k in plan.starts[0]:
         for j in plan.starts[1]:
             for i in plan.starts[2]:

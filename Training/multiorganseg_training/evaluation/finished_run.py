@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from multiorganseg.errors import TrainingError
+from multiorganseg.bundles.json_text import read_small_file
+from multiorganseg.errors import ResourceError, TrainingError
 from multiorganseg.events import read_events
 from multiorganseg_training.evaluation.report import JSON_FILE
 from multiorganseg_training.fit import EVENTS_FILE, RECIPE_FILE, RESULT_FILE
@@ -17,6 +18,7 @@ from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
 Dice = Mapping[str, float | None]
 
 MEAN = "mean"
+_MOST = 64 * 2**20
 _METRIC = "dice of {} network"
 
 
@@ -90,12 +92,19 @@ def read_run(folder: Path) -> FinishedRun:
     names = {_METRIC.format(name): name for name in series}
     try:
         for event in read_events(folder / EVENTS_FILE):
-            if event["event"] == "progress" and "loss" in event:
+            if not isinstance(event.get("iteration", 0), int):
+                continue
+            if event["event"] == "progress" and isinstance(event.get("loss"), float):
                 losses[event["iteration"]] = event["loss"]
-            elif event["event"] == "metric" and event["name"] in names:
-                told = {key: event[key] for key in event if key not in ("event", "time", "name", "iteration")}
+            elif event["event"] == "metric" and event.get("name") in tuple(names):
+                told = {
+                    key: event[key]
+                    for key in event
+                    if key not in ("event", "time", "name", "iteration")
+                    and (event[key] is None or isinstance(event[key], (int, float)))
+                }
                 series[names[event["name"]]][event["iteration"]] = told
-    except (OSError, KeyError, UnicodeDecodeError) as error:
+    except (ResourceError, KeyError) as error:
         raise _damaged(folder / EVENTS_FILE, error) from error
     return FinishedRun(
         folder,
@@ -109,8 +118,8 @@ def read_run(folder: Path) -> FinishedRun:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(read_small_file(path, _MOST))
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from error
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 from math import prod
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from multiorganseg.errors import ResourceError
+from multiorganseg.memory import available_memory
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg_training.build import recipe_method, recipe_network
 from multiorganseg_training.methods import Batch
@@ -59,7 +59,7 @@ def free_bytes(device: torch.device) -> int:
     """Give the free memory of a device; of the machine for all but CUDA."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    return available_memory()
 
 
 def bytes_per_voxel(recipe: Recipe, network: BranchingNetwork, batch: int = 2) -> float:

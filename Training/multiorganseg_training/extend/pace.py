@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -15,6 +13,7 @@ import torch
 from multiorganseg.events import EventStream
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.progress import Progress
+from multiorganseg.scratch import work_folder
 from multiorganseg_training.cache import PreparedCase
 from multiorganseg_training.evaluation.segment_case import OVERLAP
 from multiorganseg_training.extend.plan import CURVE_POINTS
@@ -60,11 +59,11 @@ def seconds_per_iteration(
         optimisation=replace(recipe.optimisation, iterations=WARM_UP + MEASURED, head_alone=0.0),
         reporting=ReportingSpec(log_every=0, validate_every=0, checkpoint_every=0),
     )
-    with tempfile.TemporaryDirectory(prefix="pace-") as folder:
+    with work_folder() as folder:
         train(
             short,
             cases,
-            Path(folder),
+            folder,
             device,
             EventStream(None),
             Progress(tick, progress.token),

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multiorganseg.atomic import write_text_atomically
+from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.recipe import Recipe
-from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
+from multiorganseg_training.recipe_dict import recipe_to_dict
+from multiorganseg_training.typed_data import typed
 
 PLAN_FILE = "plan.json"
 SCHEMA_VERSION = 1
@@ -35,6 +37,14 @@ class Plan:
         return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
 
 
+@dataclass(frozen=True)
+class _PlanFile:
+    recipe: Recipe
+    folds: tuple[tuple[str, ...], ...]
+    base_sha256: str
+    schema_version: int = SCHEMA_VERSION
+
+
 def save_plan(plan: Plan, run: Path) -> None:
     """Write the plan of a run atomically."""
     content = {
@@ -56,13 +66,13 @@ def load_plan(run: Path) -> Plan | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        folds = tuple(tuple(map(str, fold)) for fold in content["folds"])
-        plan = Plan(recipe_from_dict(content["recipe"]), folds, str(content["base_sha256"]))
+        content = read_json_object(path)
+        said = typed(_PlanFile, content, path.name)
+        plan = Plan(said.recipe, said.folds, said.base_sha256)
         if plan.new_organs:
             return plan
         cause = "It names no new organ."
-    except (OSError, ValueError, KeyError, TypeError, TrainingError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, TrainingError) as error:
         cause = str(error)
     msg = f"The plan {path} cannot be read."
     raise TrainingError(

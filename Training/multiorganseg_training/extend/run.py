@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.events import EventStream, event_log
+from multiorganseg.guarded import guarded_folder, make_folders
 from multiorganseg.progress import Progress
+from multiorganseg.scratch import clean_up
 from multiorganseg_training.cache import PreparedCase, prepare_cases
 from multiorganseg_training.cases import training_cases
 from multiorganseg_training.checkpoint import FILE_NAME as CHECKPOINT_FILE
@@ -33,10 +36,9 @@ from multiorganseg_training.extend.wishes import Wishes
 from multiorganseg_training.fit import EVENTS_FILE, RESULT_FILE, Place, end_told, fit_locked
 from multiorganseg_training.gate import Gate, GateOptions, gate_run, split_for_gate
 from multiorganseg_training.gate.run_gate import FOLDS
-from multiorganseg_training.leftovers import delete_leftovers
 from multiorganseg_training.locks import run_lock
 from multiorganseg_training.loop import TRAINING, NotFiniteError
-from multiorganseg_training.pause import STOP_FILE, Paused, withdraw_pause
+from multiorganseg_training.pause import Paused, is_pause_requested, withdraw_pause
 from multiorganseg_training.project import Project, load_project
 from multiorganseg_training.recipe import Recipe
 
@@ -65,7 +67,11 @@ def _ignore(message: str) -> None:
 
 
 def extend(
-    wishes: Wishes, place: Workplace, progress: Progress, warn: Callable[[str], None] = _ignore
+    wishes: Wishes,
+    place: Workplace,
+    progress: Progress,
+    warn: Callable[[str], None] = _ignore,
+    started: float | None = None,
 ) -> Gate:
     """Teach a network further organs from a project's annotated cases, and judge the result.
 
@@ -79,6 +85,7 @@ def extend(
         place: Where.
         progress: Told every step; cancelling keeps a checkpoint.
         warn: Told what the user should know of the plan; the events tell it too.
+        started: As for `fit`.
 
     Raises:
         TrainingError: The wishes cannot be met, the run was begun with others, or it goes on in another
@@ -88,12 +95,13 @@ def extend(
         Cancelled: The user asked for it.
         Paused: A pause was requested.
     """
+    started = time.time() if started is None else started
     project, base = load_project(place.project), find_bundle(wishes.base)
     check_wishes(base, project, wishes)
-    with run_lock(place.run):
+    with guarded_folder(place.project), run_lock(place.run):
         plan = _begun(base, wishes, place.run)
-        withdraw_pause(place.run)
-        delete_leftovers(place.run)
+        withdraw_pause(place.run, started)
+        clean_up(place.run)
         with event_log(place.run / EVENTS_FILE) as events, end_told(events):
             events.emit("started", recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
@@ -215,8 +223,8 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
         if number < len(plan.folds):
             run = _fold(place, number)
             recipe = replace(recipe, data=replace(recipe.data, validation=plan.folds[number]))
-            run.mkdir(parents=True, exist_ok=True)
-            delete_leftovers(run)
+            make_folders(run)
+            clean_up(run)
         if (run / RESULT_FILE).is_file():
             continue
         part = PartEvents(events, number, count, iterations)
@@ -267,7 +275,7 @@ def _pausing(
             stages.append(stage)
             events.emit("progress", iteration=done, iterations=total, stage=stage)
         progress.report(f"{prefix}: {stage}" if prefix else stage, fraction)
-        if (place.run / STOP_FILE).exists():
+        if is_pause_requested(place.run):
             raise Paused(reached, total)
 
     return Progress(report, progress.token)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.gate.gate import Gate, OrganVerdict, Verdict
+from multiorganseg_training.gate.gate import Gate, OrganVerdict
 from multiorganseg_training.project.matrix_json import read_json
+from multiorganseg_training.typed_data import typed
 
 GATE_FILE = "gate.json"
 SCHEMA_VERSION = 1
@@ -37,13 +38,11 @@ def load_gate(run: Path) -> Gate | None:
         return None
     data = read_json(path, SCHEMA_VERSION)
     try:
-        return _gate(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _gate(data, path.name)
+    except TrainingError as error:
         msg = f"{path} cannot be used."
         raise TrainingError(
-            msg,
-            cause=f"{type(error).__name__}: {error}",
-            next_step="Repeat it: multiorganseg-train gate --help",
+            msg, cause=error.problem, next_step="Repeat it: multiorganseg-train gate --help"
         ) from error
 
 
@@ -75,28 +74,38 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def _gate(data: Mapping[str, Any]) -> Gate:
-    base = data["base"]
+@dataclass(frozen=True)
+class _Base:
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _GateFile:
+    base: _Base
+    run: str
+    cases: tuple[str, ...]
+    how: str
+    margin: float
+    floor: float
+    organs: dict[str, OrganVerdict]
+    training_cases: dict[str, int] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+    passed: bool | None = None
+
+
+def _gate(data: Mapping[str, Any], what: str) -> Gate:
+    said = typed(_GateFile, data, what)
     return Gate(
-        base_name=base["name"],
-        base_version=base["version"],
-        base_sha256=base["sha256"],
-        run=data["run"],
-        cases=tuple(data["cases"]),
-        how=data["how"],
-        margin=float(data["margin"]),
-        floor=float(data["floor"]),
-        organs={key: _organ(entry) for key, entry in data["organs"].items()},
-        training_cases={key: int(count) for key, count in data.get("training_cases", {}).items()},
-    )
-
-
-def _organ(entry: Mapping[str, Any]) -> OrganVerdict:
-    interval = entry["confidence_interval"]
-    return OrganVerdict(
-        **{
-            **entry,
-            "verdict": Verdict(entry["verdict"]),
-            "confidence_interval": None if interval is None else (float(interval[0]), float(interval[1])),
-        }
+        base_name=said.base.name,
+        base_version=said.base.version,
+        base_sha256=said.base.sha256,
+        run=said.run,
+        cases=said.cases,
+        how=said.how,
+        margin=said.margin,
+        floor=said.floor,
+        organs=said.organs,
+        training_cases=said.training_cases,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.pictures import drawn
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.gate.case import GateCase
@@ -128,8 +128,8 @@ def _judged(
     by_base = Segmenter(base, asked)
     count = sum(len(cases) for _, cases in folds)
     scores: list[CaseScore] = []
-    with tempfile.TemporaryDirectory(prefix="gate-") as name:
-        results = _Results(Path(name))
+    with work_folder() as folder:
+        results = _Results(folder)
         for network, cases in folds:
             by_new = Segmenter(network, asked)
             for case in cases:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multiorganseg.bundles.safe_names import clashes
 from multiorganseg.errors import TrainingError
+from multiorganseg.guarded import check_inside
 from multiorganseg.progress import Progress
 from multiorganseg_training.project.case_files import check_grids, project_case
 from multiorganseg_training.project.dataset import Dataset
@@ -89,7 +90,10 @@ def _write(
     for number, case in enumerate(dataset.cases):
         progress("importing", number / len(dataset.cases))
         entry = project_case(case.name, case.image, labelled=case.labels is not None, source=dataset.name)
-        written += [project.folder / name for name in (entry.image, entry.labels) if name]
+        files = [project.folder / name for name in (entry.image, entry.labels) if name]
+        for path in files:
+            check_inside(path)
+        written += files
         statuses, missing = import_case(dataset, case, entry, organs, project.table, project.folder)
         if missing:
             empty[case.name] = missing

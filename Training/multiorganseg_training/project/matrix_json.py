@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.bundles.json_text import format_json, parse_json_object
+from multiorganseg.bundles.json_text import format_json, parse_json_object, read_small_file
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.project.matrix import LabelStatusMatrix
 from multiorganseg_training.project.status import LabelStatus
 
 SCHEMA_VERSION = 1
+_MOST = 64 * 2**20
 
 
 def matrix_to_json(matrix: LabelStatusMatrix) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def read_json(path: Path, version: int | None = None) -> dict[str, Any]:
         TrainingError: The file cannot be read, is no JSON object or has another version.
     """
     try:
-        data = parse_json_object(path.read_bytes())
+        data = parse_json_object(read_small_file(path, _MOST))
     except (OSError, ValueError) as error:
         msg = f"Cannot read {path}."
         raise TrainingError(

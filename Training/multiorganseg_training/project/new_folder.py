@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from multiorganseg.bundles.folders import put_in_place, scratch_folder
+from multiorganseg.atomic import put_in_place
+from multiorganseg.bundles.folders import scratch_folder
 from multiorganseg.errors import TrainingError
 
 

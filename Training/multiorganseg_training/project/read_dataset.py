@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.progress import Progress
+from multiorganseg.scratch import work_folder
 from multiorganseg_training.project.dataset import DATASET_FILE, Dataset, read_dataset_file
 from multiorganseg_training.project.read_dicom_seg import has_dicom_seg, read_dicom_seg
 from multiorganseg_training.project.read_msd import read_msd
@@ -79,6 +79,6 @@ def open_dataset(
     elif kind is DatasetFormat.MSD:
         yield read_msd(folder, modality=modality, unlabelled=unlabelled)
     else:
-        with TemporaryDirectory(prefix="multiorganseg-") as work:
-            place = None if described else Path(work)
+        with work_folder() as work:
+            place = None if described else work
             yield read_dicom_seg(folder, place, modality=modality, progress=progress)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from multiorganseg.bundles.folders import visible_folders
+from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.events import read_events
 from multiorganseg_training.locks import LOCK_FILE, is_running
-from multiorganseg_training.pause import STOP_FILE
+from multiorganseg_training.pause import is_pause_requested
 
 RUNS = "runs"
 EVENTS = "events.jsonl"
@@ -48,7 +48,7 @@ def _state(run: Path) -> dict[str, Any]:
         "folder": str(run.absolute()),
         "events": str((run / EVENTS).absolute()),
         "state": state,
-        "pause_requested": running and (run / STOP_FILE).exists(),
+        "pause_requested": running and is_pause_requested(run),
         "started": _content(last.get("started")),
         "progress": _content(last.get("progress")),
         "metric": _content(last.get("metric")),
@@ -63,6 +63,6 @@ def _content(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _gate_passed(run: Path) -> bool | None:
     try:
-        return bool(json.loads((run / GATE).read_text(encoding="utf-8"))["passed"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_json_object(run / GATE)["passed"])
+    except (OSError, ValueError, KeyError):
         return None

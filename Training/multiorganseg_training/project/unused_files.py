@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from multiorganseg_training.leftovers import delete_leftovers
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.project_json import load_project
 
@@ -31,8 +30,6 @@ def tidy(folder: Path, *, delete_unused: bool = False) -> list[str]:
     with project_lock(folder):
         cases = load_project(folder).cases.values()
         used = {name for case in cases for name in (case.image, case.labels)}
-        for place in ("", *FOLDERS):
-            delete_leftovers(folder / place)
         unused = [
             name
             for path in sorted(path for place in FOLDERS for path in (folder / place).glob("*"))
