@@ -143,6 +143,7 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/catalogue.py
   multiorganseg/organs/labels.py
   multiorganseg/phantom.py
+  multiorganseg/privacy.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
@@ -152,6 +153,7 @@ set(MODULE_SCRIPTS
   multiorganseg/quality/statistics.py
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
+  multiorganseg/results/dicom_identity.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/heat.py
   multiorganseg/results/legend.py

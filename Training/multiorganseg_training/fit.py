@@ -71,7 +71,7 @@ def fit(recipe: Recipe, place: Place, progress: Progress) -> dict[str, dict[str,
     with run_lock(place.run):
         withdraw_pause(place.run)
         delete_leftovers(place.run)
-        with event_log(place.run / EVENTS_FILE) as events, end_told(events):
+        with event_log(place.run / EVENTS_FILE, place.data) as events, end_told(events):
             return fit_locked(recipe, place, events, progress)
 
 

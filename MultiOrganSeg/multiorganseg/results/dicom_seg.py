@@ -13,6 +13,8 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
+from multiorganseg.privacy import without_input
+from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
 from multiorganseg.volumes.volume import Grid
@@ -38,7 +40,9 @@ def write_dicom_seg(
     BINARY is what PACS and viewers read today; LABELMAP is newer than most of them. Frames without labels
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
-    stands as JSON in AlgorithmParameters of each segment. What people drew is MANUAL and names no algorithm.
+    stands as JSON in AlgorithmParameters of each segment, without the input's name and without messages, in
+    which it may stand. Of the patient and the study it says what DICOM requires. What people drew is MANUAL
+    and names no algorithm.
 
     Args:
         segmentation: Labels on the grid of the series.
@@ -98,6 +102,7 @@ def write_dicom_seg(
         omit_empty_frames=True,
     )
     result.SeriesDescription = f"MultiOrganSeg {'annotation' if drawn else 'segmentation'}"
+    leave_out_identity(result, sources[0])
     with atomic_path(path) as partial:
         result.save_as(partial)
 
@@ -210,5 +215,5 @@ def _concept(code: Code) -> Any:
 
 
 def _parameters(segmentation: Segmentation) -> dict[str, str] | None:
-    text = json.dumps(dict(segmentation.provenance), ensure_ascii=True)
+    text = json.dumps(without_input(segmentation.provenance, messages=False), ensure_ascii=True)
     return {"provenance": text} if len(text) < LONGEST_LT - len("provenance=") else None

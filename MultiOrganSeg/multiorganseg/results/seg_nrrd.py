@@ -15,6 +15,7 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
@@ -34,7 +35,8 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
     The segment's ID is the organ key. Its tags carry the terminology, the algorithm, the measurements
     (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Uncertainty`, `.Flags`) and
     where they came from (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a
-    value is left out. The whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
+    value is left out. The provenance without the input's name lies in the header as JSON under
+    `MultiOrganSeg_Provenance`.
     Keys and tags: 3D Slicer, Libs/MRML/Core/vtkMRMLSegmentationStorageNode.cxx, and the page
     "Segmentations" of its developer guide.
 
@@ -54,7 +56,7 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
         ),
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
-        PROVENANCE_KEY: json.dumps(dict(segmentation.provenance), ensure_ascii=False),
+        PROVENANCE_KEY: json.dumps(without_input(segmentation.provenance), ensure_ascii=False),
     }
     with atomic_path(path) as partial:
         write_nrrd(partial, segmentation.labels, segmentation.affine, pairs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.nifti import label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
@@ -100,7 +101,7 @@ def write_results(
     modality: str = "CT",
     catalogue: Catalogue | None = None,
 ) -> list[Path]:
-    """Write the result files of one case, each at once or not at all.
+    """Write the result files of one case, each at once or not at all, and none more readable than the input.
 
     Args:
         segmentation: Labels on the volume's grid; its map of the uncertainty, if any, becomes a file too.
@@ -133,6 +134,19 @@ def write_results(
             next_step="Write .seg.nrrd or .nii.gz, or segment the DICOM folder.",
         )
     catalogue = catalogue or load_catalogue()
+    inputs = [*([Path(volume.source)] if volume.source else []), *(dicom_files or ())]
+    with no_more_readable_than(*inputs):
+        return _write_all(segmentation, volume, paths, catalogue, dicom_files or (), modality)
+
+
+def _write_all(
+    segmentation: Segmentation,
+    volume: Volume,
+    paths: dict[str, Path],
+    catalogue: Catalogue,
+    dicom_files: Sequence[Path],
+    modality: str,
+) -> list[Path]:
     written: list[Path] = []
     if "seg.nrrd" in paths:
         write_seg_nrrd(segmentation, paths["seg.nrrd"], catalogue)
@@ -146,14 +160,14 @@ def write_results(
     if "json" in paths:
         write_json(rows, segmentation, paths["json"])
         written.append(paths["json"])
-    if uncertainty is not None:
+    if (uncertainty := segmentation.uncertainty) is not None:
         write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"])
         written.append(paths["uncertainty"])
     if "png" in paths:
         write_preview(segmentation, volume, paths["png"], catalogue, modality=modality)
         written.append(paths["png"])
     if "dcm" in paths:
-        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
+        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files)
         written.append(paths["dcm"])
     return written
 

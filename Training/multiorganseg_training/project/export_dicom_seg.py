@@ -14,6 +14,7 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
@@ -87,7 +88,8 @@ def export_dicom_seg(
             table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
             path = folder / f"{case}.dcm"
             made = Segmentation(np.ascontiguousarray(turned), series.affine, table)
-            write_dicom_seg(made, path, catalogue, series.files, drawn=True)
+            with no_more_readable_than(project.image_path(case), *series.files):
+                write_dicom_seg(made, path, catalogue, series.files, drawn=True)
             written.append(case)
         if not written:
             msg = "No case is left to export."

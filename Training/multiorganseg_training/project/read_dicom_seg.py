@@ -10,6 +10,7 @@ import numpy as np
 
 from multiorganseg.errors import TrainingError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.check import compact
 from multiorganseg.volumes.dicom_series import SeriesInfo, find_dicom_series, is_dicom
@@ -77,8 +78,9 @@ def read_dicom_seg(
             image = read_volume(series.files[0])
             numbers = {each.number: values[each.name] for each in listed[path]}
             labels = _labels(path, seg, image, numbers)
-            write_volume(Volume(compact(image.voxels), image.affine), case.image)
-            write_volume(labels, case.labels)
+            with no_more_readable_than(path, *series.files):
+                write_volume(Volume(compact(image.voxels), image.affine), case.image)
+                write_volume(labels, case.labels)
     return Dataset(
         name=folder.resolve().name,
         modality=modality_of(found[0][2].modality, modality),
