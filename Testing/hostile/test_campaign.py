@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import signal
@@ -63,6 +64,7 @@ def fail(folder: Path) -> None:
 
 
 def crash(folder: Path) -> None:
+    faulthandler.disable()  # which pytest enabled: the log is to stay readable
     os.kill(os.getpid(), signal.SIGSEGV)
 
 

@@ -23,6 +23,7 @@ from multiorganseg.metrics.pairs import CasePairs, pair_cases
 from multiorganseg.metrics.report import report
 from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
+from multiorganseg.privacy import folders_of, without_folders
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
@@ -65,7 +66,8 @@ def evaluate(
     if len(pairs.matched) == 1 and failed:
         raise next(iter(failed.values()))
     if json_path is not None:
-        problems = {name: str(error) for name, error in failed.items()}
+        hidden = folders_of(prediction, reference)
+        problems = {name: without_folders(str(error), hidden) for name, error in failed.items()}
         content = report(
             cases,
             tolerance_mm=tolerance_mm,

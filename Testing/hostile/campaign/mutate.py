@@ -128,7 +128,7 @@ def spoil_tree(
     """
     places = list(_places(value))
     path = random.choice(places)
-    name = random.choice(("value", "value", "value", "drop", "wrap", "key", "add", "repeat", "swap"))
+    name = random.choice(("value", "value", "near", "near", "drop", "wrap", "key", "add", "repeat", "swap"))
     other = _at(value, random.choice(places))
     shown = "/".join(map(str, path))[:60]
     if not path:
@@ -163,7 +163,12 @@ def _changed(
         if isinstance(value, dict):
             return {each: inner if each == key else old for each, old in value.items()}
         return [inner if each == key else old for each, old in enumerate(value)]
-    new = {"value": lambda: extreme(random), "wrap": lambda: [value[key]], "swap": lambda: other}.get(name)
+    new = {
+        "value": lambda: extreme(random),
+        "near": lambda: _near(random, value[key]),
+        "wrap": lambda: [value[key]],
+        "swap": lambda: other,
+    }.get(name)
     if isinstance(value, dict):
         copy = dict(value)
         if name == "drop":
@@ -185,10 +190,25 @@ def _changed(
     return items
 
 
+def _near(random: Random, value: Any) -> Any:
+    """Give another value of the same type, which may well be valid."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, (int, float)):
+        return random.choice((value + 1, value - 1, value * 2, -value, value * 1000, type(value)(0)))
+    if isinstance(value, str):
+        return random.choice((value + "x", value[:-1], value.upper(), f" {value}", value[::-1], value * 50))
+    if isinstance(value, dict):
+        return dict(reversed(value.items()))
+    return list(reversed(value)) if isinstance(value, (list, tuple)) else value
+
+
 def write_json(random: Random, value: Any, path: Path) -> str:
     """Write JSON, sometimes with a key twice, in another encoding, cut off or with a byte changed."""
     text = json.dumps(value, ensure_ascii=random.random() < 0.5, indent=random.choice((None, 2)))
-    name = random.choice(("plain",) * 6 + ("key twice", "utf-8-sig", "utf-16", "latin-1", "bytes", "comment"))
+    name = random.choice(
+        ("plain",) * 12 + ("key twice", "utf-8-sig", "utf-16", "latin-1", "bytes", "comment")
+    )
     if name == "key twice":
         keys = sorted(set(re.findall(r'"[^"\n]*"(?=:)', text)))
         if len(keys) > 1:
