@@ -78,7 +78,7 @@ def sleep(folder: Path) -> None:
 
 
 def use_memory(folder: Path) -> int:
-    return len(b"x" * (700 << 20))
+    return len(b"x" * (96 << 20))
 
 
 def use_all_memory(folder: Path) -> int:
@@ -110,7 +110,8 @@ def wrong(folder: Path, result: object) -> str:
 )
 def test_each_way_to_fail_is_noticed_and_kept(read, judge, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(children, "PROCESSOR_SECONDS", 1)
-    monkeypatch.setattr(children, "WALL_SECONDS", 4)
+    monkeypatch.setattr(children, "WALL_SECONDS", 8)
+    monkeypatch.setattr(children, "RESIDENT", 64 << 20)
     kind = Kind(
         "made-up", nothing, lambda random, folder: "spoilt", read, **({"judge": judge} if judge else {})
     )
