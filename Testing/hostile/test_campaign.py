@@ -110,7 +110,7 @@ def wrong(folder: Path, result: object) -> str:
 )
 def test_each_way_to_fail_is_noticed_and_kept(read, judge, expected, tmp_path, monkeypatch):
     monkeypatch.setattr(children, "PROCESSOR_SECONDS", 1)
-    monkeypatch.setattr(children, "WALL_SECONDS", 8)
+    monkeypatch.setattr(children, "WALL_SECONDS", 1 if read is sleep else 30)
     monkeypatch.setattr(children, "RESIDENT", 64 << 20)
     kind = Kind(
         "made-up", nothing, lambda random, folder: "spoilt", read, **({"judge": judge} if judge else {})

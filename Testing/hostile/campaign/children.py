@@ -224,11 +224,10 @@ def _ended(child: _Child, keep: Path | None, seed: int) -> Attempt:
         raise RuntimeError(message)
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if "outcome" not in said:
-        hung = number in (signal.SIGKILL, signal.SIGXCPU)
-        said["outcome"] = "hang" if hung else "crash"
-        said["detail"] = (
-            f"{signal.Signals(number).name if number else f'status {status}'} after {seconds:.0f} s"
-        )
+        late = number == signal.SIGXCPU or (number == signal.SIGKILL and seconds >= WALL_SECONDS)
+        said["outcome"] = "hang" if late else "memory" if number == signal.SIGKILL else "crash"
+        how = signal.Signals(number).name if number else f"status {status}"
+        said["detail"] = f"{how} after {seconds:.0f} s"
     attempt = Attempt(child.kind.name, child.index, seconds=seconds, **said)
     if keep and not attempt.good:
         kept = keep / f"{child.kind.name}-{seed}-{child.index}"
