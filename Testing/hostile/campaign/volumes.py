@@ -135,14 +135,18 @@ def _judge_nifti(name: str) -> Callable[[Path, Any], str]:
             voxels = np.asarray(image.get_fdata(), dtype=np.float64)
             affine, header = image.affine, image.header
             units = header.get_xyzt_units()[0]
+            opened = gzip.open if name.endswith(".gz") else Path.open
+            with opened(folder / name) as file:
+                stored = type(header).from_fileobj(file, check=False)
         except Exception:
             return ""
+        repaired = any(stored[code] != header[code] for code in ("sform_code", "qform_code"))
         if not np.isfinite([*header.get_slope_inter()] if header.get_slope_inter()[0] else [0.0]).all():
             return ""
         while voxels.ndim > 3 and voxels.shape[-1] == 1:
             voxels = voxels[..., 0]
         placed = int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
-        if placed and units in ("mm", "unknown"):
+        if placed and not repaired and units in ("mm", "unknown"):
             expected = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
             if not np.allclose(volume.affine, expected, rtol=1e-4, atol=1e-3):
                 return f"affine {volume.affine.tolist()} instead of {expected.tolist()}"
