@@ -312,11 +312,13 @@ def _judge_label_table(folder: Path, table: Any) -> str:
         text = (folder / "organs.labels.json").read_bytes().decode("utf-8-sig")
         said = json.loads(text, object_pairs_hook=list)
         labels = [value for key, value in said if key == "labels"][-1]
-        rows = [(int(key), str(value)) for key, value in labels]
+        rows = [(int(key), str(value).strip()) for key, value in labels]
     except (ValueError, TypeError, IndexError):
         return ""
     rows = [(value, key) for value, key in rows if value or key != "background"]
-    if sorted(rows) != sorted(table.organs.items()):
+    if any(not key.strip() for key in table.keys):
+        return "an organ without a name"
+    if sorted(rows) != sorted((value, key.strip()) for value, key in table.organs.items()):
         return f"{table.organs} instead of {rows}"
     return ""
 
