@@ -20,7 +20,7 @@ from typing import Annotated
 os.environ |= {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
 
 import typer
-from campaign import bundles, dicom, training, volumes
+from campaign import bundles, checkpoint, dicom, training, volumes
 from campaign.children import attempts, prepare_samples
 from campaign.kind import Kind
 from campaign.outcome import GOOD, OUTCOMES, Attempt
@@ -38,7 +38,7 @@ from rich.text import Text
 
 HERE = Path(__file__).resolve().parent
 KEEP = HERE.parents[1] / "build" / "hostile"
-KINDS = (*volumes.KINDS, *dicom.KINDS, *bundles.KINDS, *training.KINDS)
+KINDS = (*volumes.KINDS, *dicom.KINDS, *bundles.KINDS, *training.KINDS, *checkpoint.KINDS)
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 

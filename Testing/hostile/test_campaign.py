@@ -38,12 +38,14 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     return [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_every_valid_sample_is_read_rightly(outcomes):
     samples = {each["kind"]: each["outcome"] for each in outcomes if each["index"] == 0}
     assert len(samples) >= 18
     assert set(samples.values()) == {"accepted"}
 
 
+@pytest.mark.slow
 def test_no_spoilt_file_is_read_wrongly_or_ends_in_another_way_than_with_a_typed_error(outcomes):
     assert len(outcomes) == FILES_OF_A_KIND * len({each["kind"] for each in outcomes})
     assert [each for each in outcomes if each["outcome"] not in ("typed", "accepted")] == []
