@@ -135,3 +135,17 @@ def test_a_seed_gives_the_same_file_again(tmp_path):
         done += [str(spoil_bytes(random, b"0123456789")), str(spoil_lines(random, b"a: 1\nb: 2", b":"))]
         results.add((said.read_bytes(), *done))
     assert len(results) == 1
+
+
+@pytest.mark.parametrize(("lost", "left", "whole"), [(0, 0, True), (1, 0, False), (0, 2, False)])
+def test_what_a_kill_loses_or_leaves_fails_the_campaign(lost, left, whole, tmp_path, monkeypatch, capsys):
+    import run
+
+    (tmp_path / "kills.py").write_text(
+        f"def main(count):\n    yield 'add a case', count, 0, 0\n    yield 'publish', 7, {lost}, {left}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kills", raising=False)
+    assert run.kill_runs(500) == whole
+    del sys.modules["kills"]
+    assert "500" in capsys.readouterr().out
