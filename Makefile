@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench package-list clean help
+.PHONY: demo test lint bench hostile package-list clean help
 
 help:
 	@echo "make demo   segment a real CT and show where picture, segmentation and volumes lie"
 	@echo "make test   run all tests (ARGS='-m \"not slow\"' for the quick ones)"
 	@echo "make lint   ruff and mypy"
 	@echo "make package-list   write the list of the extension's files anew, after adding or removing one"
+	@echo "make hostile  thousands of spoilt files and hundreds of kills (about half an hour; ARGS='--kind nrrd')"
 	@echo "make bench  speed and memory against the plain way (about an hour)"
 
 $(STAMP): pyproject.toml constraints.txt
@@ -36,6 +37,9 @@ package-list: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python Testing/benchmarks/inference.py --output build/benchmarks
+
+hostile: $(STAMP)
+	$(BIN)/python Testing/hostile/run.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build demo-output .demo-data

@@ -162,6 +162,7 @@ set(MODULE_SCRIPTS
   multiorganseg/outputs.py
   multiorganseg/phantom.py
   multiorganseg/pictures.py
+  multiorganseg/privacy.py
   multiorganseg/progress.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
@@ -172,6 +173,7 @@ set(MODULE_SCRIPTS
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
   multiorganseg/results/authorship.py
+  multiorganseg/results/dicom_identity.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/heat.py
   multiorganseg/results/legend.py

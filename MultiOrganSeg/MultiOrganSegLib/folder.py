@@ -12,6 +12,8 @@ from pathlib import Path
 _PREFIX = "multiorganseg-"
 _NAME = re.compile(rf"{_PREFIX}(\d+)-.+")
 _PATIENCE_SECONDS = 2.0
+_CLOCK_SECONDS = 2.0
+"""Disks and processes do not tell the time alike to the second."""
 
 
 def make_private_folder(parent: Path) -> Path:
@@ -38,9 +40,19 @@ def remove_folder(folder: Path) -> None:
 
 
 def _remove_orphans(parent: Path) -> None:
-    import psutil
-
     for folder in parent.iterdir():
         owner = _NAME.fullmatch(folder.name)
-        if owner and not psutil.pid_exists(int(owner.group(1))):
+        if owner and not _is_in_use(folder, int(owner.group(1))):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_in_use(folder: Path, owner: int) -> bool:
+    """Whether its owner lives; a later process that was given the same number is not the owner."""
+    import psutil
+
+    try:
+        return psutil.Process(owner).create_time() <= folder.stat().st_mtime + _CLOCK_SECONDS
+    except (psutil.NoSuchProcess, FileNotFoundError):
+        return False
+    except (psutil.Error, OSError):
+        return True

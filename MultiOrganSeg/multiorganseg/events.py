@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -13,6 +13,7 @@ from typing import Any, Literal, TextIO
 from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.errors import MultiOrganSegError, ResourceError
 from multiorganseg.guarded import open_to_append
+from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress
 
 EventKind = Literal["started", "progress", "metric", "warning", "gate", "paused", "finished", "failed"]
@@ -25,10 +26,12 @@ class EventStream:
 
     Args:
         sink: An open text stream; None drops all events.
+        hidden: Folders that texts leave away before the names of files, since they may name people.
     """
 
-    def __init__(self, sink: TextIO | None = None) -> None:
+    def __init__(self, sink: TextIO | None = None, hidden: Iterable[Path] = ()) -> None:
         self._sink = sink
+        self._hidden = tuple(hidden)
 
     def emit(self, kind: EventKind, **content: Any) -> None:
         """Write one event with the time in seconds since the epoch.
@@ -38,9 +41,9 @@ class EventStream:
         """
         if self._sink is None:
             return
-        line = json.dumps({"event": kind, "time": round(time.time(), 3), **content}) + "\n"
+        event = {"event": kind, "time": round(time.time(), 3), **without_folders(content, self._hidden)}
         try:
-            self._sink.write(line)
+            self._sink.write(json.dumps(event) + "\n")
             self._sink.flush()
         except OSError as error:
             msg = "The events cannot be written."
@@ -57,8 +60,10 @@ class EventStream:
 
 
 @contextmanager
-def event_log(path: Path) -> Iterator[EventStream]:
+def event_log(path: Path, *hidden: Path) -> Iterator[EventStream]:
     """Append events to a log file; a line that a crash cut off is ended first, so that it spoils no other.
+
+    Texts leave away the run, the project and the `hidden` folders, as `EventStream` does.
 
     Raises:
         ResourceError: The file cannot be written, or is a link.
@@ -67,7 +72,7 @@ def event_log(path: Path) -> Iterator[EventStream]:
     try:
         if _is_cut_off(path):
             sink.write("\n")
-        yield EventStream(sink)
+        yield EventStream(sink, (*path.absolute().parents[:3], *folders_of(*hidden)))
     finally:
         with suppress(OSError):  # `emit` flushed every line, and raised where it could not
             sink.close()

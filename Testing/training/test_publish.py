@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import math
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,8 +18,9 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.volume import Grid
 from multiorganseg_training.card import model_card
-from multiorganseg_training.checkpoint import load_checkpoint
-from multiorganseg_training.publish import Publication, publish
+from multiorganseg_training.checkpoint import load_checkpoint, save_checkpoint
+from multiorganseg_training.publish import Publication, draft_extension, publish
+from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
 
 PUBLICATION = Publication("1.2.0", "CC-BY-4.0", "The licence's text", "## Data\n\nBlocks, see [here](x).")
 
@@ -67,7 +71,8 @@ def test_the_card_has_the_table(bundle):
     assert card.startswith("# phantom-ct 1.2.0\n")
     assert "120 of 120 iterations" in card
     assert "Blocks, see [here](x)." in card
-    assert "validation fold (case_c)" in card
+    assert "validation fold of 1 case\n" in card
+    assert "case_" not in card
     rows = {
         cells[1]: cells[2:-1]
         for line in card.splitlines()
@@ -79,10 +84,26 @@ def test_the_card_has_the_table(bundle):
         assert float(dice) == pytest.approx(measured["dice"], abs=1e-3)
         assert float(nsd) == pytest.approx(measured["nsd"], abs=1e-3)
         assert float(hd95) == pytest.approx(measured["hd95"], abs=0.1)
-        assert worst == f"{dice} (case_c)"
+        assert worst == dice
     mean = np.mean([values["dice"] for values in bundle.metadata.metrics.values()])
     assert rows["**mean of organs**"][0] == f"**{mean:.3f}**"
     assert "nan" not in card
+
+
+def test_a_bundle_names_no_case_and_no_folder(bundle, phantom_run, tmp_path):
+    said = json.dumps(bundle.metadata.training)
+    assert "case_" not in said
+    assert bundle.metadata.training["recipe"]["data"]["validation"] == "1 cases"
+    run = tmp_path / "run"
+    shutil.copytree(phantom_run.place.run, run)
+    checkpoint = load_checkpoint(run)
+    for initial, kept in ((str(tmp_path / "Doe"), False), ("liver-ct", True)):
+        recipe = recipe_from_dict(checkpoint.recipe)
+        recipe = replace(recipe, network=replace(recipe.network, initial=initial))
+        save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(recipe)), run)
+        draft = draft_extension(run, bundle, tmp_path / f"draft-{kept}")
+        assert ("initial" in draft.metadata.training["recipe"]["network"]) == kept
+        assert "Doe" not in json.dumps(draft.metadata.training)
 
 
 def test_the_card_shows_an_organ_that_is_nowhere_and_the_worst_case(bundle, phantom_run):
@@ -92,9 +113,9 @@ def test_the_card_shows_an_organ_that_is_nowhere_and_the_worst_case(bundle, phan
     bad[1:3, 2:6, 2:4] = 2
     scores = {name: evaluate(found, table, good, table, grid) for name, found in (("a", good), ("b", bad))}
     card = model_card(bundle.metadata, phantom_run.recipe, scores, "Notes")
-    assert "| spleen | – | – | – | – (–) |" in card
+    assert "| spleen | – | – | – | – |" in card
     assert "| liver | 0.833 |" in card
-    assert "0.667 (b) |" in card
+    assert "| 0.667 |" in card
 
 
 def test_the_card_says_when_nothing_was_measured(bundle, phantom_run):

@@ -13,7 +13,7 @@ from multiorganseg_training.recipe import Recipe
 def model_card(
     metadata: Metadata, recipe: Recipe, scores: dict[str, tuple[OrganScore, ...]], notes: str
 ) -> str:
-    """Write the card in Markdown.
+    """Write the card in Markdown, without the names of cases, which may be those of patients.
 
     Args:
         metadata: Of the bundle.
@@ -41,27 +41,27 @@ def _measured(scores: dict[str, tuple[OrganScore, ...]]) -> list[str]:
     by_organ = mean_by_organ(score for case in scores.values() for score in case)
     overall = mean_over_organs(by_organ)
     lines = [
-        f"## Measured on the validation fold ({', '.join(scores)})",
+        f"## Measured on the validation fold of {len(scores)} case{'s' if len(scores) > 1 else ''}",
         "",
         "The averaged network after the last iteration, run through the engine on the cases' own grids. No "
         "iteration was selected on this fold. NSD at 2 mm; the worst case is the one with the lowest Dice.",
         "",
-        "| organ | Dice | NSD | HD95 mm | worst Dice (case) |",
+        "| organ | Dice | NSD | HD95 mm | worst Dice |",
         "|---|---|---|---|---|",
     ]
     for key, mean in by_organ.items():
         worst = min(
             (
-                (score.dice, case)
-                for case, rows in scores.items()
+                score.dice
+                for rows in scores.values()
                 for score in rows
                 if score.key == key and not math.isnan(score.dice)
             ),
-            default=(float("nan"), "–"),
+            default=float("nan"),
         )
         lines.append(
             f"| {key} | {_shown(mean['dice'].value, 3)} | {_shown(mean['nsd'].value, 3)} "
-            f"| {_shown(mean['hd95_mm'].value, 1)} | {_shown(worst[0], 3)} ({worst[1]}) |"
+            f"| {_shown(mean['hd95_mm'].value, 1)} | {_shown(worst, 3)} |"
         )
     lines.append(
         f"| **mean of organs** | **{_shown(overall['dice'].value, 3)}** | {_shown(overall['nsd'].value, 3)} "

@@ -82,7 +82,7 @@ def fit(
     with run_lock(place.run):
         withdraw_pause(place.run, started)
         clean_up(place.run)
-        with event_log(place.run / EVENTS_FILE) as events, end_told(events):
+        with event_log(place.run / EVENTS_FILE, place.data) as events, end_told(events):
             return fit_locked(recipe, place, events, progress)
 
 

@@ -115,7 +115,6 @@ def draft_extension(
         modality=said.modality,
         training={
             **_provenance(recipe, checkpoint),
-            "recipe": _without_case_names(checkpoint.recipe),
             "base": {"name": said.name, "version": said.version, "sha256": base.digest},
         },
         custom_organs={key: organ for key, organ in known.items() if key in table.keys},
@@ -195,12 +194,14 @@ def _draft(folder: Path, metadata: Metadata, checkpoint: Checkpoint, license_tex
     )
 
 
-def _without_case_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
+def _without_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out names of cases, which may be those of patients, and the folder of the first weights."""
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     data = plain["data"]
     data["validation"] = cases_text(len(data["validation"]))
     data["known"] = cases_text(len(data["known"]))
-    del plain["network"]["initial"]
+    if not NAME_PATTERN.fullmatch(plain["network"]["initial"]):
+        del plain["network"]["initial"]
     return plain
 
 
@@ -235,7 +236,7 @@ def _provenance(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
         "method": recipe.method,
         "weights": "exponential moving average after the last iteration",
         "iterations": checkpoint.iteration,
-        "recipe": json.loads(json.dumps(checkpoint.recipe)),
+        "recipe": _without_names(checkpoint.recipe),
     }
 
 

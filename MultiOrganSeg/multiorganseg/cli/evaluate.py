@@ -26,6 +26,7 @@ from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.outputs import require_free
+from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.unforeseen import as_told
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
@@ -78,7 +79,8 @@ def _evaluate(pairs: CasePairs, comparison: Comparison, json_path: Path | None) 
     if len(pairs.matched) == 1 and failed:
         raise next(iter(failed.values()))
     if json_path is not None:
-        problems = {name: str(error) for name, error in failed.items()}
+        hidden = folders_of(prediction, reference)
+        problems = {name: without_folders(str(error), hidden) for name, error in failed.items()}
         content = report(
             cases,
             tolerance_mm=comparison.tolerance_mm,

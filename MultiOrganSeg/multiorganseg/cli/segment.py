@@ -25,6 +25,7 @@ from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.outputs import open_stream
+from multiorganseg.privacy import folders_of
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
@@ -47,6 +48,7 @@ class CaseResult:
         segmentation: None when it failed.
         error: None when it went well.
         messages: Warnings.
+        asides: Warnings of other libraries, which may quote the patient's name: for the terminal alone.
     """
 
     source: Path
@@ -55,6 +57,7 @@ class CaseResult:
     segmentation: Segmentation | None = None
     error: MultiOrganSegError | None = None
     messages: tuple[str, ...] = field(default=())
+    asides: tuple[str, ...] = field(default=())
 
 
 @reported_errors()
@@ -108,7 +111,11 @@ def segment(
     """
     if with_parent:
         stop_with_parent()
-    with keep_inputs([*inputs, Path(model)]), _event_stream(events) as stream, progress_bar() as progress:
+    with (
+        keep_inputs([*inputs, Path(model)]),
+        _event_stream(events, (*inputs, output)) as stream,
+        progress_bar() as progress,
+    ):
         cases = expand_inputs(inputs)
         wanted = frozenset(_split(formats))
         _check_outputs(cases, output, wanted, preview, uncertainty)
@@ -117,7 +124,7 @@ def segment(
 
         options = Options(tuple(_split(organs)), quality, device, uncertainty=uncertainty)
         segmenter = Segmenter(find_bundle(model), options)
-        stream.emit("started", cases=[str(case) for case in cases], model=model)
+        stream.emit("started", cases=[case.name for case in cases], model=segmenter.bundle.metadata.name)
         results: list[CaseResult] = []
         for number, case in enumerate(cases):
             prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
@@ -139,6 +146,7 @@ def _run_case(
     preview: bool,
     progress: Progress,
 ) -> CaseResult:
+    from multiorganseg.volumes import VolumeWarning
     from multiorganseg.volumes.hounsfield import to_hounsfield
 
     started = time.perf_counter()
@@ -165,10 +173,12 @@ def _run_case(
             raise
         except Exception as error:
             return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
-    messages = list(result.provenance.get("messages", []))
-    messages += [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+    own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
+    others = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
+    messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started
-    return CaseResult(case.path, seconds, tuple(files), result, messages=tuple(dict.fromkeys(messages)))
+    return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(others))
 
 
 def _split(text: str) -> list[str]:
@@ -194,13 +204,14 @@ def _check_outputs(
 
 
 @contextmanager
-def _event_stream(path: Path | None) -> Iterator[EventStream]:
+def _event_stream(path: Path | None, named: tuple[Path, ...]) -> Iterator[EventStream]:
     """Open the stream; an error that leaves the block is its last event."""
+    hidden = folders_of(*named)
     with ExitStack() as files:
         if path is None or str(path) == "-":
-            stream = EventStream(sys.stdout if path else None)
+            stream = EventStream(sys.stdout if path else None, hidden)
         else:
-            stream = EventStream(files.enter_context(open_stream(path)))
+            stream = EventStream(files.enter_context(open_stream(path)), hidden)
         try:
             yield stream
         except Exception as error:
@@ -210,16 +221,16 @@ def _event_stream(path: Path | None) -> Iterator[EventStream]:
 
 def _tell(result: CaseResult, stream: EventStream) -> None:
     for message in result.messages:
-        stream.emit("warning", case=str(result.source), message=message)
+        stream.emit("warning", case=result.source.name, message=message)
     if result.error:
         stream.fail(result.error)
     else:
-        stream.emit("finished", case=str(result.source), files=[str(file) for file in result.files])
+        stream.emit("finished", case=result.source.name, files=[file.name for file in result.files])
 
 
 def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
     for result in results:
-        for message in result.messages:
+        for message in (*result.messages, *result.asides):
             whose = (f"{printable(result.source.name)}: ", "yellow")
             err.print(Text.assemble(whose, printable(message, lines=True)), soft_wrap=True)
         if result.error:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from multiorganseg.memory import available_memory
 from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.privacy import PROVENANCE_INPUT, folders_of, without_folders
 from multiorganseg.progress import Progress
 from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
 from multiorganseg.quality.components import keep_components
@@ -240,14 +242,17 @@ class Segmenter:
         return {
             "software": f"MultiOrganSeg {__version__}",
             "bundle": {"name": metadata.name, "version": metadata.version, "sha256": self.bundle.digest},
-            "input": volume.source,
+            PROVENANCE_INPUT: Path(volume.source).name,
             "modality": metadata.modality,
             "quality": self.options.quality,
             "overlap": settings.overlap,
             "backend": backend.name,
             "windows": streamed.windows,
             **({"uncertainty": describe(self._decoders)} if self.options.uncertainty else {}),
-            "messages": [*([warning] if warning else []), *volume.warnings, *settings.messages],
+            "messages": without_folders(
+                [*([warning] if warning else []), *volume.warnings, *settings.messages],
+                folders_of(Path(volume.source)),
+            ),
             "seconds": dict(timings.seconds),
         }
 

@@ -23,7 +23,7 @@ def report(
     Args:
         cases: Scores by case name.
         tolerance_mm: Tolerance of the normalised surface distance in mm.
-        failed: What went wrong, by the name of a case that could not be compared.
+        failed: What went wrong, by the name of a case that could not be compared; without folders.
         without_prediction: Cases of the reference that were never predicted.
 
     Returns:
@@ -47,8 +47,8 @@ def _case(case: CaseScores) -> dict[str, Any]:
         values = asdict(score)
         organs[values.pop("key")] = {name: _defined(value) for name, value in values.items()}
     return {
-        "prediction": str(case.prediction),
-        "reference": str(case.reference),
+        "prediction": case.prediction.name,
+        "reference": case.reference.name,
         "resampled": case.resampled,
         "extended": case.extended,
         "not_compared": list(case.not_compared),

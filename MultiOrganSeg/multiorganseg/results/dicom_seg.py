@@ -14,7 +14,9 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
+from multiorganseg.privacy import without_input
 from multiorganseg.results.authorship import ALGORITHM_NAME, Author
+from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
 from multiorganseg.volumes.dicom_header import numbers as header_numbers
@@ -54,9 +56,10 @@ def write_dicom_seg(
     BINARY is what PACS and viewers read today; LABELMAP is newer than most of them. Frames without labels
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
-    stands as JSON in AlgorithmParameters of each segment of the network's. A structure within an organ names
-    that as its anatomic region. Attributes that the series lacks and DICOM lets be empty are empty. What
-    people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm
+    stands as JSON in AlgorithmParameters of each segment of the network's, without the input's name and without
+    messages, in which it may stand. Of the patient and the study it says what DICOM requires; attributes that
+    the series lacks and DICOM lets be empty are empty. A structure within an organ names that as its anatomic
+    region. What people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm
     (`Segmentation.authors`).
 
     Args:
@@ -120,6 +123,7 @@ def write_dicom_seg(
             omit_empty_frames=True,
         )
         result.SeriesDescription = f"MultiOrganSeg {'annotation' if drawn else 'segmentation'}"
+        leave_out_identity(result, sources[0])
         written = io.BytesIO()
         result.save_as(written)
         written.seek(0)
@@ -242,5 +246,5 @@ def _concept(code: Code) -> Any:
 
 
 def _parameters(segmentation: Segmentation) -> dict[str, str] | None:
-    text = json.dumps(dict(segmentation.provenance), ensure_ascii=True)
+    text = json.dumps(without_input(segmentation.provenance, messages=False), ensure_ascii=True)
     return {"provenance": text} if len(text) < LONGEST_LT - len("provenance=") else None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.privacy import without_input
 from multiorganseg.results.heat import draw_heat, draw_heat_bar
 from multiorganseg.results.legend import draw_legend
 from multiorganseg.results.palette import BACKGROUND, FAINT, FRAME, MARK, PANEL, SHADE, TEXT
@@ -81,7 +82,7 @@ def write_preview(
     draw_legend(figure.add_axes(LEGEND_PLACE, facecolor=BACKGROUND), segments, segmentation)
     for heat_row in below:
         _draw_heat_row(heat_row, planes, window, colors)
-    provenance = json.dumps(dict(segmentation.provenance), ensure_ascii=True)
+    provenance = json.dumps(without_input(segmentation.provenance), ensure_ascii=True)
     with atomic_path(path) as partial:
         canvas.print_png(
             str(partial),

@@ -17,6 +17,7 @@ from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Code, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
+from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.authorship import Author
 from multiorganseg.results.segmentation import Segmentation
@@ -40,7 +41,8 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
     The segment's ID is the organ key. Its tags carry the terminology, who drew it, the measurements
     (`MultiOrganSeg.Voxels`, `.VolumeMl`, `.MeanIntensity`, `.Confidence`, `.Uncertainty`, `.Flags`) and
     where they came from (`.Model`, `.ModelSha256`, `.Modality`, `.Software`, `.Quality`); a tag without a
-    value is left out. The whole provenance lies in the header as JSON under `MultiOrganSeg_Provenance`.
+    value is left out. The provenance without the input's name lies in the header as JSON under
+    `MultiOrganSeg_Provenance`.
     Keys and tags: 3D Slicer, Libs/MRML/Core/vtkMRMLSegmentationStorageNode.cxx, and the page
     "Segmentations" of its developer guide.
 
@@ -60,7 +62,7 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
         ),
         "Segmentation_MasterRepresentation": "Binary labelmap",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
-        PROVENANCE_KEY: json.dumps(dict(segmentation.provenance), ensure_ascii=False),
+        PROVENANCE_KEY: json.dumps(without_input(segmentation.provenance), ensure_ascii=False),
     }
     with atomic_path(path) as partial:
         write_nrrd(partial, segmentation.labels, segmentation.affine, pairs)

@@ -13,6 +13,7 @@ from multiorganseg.errors import ResourceError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.outputs import keep, require_free
 from multiorganseg.pictures import drawn
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.nifti import label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
@@ -113,7 +114,7 @@ def write_results(
     modality: str = "CT",
     catalogue: Catalogue | None = None,
 ) -> list[Path]:
-    """Write the result files of one case, each at once or not at all.
+    """Write the result files of one case, each at once or not at all, and none more readable than the input.
 
     Args:
         segmentation: Labels on the volume's grid; its map of the uncertainty, if any, becomes a file too.
@@ -134,9 +135,9 @@ def write_results(
         ResourceError: A file cannot be written, a format is unknown, or a result would replace the input.
         VolumeError: A format cannot hold this segmentation, or "dcm" lacks its source slices.
     """
-    uncertainty = segmentation.uncertainty
+    has_uncertainty = segmentation.uncertainty is not None
     paths = plan_outputs(
-        out, volume.source, formats=formats, preview=preview, uncertainty=uncertainty is not None
+        out, volume.source, formats=formats, preview=preview, uncertainty=has_uncertainty
     ).paths
     if "dcm" in paths and not dicom_files:
         msg = "A DICOM SEG needs a DICOM series as input."
@@ -146,6 +147,19 @@ def write_results(
             next_step="Write .seg.nrrd or .nii.gz, or segment the DICOM folder.",
         )
     catalogue = catalogue or load_catalogue()
+    inputs = [*([Path(volume.source)] if volume.source else []), *(dicom_files or ())]
+    with no_more_readable_than(*inputs):
+        return _write_all(segmentation, volume, paths, catalogue, dicom_files or (), modality)
+
+
+def _write_all(
+    segmentation: Segmentation,
+    volume: Volume,
+    paths: dict[str, Path],
+    catalogue: Catalogue,
+    dicom_files: Sequence[Path],
+    modality: str,
+) -> list[Path]:
     qform = _qform_of_input(Path(volume.source))
     written: list[Path] = []
     if "seg.nrrd" in paths:
@@ -160,11 +174,11 @@ def write_results(
     if "json" in paths:
         write_json(rows, segmentation, paths["json"])
         written.append(paths["json"])
-    if uncertainty is not None:
+    if (uncertainty := segmentation.uncertainty) is not None:
         write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"], qform=qform)
         written.append(paths["uncertainty"])
     if "dcm" in paths:
-        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files or ())
+        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files)
         written.append(paths["dcm"])
     if "png" in paths:
         draw = partial(write_preview, segmentation, volume, paths["png"], catalogue, modality=modality)

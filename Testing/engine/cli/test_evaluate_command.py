@@ -91,6 +91,8 @@ def test_folders_go_on_after_a_bad_case_and_end_with_an_error(tmp_path):
     content = json.loads(target.read_text(encoding="utf-8"))
     assert sorted(content["cases"]) == ["a", "b"]
     assert list(content["failed"]) == ["c"]
+    assert content["cases"]["a"]["prediction"] == "a.nii.gz"
+    assert str(tmp_path) not in json.dumps(content)
     assert content["without_prediction"] == ["d"]
     assert content["organs"]["kidney_right"]["dice"] == {"mean": None, "count": 0, "undefined": 2}
     assert content["mean"]["dice"]["mean"] == pytest.approx(0.75)

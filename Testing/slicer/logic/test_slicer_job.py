@@ -166,12 +166,17 @@ def test_folders_of_processes_that_crashed_are_swept(host: Any, tmp_path: Path) 
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     orphan, foreign = tmp_path / f"multiorganseg-{gone.pid}-abc", tmp_path / "multiorganseg-other"
-    living = tmp_path / f"multiorganseg-{os.getpid()}-abc"
-    for folder in (orphan, foreign, living):
+    living, reused = (
+        tmp_path / f"multiorganseg-{os.getpid()}-abc",
+        tmp_path / f"multiorganseg-{os.getpid()}-old",
+    )
+    for folder in (orphan, foreign, living, reused):
         folder.mkdir()
         (folder / "input.nrrd").write_text("patient data")
+    os.utime(reused, (0, 0))  # from before this process was there
     made = make_private_folder(tmp_path)
     assert not orphan.exists()
+    assert not reused.exists()
     assert foreign.exists()
     assert living.exists()
     if os.name == "posix":

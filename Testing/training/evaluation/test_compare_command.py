@@ -207,6 +207,7 @@ def test_the_command_writes_and_shows(runs, tmp_path):
     ):
         assert text in result.stdout
     content = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))
+    assert str(folder.parent) not in json.dumps(content)
     assert content["organs"] == ["spleen", "liver"]
     recipe = content["recipes"][0]
     assert recipe["dice"]["last"]["liver"] == {"median": 0.7, "low": 0.5, "high": 0.9, "count": 3}

@@ -41,6 +41,7 @@ def test_without_components_the_dice_is_that_of_the_training(finished, phantom_r
         result = _run(finished, *_places(phantom_run.place), "--no-components", "--weights", weights)
         assert result.exit_code == 0, result.output
         report = _strict(finished / "evaluation" / "evaluation.json")
+        assert report["run"] == finished.name
         scores = _strict(finished / RESULT_FILE)[weights]
         for reading in ("ltuda", "full"):
             organs = report[reading]["organs"]

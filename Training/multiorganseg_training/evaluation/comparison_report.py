@@ -117,7 +117,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             {
                 "recipe": recipe.label,
                 "differing": dict(recipe.differing),
-                "runs": [{"folder": str(run.folder), "seed": run.seed} for run in recipe.runs],
+                "runs": [{"folder": run.folder.absolute().name, "seed": run.seed} for run in recipe.runs],
                 "dice": {name: _spreads(spreads) for name, spreads in recipe.dice.items()},
                 "metrics": {name: _spreads(spreads) for name, spreads in recipe.metrics.items()},
             }

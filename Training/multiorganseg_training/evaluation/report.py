@@ -44,7 +44,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
     return {
         "recipe": evaluation.recipe.name,
         "seed": evaluation.recipe.seed,
-        "run": str(evaluation.run),
+        "run": evaluation.run.absolute().name,
         "iteration": evaluation.iteration,
         "weights": options.weights.value,
         "classifier": options.classifier.value,

@@ -15,7 +15,7 @@ from multiorganseg.volumes.names import DICOM_SUFFIXES, volume_suffix
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import file_grid, place_image, project_case
+from multiorganseg_training.project.case_files import file_grid, kept_private, place_image, project_case
 from multiorganseg_training.project.grids import on_image_grid
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.project import Project
@@ -80,13 +80,19 @@ def add_case(
             source = Path(drawn.source or "The label map")
             voxels = relabel(label_array(drawn.voxels), values, source)
             require_voxels(extended, name, count_values(voxels))
-            write_volume(Volume(voxels, drawn.affine), folder / entry.labels)
+            with kept_private(folder / entry.labels, *_files(image, labels)):
+                write_volume(Volume(voxels, drawn.affine), folder / entry.labels)
         if isinstance(picture, Path):
             place_image(picture, folder / entry.image)
         else:
-            write_volume(replace(picture, voxels=compact(picture.voxels)), folder / entry.image)
+            with kept_private(folder / entry.image, *_files(image)):
+                write_volume(replace(picture, voxels=compact(picture.voxels)), folder / entry.image)
         save_project(extended)
     return extended
+
+
+def _files(*given: Path | Volume | None) -> list[Path]:
+    return [each for each in given if isinstance(each, Path)]
 
 
 def _is_converted(image: Path) -> bool:

@@ -14,7 +14,7 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Affine, Grid, Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import file_grid
+from multiorganseg_training.project.case_files import file_grid, kept_private
 from multiorganseg_training.project.grids import on_image_grid, other_grid
 from multiorganseg_training.project.lock import project_lock
 from multiorganseg_training.project.project import Project, ProjectCase
@@ -92,7 +92,8 @@ def save_annotation(
         cases = {**project.cases, case: replace(entry, labels=file)}
         project = replace(project, cases=cases, matrix=matrix)
         if is_changed and file is not None:
-            write_volume(Volume(merged, grid.affine), folder / file)
+            with kept_private(folder / file, folder / entry.image):
+                write_volume(Volume(merged, grid.affine), folder / file)
         save_project(project)
     lost = {key: before.get(value, 0) - after.get(value, 0) for value, key in project.table.organs.items()}
     return SavedAnnotation(

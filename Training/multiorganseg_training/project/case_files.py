@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles.safe_names import name_problem
-from multiorganseg.errors import TrainingError, VolumeError
+from multiorganseg.errors import ResourceError, TrainingError, VolumeError
+from multiorganseg.guarded import make_folders
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.volumes.check import Header
 from multiorganseg.volumes.headers import read_image_header
 from multiorganseg.volumes.names import case_name, volume_suffix
@@ -97,13 +100,34 @@ def check_grids(pairs: Mapping[str, tuple[Path, Path | None]]) -> None:
         )
 
 
+@contextmanager
+def kept_private(target: Path, *sources: Path) -> Iterator[None]:
+    """Let a file of a project be no more readable than its sources, in a folder for its owner alone.
+
+    A folder that is there already stays as it is, so that a project may be opened to others on purpose.
+
+    Raises:
+        ResourceError: The folder cannot be made.
+    """
+    try:
+        make_folders(target.parent.parent)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        msg = f"Cannot write {target}."
+        raise ResourceError(
+            msg, cause=str(error), next_step="Choose a folder with write permission and enough free space."
+        ) from error
+    with no_more_readable_than(*sources):
+        yield
+
+
 def place_image(source: Path, target: Path, *, hardlink: bool = False) -> None:
-    """Copy an image, or link it where asked and possible; its bytes stay the same.
+    """Copy an image, or link it where asked and possible; its bytes stay the same, and who may read it.
 
     Raises:
         ResourceError: It cannot be written or the disk is full.
     """
-    with atomic_path(target) as partial:
+    with kept_private(target, source), atomic_path(target) as partial:
         if hardlink:
             try:
                 partial.hardlink_to(source.resolve())
@@ -132,5 +156,6 @@ def place_labels(source: Path, target: Path, values: Mapping[int, int], image: P
     """
     volume = on_image_grid(case_name(source.name), file_grid(image), read_labels(source))
     voxels = relabel(volume.voxels, values, source)
-    write_volume(Volume(voxels, volume.affine), target)
+    with kept_private(target, source):
+        write_volume(Volume(voxels, volume.affine), target)
     return voxels

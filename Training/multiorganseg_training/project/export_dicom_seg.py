@@ -13,6 +13,7 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
@@ -90,7 +91,8 @@ def export_dicom_seg(
             made = Segmentation(
                 np.ascontiguousarray(turned), series.affine, table, authors=dict.fromkeys(keys, Author.PEOPLE)
             )
-            write_dicom_seg(made, path, catalogue, series.files)
+            with no_more_readable_than(project.image_path(case), *series.files):
+                write_dicom_seg(made, path, catalogue, series.files)
             written.append(case)
         if not written:
             msg = "No case is left to export."

@@ -21,7 +21,7 @@ from multiorganseg.volumes.names import volume_suffix
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import file_grid, place_image
+from multiorganseg_training.project.case_files import file_grid, kept_private, place_image
 from multiorganseg_training.project.dataset import DATASET_FILE
 from multiorganseg_training.project.matrix import LabelStatusMatrix
 from multiorganseg_training.project.matrix_json import matrix_to_json
@@ -112,9 +112,12 @@ def export_nnunet(
             if volume_suffix(image.name).lower() == ending:
                 place_image(image, placed, hardlink=hardlink)
             else:
-                write_volume(read_volume(image), placed)
+                with kept_private(placed, image):
+                    write_volume(read_volume(image), placed)
             labels = _labels(project, case, rows[case], ignore if case in report.partial else None)
-            write_volume(labels, folder / "labelsTr" / f"{case}{ending}")
+            label_file = folder / "labelsTr" / f"{case}{ending}"
+            with kept_private(label_file, image):
+                write_volume(labels, label_file)
         write_text_atomically(
             folder / DATASET_FILE, format_json(_description(project, report, rows, ending, ignore))
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from multiorganseg.errors import TrainingError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.check import compact
 from multiorganseg.volumes.dicom_header import LeftOut, Why
@@ -84,8 +85,9 @@ def read_dicom_seg(
             numbers = {each.number: values[each.name] for each in listed[path]}
             with damage_told(path):
                 labels = _labels(path, seg, image, numbers)
-            write_volume(Volume(compact(image.voxels), image.affine), case.image)
-            write_volume(labels, case.labels)
+            with no_more_readable_than(path, *series.files):
+                write_volume(Volume(compact(image.voxels), image.affine), case.image)
+                write_volume(labels, case.labels)
     return Dataset(
         name=folder.resolve().name,
         modality=modality_of(found[0][2].modality, modality),

@@ -1,0 +1,1 @@
+"""Mutated files, read in child processes; see `run.py`."""
