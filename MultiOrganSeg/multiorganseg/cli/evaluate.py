@@ -69,17 +69,18 @@ def evaluate(
     pairs = pair_cases(prediction, reference)
     read = [prediction_labels, reference_labels, *(path for pair in pairs.matched.values() for path in pair)]
     with keep_inputs(read):
-        _evaluate(pairs, comparison, json_path)
+        _evaluate(pairs, comparison, json_path, folders_of(prediction, reference))
 
 
-def _evaluate(pairs: CasePairs, comparison: Comparison, json_path: Path | None) -> None:
+def _evaluate(
+    pairs: CasePairs, comparison: Comparison, json_path: Path | None, hidden: tuple[Path, ...]
+) -> None:
     if json_path is not None:
         require_free(json_path)
     cases, failed = _compare_all(pairs, comparison)
     if len(pairs.matched) == 1 and failed:
         raise next(iter(failed.values()))
     if json_path is not None:
-        hidden = folders_of(prediction, reference)
         problems = {name: without_folders(str(error), hidden) for name, error in failed.items()}
         content = report(
             cases,
