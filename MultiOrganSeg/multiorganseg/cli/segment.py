@@ -25,7 +25,7 @@ from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.outputs import open_stream
-from multiorganseg.privacy import folders_of
+from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
@@ -176,6 +176,7 @@ def _run_case(
     told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
     own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
     others = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
+    own = without_folders(own, folders_of(Path(volume.source)))
     messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started
     return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(others))

@@ -57,10 +57,10 @@ def write_dicom_seg(
     are left out. An organ without codes in the catalogue gets the category and type "Tissue"
     (SCT 85756007, of DICOM context group 7150); its segment label still says its name. The provenance
     stands as JSON in AlgorithmParameters of each segment of the network's, without the input's name and
-    without messages, in which it may stand. Of the patient and the study it says what DICOM requires; attributes that
-    the series lacks and DICOM lets be empty are empty. A structure within an organ names that as its anatomic
-    region. What people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no algorithm
-    (`Segmentation.authors`).
+    without messages, in which it may stand. Of the patient and the study it says what DICOM requires;
+    attributes that the series lacks and DICOM lets be empty are empty. A structure within an organ names that
+    as its anatomic region. What people corrected is SEMIAUTOMATIC; what they drew is MANUAL and names no
+    algorithm (`Segmentation.authors`).
 
     Args:
         segmentation: Labels on the grid of the series.
