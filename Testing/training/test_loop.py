@@ -261,10 +261,15 @@ class Counting(Method):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.register_buffer("steps", torch.zeros(1))
+        self.seen = nn.Linear(1, 1)
+
+    def judge(self) -> nn.Module:
+        return self.seen
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         noise = float(generator.standard_normal())
-        return Step(self.weight.square().sum() * (1 + noise**2) + network(batch.image).logits.square().mean())
+        own = self.weight.square().sum() * (1 + noise**2) + self.seen.weight.square().sum()
+        return Step(own + network(batch.image).logits.square().mean())
 
     def after_step(self, network: nn.Module) -> None:
         self.steps += 1
@@ -287,6 +292,8 @@ def test_a_methods_own_state_is_trained_and_survives_a_stop(phantom_recipe, runn
     assert float(resumed.method["weight"]) < 1
     _assert_equal_states(whole.method, resumed.method)
     _assert_equal_states(whole.network, resumed.network)
+    _assert_equal_states(whole.method_average, resumed.method_average)
+    assert not torch.equal(whole.method_average["weight"], whole.method["seen.weight"])
 
 
 def test_supervised_learning_needs_every_organ(phantom_recipe, runner):

@@ -126,10 +126,10 @@ class Extend(Method):
 
     def _losses(self, view: View, output: NetworkOutput) -> dict[str, Tensor]:
         logits, new = output.logits, slice(self.old_organs, None)
-        organs = organ_probs(logits, self.activation)
+        organs = organ_probs(logits, self.activation, self.within)
         losses = {
             "annotated": partial_cross_entropy(
-                logits, view.labels, view.targets, view.known, self.activation
+                logits, view.labels, view.targets, view.known, self.activation, self.within
             ),
             "dice_loss": self.dice_weight
             * log_dice(organs[:, new], view.targets[:, new], view.known[:, new]),

@@ -174,6 +174,10 @@ class LTUDA(Method):
                 logs[name] = logs.get(name, torch.zeros_like(part)) + part.detach()
         return Step(loss, logs)
 
+    def judge(self) -> PrototypeClassifier | None:
+        """Give the prototype classifiers, where there are some."""
+        return self.classifier
+
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
         """Let the teacher follow the network and count the iteration."""
@@ -190,7 +194,7 @@ class LTUDA(Method):
     def _fuse(self, batch: Batch) -> Fused:
         self.teacher.train(self.teacher_mode == TRAIN)
         claims = linear_threshold(self.teacher(batch.image).logits, self.threshold)
-        return fuse(batch.labels, batch.known, teacher_labels=claims)
+        return fuse(batch.labels, batch.known, teacher_labels=claims, within=self.within)
 
     @torch.no_grad()
     def _view(self, batch: Batch, fused: Fused, targets: Tensor, generator: np.random.Generator) -> View:

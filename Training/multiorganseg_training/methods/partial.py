@@ -61,13 +61,13 @@ class Partial(Method):
         targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
         logs = {}
         if self.activation == SOFTMAX:
-            loss = marginal_cross_entropy(logits, batch.labels, batch.known)
+            loss = marginal_cross_entropy(logits, batch.labels, batch.known, within=self.within)
             logs["marginal_cross_entropy"] = loss.detach()
         else:
             loss = masked_bce(logits, targets, self.reduction)
             logs["cross_entropy"] = loss.detach()
         with torch.autocast(logits.device.type, enabled=False):
-            organs = organ_probs(logits, self.activation)
+            organs = organ_probs(logits, self.activation, self.within)
             if self.dice_weight:
                 dice = masked_dice(organs, targets, batch.known)
                 loss = loss + self.dice_weight * dice
