@@ -9,6 +9,7 @@ The list names recipes and seeds in the order in which they are wanted:
     seeds = [0]
     rows = ["small-start", "small-labelled"]
 
+`evaluate = ["--weights", "last"]` gives further options to the measuring.
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
 What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is told
 and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written anew.
@@ -48,12 +49,14 @@ class Job:
         recipe: The same, read.
         seed: Of the training.
         runs: Folder of all runs.
+        options: Further ones of the measuring.
     """
 
     recipe_file: Path
     recipe: Recipe
     seed: int
     runs: Path
+    options: tuple[str, ...] = ()
 
     @property
     def run(self) -> Path:
@@ -86,7 +89,7 @@ def jobs(listed: Path, runs: Path) -> list[Job]:
         for seed in one["seeds"]:
             for row in one["rows"]:
                 file = ROOT / said["recipes"] / f"{row}.toml"
-                job = Job(file, load_recipe(file), seed, runs)
+                job = Job(file, load_recipe(file), seed, runs, tuple(said.get("evaluate", ())))
                 found.setdefault(job.run, job)
     return list(found.values())
 
@@ -103,9 +106,8 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
     for classifier in job.classifiers:
         folder = job.evaluation(classifier)
         if not (folder / "evaluation.json").is_file():
-            commands.append(
-                ["evaluate", str(job.run), *places, "--classifier", classifier, "--output", str(folder)]
-            )
+            told = ["--classifier", classifier, "--output", str(folder), *job.options]
+            commands.append(["evaluate", str(job.run), *places, *told])
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
     for command in commands:
         with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:
