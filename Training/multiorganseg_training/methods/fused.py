@@ -20,7 +20,7 @@ from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
 from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
 from multiorganseg_training.mutual.similarity import MIN_VOXELS
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.fusion import RUNNER_UP, fuse
 from multiorganseg_training.partial.known import known_map, may_be
 from multiorganseg_training.partial.probabilities import log_probs, organ_probs, probs
@@ -73,6 +73,8 @@ class FusedMethod(Method):
     Args:
         setting: Its network may have one decoder or several.
         dice_weight: Of the Dice losses.
+        log: Whether these are the negative logarithm, which still pulls while an organ has hardly any
+            probability.
         sure_weight: Of the cross-entropy where annotations decide.
         claim_weight: Largest weight of the cross-entropy where the teacher claims.
         views: Strong views a step.
@@ -102,6 +104,7 @@ class FusedMethod(Method):
         self,
         setting: Setting,
         dice_weight: float = 0.5,
+        log: bool = False,
         sure_weight: float = 0.5,
         claim_weight: float = 1.0,
         views: int = 2,
@@ -125,6 +128,7 @@ class FusedMethod(Method):
         require_form(form)
         self.activation = setting.activation
         self.dice_weight = dice_weight
+        self.log = log
         self.sure_weight = sure_weight
         self.claim_weight = claim_weight
         self.views = views
@@ -229,9 +233,10 @@ class FusedMethod(Method):
         return View(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
 
     def _dice(self, logits: Tensor, view: View) -> Tensor:
-        return masked_dice(
-            organ_probs(logits, self.activation, self.within), view.targets, view.known, SMOOTH
-        )
+        organs = organ_probs(logits, self.activation, self.within)
+        if self.log:
+            return log_dice(organs, view.targets, view.known)
+        return masked_dice(organs, view.targets, view.known, SMOOTH)
 
     def _strong(self, logits: Tensor, view: View) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_b
 from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner, next_partner
 from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.fusion import Fused, fuse
 from multiorganseg_training.partial.known import may_be
 from multiorganseg_training.partial.probabilities import SIGMOID
@@ -78,6 +78,8 @@ class LTUDA(Method):
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
         dice_weight: Of a soft Dice beside each binary cross-entropy; the paper has none, and many iterations.
+        log: Whether the Dice of what is annotated is the negative logarithm, which still pulls while an organ
+            has hardly any probability; pseudo-labels may be few wrong voxels, and keep the Dice itself.
         ramp_every: Iterations between two steps of the weight of the fused labels.
         ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
@@ -115,6 +117,7 @@ class LTUDA(Method):
         position: str = SAME,
         reduction: str = SUM_BATCH,
         dice_weight: float = 0.0,
+        log: bool = False,
         ramp_every: int = 150,
         ramp_steps: int = 0,
         exclusive: bool = False,
@@ -142,6 +145,7 @@ class LTUDA(Method):
         self.boxes = BoxSpec(position=position)
         self.reduction = reduction
         self.dice_weight = dice_weight
+        self.dice = log_dice if log else masked_dice
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.exclusive = exclusive
         self.threshold = threshold
@@ -175,7 +179,7 @@ class LTUDA(Method):
         views = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
         output = network(torch.cat([batch.image, *(view.image for view in views)]))
         first, *strong = output.logits.split(len(batch.image))
-        annotated = self._linear(first, targets)
+        annotated = self._linear(first, targets, self.dice)
         logs = {"annotated": annotated.detach()}
         loss = annotated
         features = output.features.split(len(batch.image))[1:]
@@ -195,10 +199,10 @@ class LTUDA(Method):
         self.iteration += 1
         self.teacher.update_parameters(network)
 
-    def _linear(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _linear(self, logits: Tensor, targets: Tensor, dice: Callable[..., Tensor] = masked_dice) -> Tensor:
         loss = masked_bce(logits, targets, self.reduction)
         if self.dice_weight:
-            loss = loss + self.dice_weight * masked_dice(logits.float().sigmoid(), targets, targets >= 0)
+            loss = loss + self.dice_weight * dice(logits.float().sigmoid(), targets, targets >= 0)
         return loss
 
     @torch.no_grad()
@@ -232,7 +236,7 @@ class LTUDA(Method):
     ) -> dict[str, Tensor]:
         losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, view.pseudo)}
         if self.classifier is None:
-            losses["mixed_annotated"] = self._linear(logits, view.targets)
+            losses["mixed_annotated"] = self._linear(logits, view.targets, self.dice)
             return losses
         draws = torch_generator(generator, features.device)
         pixels = self.classifier.embed(on_grid(features, view.labels.shape[1:]))
