@@ -68,8 +68,8 @@ def test_rows_of_the_head_and_neck_have_as_many_iterations_and_differ_in_the_met
         initial = told["network"]["initial"].removeprefix("runs/openkbp-small-")
         return told["optimisation"]["iterations"] + (length(initial) if initial else 0)
 
-    rows = ("labelled-on", "cda", "cda-pda", "cda-rare", "marginal", "naive", "fused")
-    assert [length(row) for row in (*rows, "complete")] == [1100] * 8
+    rows = ("labelled-on", "labelled-soft", "cda", "cda-pda", "cda-rare", "marginal", "naive", "fused")
+    assert [length(row) for row in (*rows, "complete")] == [1100] * 9
     first = tables("labelled-on")
     for row in rows:
         changed = tables(row)

@@ -11,7 +11,7 @@ from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
 from multiorganseg_training.methods import Batch, FusedMethod, Setting, Step, build_method
 from multiorganseg_training.mutual.reliability import reliability
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.known import within_matrix
 from multiorganseg_training.partial.targets import tri_state
 from multiorganseg_training.thin_convolution import guard_thin_convolutions
@@ -62,6 +62,18 @@ def test_without_views_it_is_dice_of_what_is_annotated():
     with torch.no_grad():
         dice = [
             masked_dice(output.logits.softmax(1)[:, 1:], targets, batch.known, 1e-8)
+            for output in network.outputs(batch.image)
+        ]
+    torch.testing.assert_close(step.loss.detach(), 0.5 * sum(dice))
+
+
+def test_the_dice_may_be_its_logarithm():
+    network, batch = _network(), _batch(HALF)
+    step = _step(_method(network, views=0, log=True), network, batch)
+    targets = tri_state(batch.labels, batch.known)
+    with torch.no_grad():
+        dice = [
+            log_dice(output.logits.softmax(1)[:, 1:], targets, batch.known)
             for output in network.outputs(batch.image)
         ]
     torch.testing.assert_close(step.loss.detach(), 0.5 * sum(dice))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.sigmoid_loss import masked_bce
 from multiorganseg_training.partial.targets import full_targets, tri_state
 from multiorganseg_training.prototypes.losses import align
@@ -138,6 +139,20 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
 def test_a_band_that_is_none_is_refused(ignore):
     with pytest.raises(TrainingError, match="cannot ignore"):
         _method(ignore=ignore)
+
+
+def test_the_logarithm_is_that_of_what_is_annotated_alone(batch):
+    arguments = {"mixing": "none", "reduction": "mean", "views": 1, "dice_weight": 0.5}
+    (plain, network), (log, _) = _method(**arguments), _method(**arguments, log=True)
+    without, together = _step(plain, network, batch).logs, _step(log, network, batch).logs
+    with torch.no_grad():
+        targets = tri_state(batch.labels, batch.known, exclusive=False)
+        inside = network(batch.image).logits.sigmoid()
+    change = 0.5 * (log_dice(inside, targets, targets >= 0) - masked_dice(inside, targets, targets >= 0))
+    assert abs(float(change)) > 0.01
+    for name in ("annotated", "mixed_annotated"):
+        torch.testing.assert_close(together[name] - without[name], change, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together["fused"], without["fused"])
 
 
 def test_fused_labels_count_more_from_step_to_step(batch):
