@@ -284,7 +284,6 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/evaluation_cli.py
   Training/multiorganseg_training/extend/__init__.py
   Training/multiorganseg_training/extend/claims.py
-  Training/multiorganseg_training/extend/log_dice.py
   Training/multiorganseg_training/extend/memory.py
   Training/multiorganseg_training/extend/pace.py
   Training/multiorganseg_training/extend/part_events.py
@@ -438,18 +437,23 @@ set(SHARED_RESOURCES
   Training/recipes/ltuda/paper-supervised.toml
   Training/recipes/ltuda/parts/baseline.toml
   Training/recipes/ltuda/parts/cda.toml
+  Training/recipes/ltuda/parts/five-cases.toml
   Training/recipes/ltuda/parts/four-organs.toml
   Training/recipes/ltuda/parts/marginal.toml
   Training/recipes/ltuda/parts/one-organ-each.toml
   Training/recipes/ltuda/parts/paper.toml
   Training/recipes/ltuda/parts/small.toml
   Training/recipes/ltuda/parts/volume.toml
+  Training/recipes/ltuda/small-baseline-twice.toml
   Training/recipes/ltuda/small-baseline.toml
   Training/recipes/ltuda/small-cda-next.toml
   Training/recipes/ltuda/small-cda-pda.toml
   Training/recipes/ltuda/small-cda-twice.toml
   Training/recipes/ltuda/small-cda.toml
+  Training/recipes/ltuda/small-marginal-twice.toml
   Training/recipes/ltuda/small-marginal.toml
+  Training/recipes/ltuda/small-supervised-five.toml
+  Training/recipes/ltuda/small-supervised-twice.toml
   Training/recipes/ltuda/small-supervised.toml
   Training/recipes/ltuda/volume-baseline.toml
   Training/recipes/ltuda/volume-cda-pda.toml
@@ -501,4 +505,21 @@ set(SHARED_RESOURCES
   Training/recipes/mutual/small-8-mutual.toml
   Training/recipes/mutual/small-8-start.toml
   Training/recipes/mutual/small-8-vnet.toml
+  Training/recipes/openkbp/parts/after-start.toml
+  Training/recipes/openkbp/parts/complete-alone.toml
+  Training/recipes/openkbp/parts/goes-on.toml
+  Training/recipes/openkbp/parts/head-neck.toml
+  Training/recipes/openkbp/parts/small.toml
+  Training/recipes/openkbp/small-cda-half.toml
+  Training/recipes/openkbp/small-cda-pda.toml
+  Training/recipes/openkbp/small-cda-rare.toml
+  Training/recipes/openkbp/small-cda.toml
+  Training/recipes/openkbp/small-complete.toml
+  Training/recipes/openkbp/small-fused.toml
+  Training/recipes/openkbp/small-labelled-on.toml
+  Training/recipes/openkbp/small-labelled-soft.toml
+  Training/recipes/openkbp/small-labelled.toml
+  Training/recipes/openkbp/small-marginal.toml
+  Training/recipes/openkbp/small-naive.toml
+  Training/recipes/openkbp/small-start.toml
   )

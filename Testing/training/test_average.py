@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from multiorganseg_training.average import WeightAverage
+from multiorganseg_training.prototypes.classifier import PrototypeClassifier
 
 
 def _network(value: float) -> nn.Module:
@@ -65,3 +66,16 @@ def test_the_average_is_a_network_of_its_own():
     assert all(parameter.requires_grad for parameter in network.parameters())
     nn.init.constant_(network[0].weight, 7.0)
     assert _weight(average) == 1.0
+
+
+def test_prototypes_follow_and_keep_their_length():
+    classifier = PrototypeClassifier(4, 2, per_class=2, width=8)
+    average = WeightAverage(classifier, 0.5)
+    average.updates = 1000
+    before = classifier.unlabelled.prototypes.clone()
+    classifier.unlabelled.prototypes.copy_(-before.roll(1, dims=0))
+    average.update(classifier)
+    followed = average.network.unlabelled.prototypes
+    expected = torch.nn.functional.normalize((before + classifier.unlabelled.prototypes) / 2, dim=-1)
+    torch.testing.assert_close(followed, expected)
+    torch.testing.assert_close(followed.norm(dim=-1), torch.ones(3, 2))

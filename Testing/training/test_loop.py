@@ -19,7 +19,7 @@ from multiorganseg.events import EventStream
 from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training import loop
 from multiorganseg_training.build import TRUNK, build_optimiser, recipe_method, recipe_network
-from multiorganseg_training.checkpoint import load_checkpoint, save_checkpoint
+from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from multiorganseg_training.loop import Trained, train
 from multiorganseg_training.methods import METHODS, Batch, Method, Setting, Step
 from multiorganseg_training.publish import Publication, publish
@@ -254,6 +254,33 @@ def test_training_starts_from_another_run(phantom_recipe, phantom_run):
     _assert_equal_states(recipe_network(recipe).state_dict(), checkpoint.network)
 
 
+@pytest.mark.parametrize("architecture", ["strided_dynunet", "vnet"])
+def test_sigmoids_start_a_softmax(phantom_recipe, tmp_path, architecture):
+    arguments = {"strided_dynunet": {"filters": [4, 4, 4]}, "vnet": {"n_filters": 4, "stages": 2}}
+    network = {"architecture": architecture, "arguments": arguments[architecture], "patch_shape": [8, 16, 16]}
+    first = phantom_recipe(network={**network, "activation": "sigmoid"}, method="partial")
+    trained = recipe_network(first)
+    with torch.no_grad():
+        for head in trained.own_heads():
+            head.weight.mul_(5)
+    state = trained.state_dict()
+    checkpoint = Checkpoint(1, recipe_to_dict(first), state, state, 1, {}, {}, {})
+    save_checkpoint(checkpoint, tmp_path / "first")
+    second = recipe_network(phantom_recipe(network={**network, "initial": str(tmp_path / "first")}))
+    image = torch.randn(1, 1, 8, 16, 16)
+    with torch.inference_mode():
+        before, after = (each.eval()(image).logits for each in (trained, second))
+    assert not after[:, 0].any()
+    torch.testing.assert_close(after[:, 1:], before)
+    assert after[:, 1:].abs().max() > 0.1
+    softmax = phantom_recipe(network=network)
+    save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(softmax)), tmp_path / "second")
+    with pytest.raises(TrainingError, match="cannot start from"):
+        recipe_network(
+            phantom_recipe(network={**network, "activation": "sigmoid", "initial": str(tmp_path / "second")})
+        )
+
+
 class Counting(Method):
     """Learns a weight of its own and counts its steps, as a method with a teacher does."""
 
@@ -261,10 +288,15 @@ class Counting(Method):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
         self.register_buffer("steps", torch.zeros(1))
+        self.seen = nn.Linear(1, 1)
+
+    def judge(self) -> nn.Module:
+        return self.seen
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         noise = float(generator.standard_normal())
-        return Step(self.weight.square().sum() * (1 + noise**2) + network(batch.image).logits.square().mean())
+        own = self.weight.square().sum() * (1 + noise**2) + self.seen.weight.square().sum()
+        return Step(own + network(batch.image).logits.square().mean())
 
     def after_step(self, network: nn.Module) -> None:
         self.steps += 1
@@ -287,6 +319,8 @@ def test_a_methods_own_state_is_trained_and_survives_a_stop(phantom_recipe, runn
     assert float(resumed.method["weight"]) < 1
     _assert_equal_states(whole.method, resumed.method)
     _assert_equal_states(whole.network, resumed.network)
+    _assert_equal_states(whole.method_average, resumed.method_average)
+    assert not torch.equal(whole.method_average["weight"], whole.method["seen.weight"])
 
 
 def test_supervised_learning_needs_every_organ(phantom_recipe, runner):

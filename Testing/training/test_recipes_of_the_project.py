@@ -57,3 +57,31 @@ def test_rows_of_the_experiment_differ_in_the_method_alone(size):
     ):
         changed[section][field] = first[section][field]
         assert changed == first
+
+
+def test_rows_of_the_head_and_neck_have_as_many_iterations_and_differ_in_the_method_alone():
+    def tables(row: str) -> dict:
+        return recipe_to_dict(load_recipe(FOLDER / "openkbp" / f"small-{row}.toml"))
+
+    def length(row: str) -> int:
+        told = tables(row)
+        initial = told["network"]["initial"].removeprefix("runs/openkbp-small-")
+        return told["optimisation"]["iterations"] + (length(initial) if initial else 0)
+
+    rows = ("labelled-on", "labelled-soft", "cda", "cda-pda", "cda-rare", "marginal", "naive", "fused")
+    assert [length(row) for row in (*rows, "complete")] == [1200] * 9
+    first = tables("labelled-on")
+    for row in rows:
+        changed = tables(row)
+        for name in ("name", "description", "method", "method_arguments"):
+            changed[name] = first[name]
+        changed["network"]["activation"] = "sigmoid"
+        if row == "cda-pda":
+            changed["network"]["initial"] = first["network"]["initial"]
+            changed["optimisation"]["iterations"] *= 2
+        assert changed == first
+    alone = tables("complete")
+    assert sum(len(organs) == 7 for organs in alone["data"]["known"].values()) == 20
+    assert alone["data"]["known"]["*"] == []
+    assert alone["optimisation"]["labelled_per_batch"] == alone["optimisation"]["batch_size"]
+    assert not set(alone["data"]["known"]) & set(alone["data"]["validation"])

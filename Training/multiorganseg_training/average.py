@@ -7,12 +7,14 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from multiorganseg_training.prototypes.banks import PrototypeBank
+
 
 class WeightAverage:
     """Keeps a copy of a network whose weights follow it slowly.
 
     The decay after n updates is (1 + n) / (10 + n) until it reaches `decay`, so that the average forgets the
-    random start; buffers are copied.
+    random start. Buffers are copied, but for prototypes, which follow as weights do and keep unit length.
 
     Attributes:
         network: The averaged copy, in evaluation mode.
@@ -32,5 +34,11 @@ class WeightAverage:
         averaged: list[Tensor] = list(self.network.parameters())
         current: list[Tensor] = list(network.parameters())
         torch._foreach_lerp_(averaged, current, 1 - decay)
-        for buffer, source in zip(self.network.buffers(), network.buffers(), strict=True):
-            buffer.copy_(source)
+        for mine, theirs in zip(self.network.modules(), network.modules(), strict=True):
+            if isinstance(mine, PrototypeBank) and isinstance(theirs, PrototypeBank):
+                mine.follow(theirs, decay)
+                continue
+            for buffer, source in zip(
+                mine.buffers(recurse=False), theirs.buffers(recurse=False), strict=True
+            ):
+                buffer.copy_(source)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from multiorganseg.bundles.metadata import Metadata
 from multiorganseg.bundles.registry import find_bundle
@@ -23,6 +25,7 @@ from multiorganseg_training.recipe_dict import recipe_from_dict
 from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
 TRUNK = 0
+FROM_TO = ("sigmoid", "softmax")
 
 
 def recipe_network(recipe: Recipe) -> BranchingNetwork:
@@ -121,6 +124,8 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
         said, organs, state = bundle.metadata, bundle.metadata.labels.keys, load_network(bundle).state_dict()
     branching = _branching(recipe, said, organs)
     network = new_network(recipe)
+    if said.activation != spec.activation:
+        state = _with_background(network, state)
     if branching:
         fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
         network.load_state_dict({**state, **fresh})
@@ -128,6 +133,22 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
     else:
         network.load_state_dict(widen_state(state, network.state_dict(), spec.activation))
     return network
+
+
+def _with_background(network: BranchingNetwork, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give the state of a network with sigmoids to one with a softmax: the logit of background is 0.
+
+    Where one organ alone is likely, its probability is what it was: e^z / (1 + e^z).
+    """
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    widened = dict(state)
+    for head in network.own_heads():
+        axes = (int(isinstance(head, nn.ConvTranspose3d)), 0)
+        for parameter, axis in zip(head.parameters(), axes, strict=True):
+            organs = state[names[id(parameter)]]
+            none = torch.zeros_like(organs.narrow(axis, 0, 1))
+            widened[names[id(parameter)]] = torch.cat([none, organs], dim=axis)
+    return widened
 
 
 def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
@@ -141,14 +162,14 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
     branches, further = theirs.get("branches", ()), len(keys) - len(organs)
     branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
     widened = ours == theirs and not (branches and further)
-    same = (spec.architecture, spec.activation) == (said.architecture, said.activation)
-    same = same and keys[: len(organs)] == organs
+    same = spec.architecture == said.architecture and keys[: len(organs)] == organs
+    same = same and (spec.activation == said.activation or (said.activation, spec.activation) == FROM_TO)
     if not same or not (branching or widened):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(
             msg,
-            cause="Its architecture, arguments or activation are not those of the recipe, "
-            "or its organs are not the recipe's first ones.",
+            cause="Its architecture, arguments or activation are not those of the recipe (but sigmoids may "
+            "become a softmax), or its organs are not the recipe's first ones.",
             next_step="Copy them from its metadata or recipe, or leave network.initial away.",
         )
     return branching

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,6 +31,7 @@ class Checkpoint:
         method: State of the method.
         optimiser: State of the optimiser.
         generator: State of the random generator.
+        method_average: State of the average of `Method.judge`; empty where there is none.
     """
 
     iteration: int
@@ -41,6 +42,7 @@ class Checkpoint:
     method: dict[str, Any]
     optimiser: dict[str, Any]
     generator: dict[str, Any]
+    method_average: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, run: Path) -> None:

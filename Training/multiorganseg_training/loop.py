@@ -106,9 +106,11 @@ def _train(
     network = place_network(recipe_network(recipe), device)
     average = WeightAverage(network, optimisation.ema_decay)
     method = recipe_method(recipe, network).to(device)
+    judge = method.judge()
+    judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)
     batches = BatchSource(recipe, cases, generator, device)
-    first = _resume(run, recipe, network, average, method, optimiser, generator)
+    first = _resume(run, recipe, network, average, method, judging, optimiser, generator)
     seconds = 0.0
 
     def save(iteration: int) -> None:
@@ -122,6 +124,7 @@ def _train(
                 method.state_dict(),
                 optimiser.state_dict(),
                 dict(generator.bit_generator.state),
+                {} if judging is None else judging.network.state_dict(),
             ),
             run,
         )
@@ -150,6 +153,8 @@ def _train(
         optimiser.step()
         method.after_step(network)
         average.update(network)
+        if judge is not None and judging is not None:
+            judging.update(judge)
         seconds = (
             0.95 * seconds + 0.05 * (time.perf_counter() - started)
             if seconds
@@ -195,6 +200,7 @@ def _resume(
     network: nn.Module,
     average: WeightAverage,
     method: Method,
+    judging: WeightAverage | None,
     optimiser: torch.optim.Optimizer,
     generator: np.random.Generator,
 ) -> int:
@@ -212,6 +218,10 @@ def _resume(
         average.network.load_state_dict(checkpoint.average)
         average.updates = checkpoint.average_updates
         method.load_state_dict(checkpoint.method)
+        judge = method.judge()
+        if judging is not None and judge is not None:
+            judging.network.load_state_dict(checkpoint.method_average or judge.state_dict())
+            judging.updates = checkpoint.average_updates
         optimiser.load_state_dict(checkpoint.optimiser)
         generator.bit_generator.state = checkpoint.generator
     except Exception as error:  # each part of it may be anything

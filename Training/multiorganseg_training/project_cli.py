@@ -93,14 +93,20 @@ def create_command(
         Path | None,
         typer.Option(help="Folder with images/ and labels/ to start with; needs --labels."),
     ] = None,
+    matrix: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --data: what is known of each organ in each case, JSON as of status --matrix."
+        ),
+    ] = None,
     name: Annotated[str, typer.Option(help="Of the project; else the folder's.")] = "",
     modality: Annotated[str, typer.Option(help="CT or MR.")] = "CT",
     hardlink: Annotated[bool, typer.Option("--hardlink", help="Link images instead of copying.")] = False,
 ) -> None:
     """Create a project: empty, or from a folder of images and labels.
 
-    From a folder, each organ of the label table is taken as annotated in every case that has a label file;
-    correct what is not with `set`, after a `check`.
+    From a folder, each organ of the label table is taken as annotated in every case that has a label file,
+    unless --matrix says what is known; correct what is not with `set`, after a `check`.
     """
     if sum((labels is not None, bool(organs), bool(base))) != 1:
         msg = "A project needs organs: --organs, --labels or --base."
@@ -108,14 +114,25 @@ def create_command(
     if data is not None and labels is None:
         msg = "--data needs the meaning of the label values."
         raise OptionError(msg, next_step='Pass --labels FILE with {"1": "spleen", "6": "liver"}.')
+    if matrix is not None and data is None:
+        msg = "--matrix speaks of the cases of a folder."
+        raise OptionError(msg, next_step="Pass --data too, or use `set --from` on a project.")
     table, own = _organs(organs, labels, base)
+    status = None if matrix is None else load_matrix(matrix)
     title = name or folder.absolute().name
     if data is None:
         project = create_project(folder, title, table, modality=modality, custom_organs=own)
     else:
         with progress_bar() as progress:
             project = import_folder(
-                data, folder, table, modality=modality, name=title, hardlink=hardlink, progress=progress
+                data,
+                folder,
+                table,
+                modality=modality,
+                name=title,
+                status=status,
+                hardlink=hardlink,
+                progress=progress,
             )
     show_project(project)
 

@@ -88,7 +88,8 @@ class NetworkSpec:
         arguments: Keyword arguments of its constructor, without the channel counts.
         activation: "softmax" (channel 0 is background) or "sigmoid" (one channel an organ) over its logits.
         patch_shape: Voxels (k, j, i) of a training patch and of the inference window.
-        initial: Folder or name of a bundle whose weights the training starts from; random weights if empty.
+        initial: Folder of a run, or folder or name of a bundle, from whose weights the training starts;
+            random ones if empty. A network with sigmoids may start one with a softmax.
     """
 
     architecture: str = "strided_dynunet"

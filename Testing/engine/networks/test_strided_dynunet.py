@@ -67,6 +67,8 @@ def test_normalisation_is_that_of_each_instance(batch: int, training: bool) -> N
     torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=1e-4, atol=1e-3)
 
 
-def test_normalising_one_instance_keeps_its_memory_layout() -> None:
-    image = torch.randn(1, 6, 4, 6, 8).to(memory_format=torch.channels_last_3d)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_normalising_keeps_the_memory_layout_and_copies_no_batch(batch: int, monkeypatch) -> None:
+    monkeypatch.setattr(torch.nn.InstanceNorm3d, "forward", lambda *_: pytest.fail("two copies"))
+    image = torch.randn(batch, 6, 4, 6, 8).to(memory_format=torch.channels_last_3d)
     assert InstanceNorm(6, affine=True)(image).is_contiguous(memory_format=torch.channels_last_3d)

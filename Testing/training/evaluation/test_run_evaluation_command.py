@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from multiorganseg.errors import Cancelled
 from multiorganseg.progress import CancelToken, Progress
+from multiorganseg_training.checkpoint import load_checkpoint
 from multiorganseg_training.cli import app
 from multiorganseg_training.evaluation.evaluate_run import evaluate_run
 from multiorganseg_training.evaluation.options import Options
+from multiorganseg_training.features.trained_run import load_run
 from multiorganseg_training.fit import RESULT_FILE, fit
 
 
@@ -130,6 +133,21 @@ def test_all_three_classifiers_of_a_second_stage(second_stage):
     assert [report["classifier"] for report in found.values()] == ["linear", "labelled", "unlabelled"]
     assert len({json.dumps(report["cases"]) for report in found.values()}) == 3
     assert all(report["cases"]["case_c"]["liver"]["dice"] > 0.5 for report in found.values())
+
+
+def test_averaged_prototypes_judge_the_averaged_network(second_stage):
+    checkpoint = load_checkpoint(second_stage.run)
+    assert checkpoint is not None
+    averaged, last = (load_run(second_stage.run, weights).classifier for weights in ("averaged", "last"))
+    for name, classifier in (("averaged", averaged), ("last", last)):
+        assert classifier is not None
+        known = checkpoint.method_average if name == "averaged" else checkpoint.method
+        prefix = "" if name == "averaged" else "classifier."
+        for key, tensor in classifier.state_dict().items():
+            assert torch.equal(tensor, known[prefix + key])
+    weight = "projection.layers.0.weight"
+    assert not torch.equal(averaged.state_dict()[weight], last.state_dict()[weight])
+    assert not torch.equal(averaged.unlabelled.prototypes, last.unlabelled.prototypes)
 
 
 def test_a_run_without_prototypes(finished, phantom_run):

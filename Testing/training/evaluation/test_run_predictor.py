@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.output import NetworkOutput
@@ -61,6 +63,17 @@ def test_prototypes_give_the_argmax_with_background(run, case, name):
         expected = run.classifier(run.network(image).features, name.value)[0].argmax(dim=0).numpy()
     assert len(np.unique(expected)) > 1
     assert np.mean(_labels(run, case, name) == expected) > 0.98
+
+
+def test_prototypes_of_a_network_with_coarse_features(run, case):
+    class Coarse(Planes):
+        def forward(self, image):
+            output = super().forward(image)
+            return NetworkOutput(output.logits, functional.avg_pool3d(output.features, (1, 2, 2)))
+
+    labels = _labels(replace(run, network=Coarse()), case, Classifier.UNLABELLED)
+    assert labels.shape == case.image.shape
+    assert len(np.unique(labels)) > 1
 
 
 def test_the_two_banks_are_two_classifiers(run, case):

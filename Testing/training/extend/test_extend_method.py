@@ -11,12 +11,12 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.networks.output import decoder_outputs
 from multiorganseg_training.extend.claims import claimed_loss
-from multiorganseg_training.extend.log_dice import log_dice
 from multiorganseg_training.extend.start_branch import start_branch
 from multiorganseg_training.methods import Batch, Extend, Setting, Step, build_method
 from multiorganseg_training.methods import extend as extend_module
 from multiorganseg_training.mutual.reliability import reliability
 from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
+from multiorganseg_training.partial.dice import log_dice
 from multiorganseg_training.partial.probabilities import organ_probs, probs
 from multiorganseg_training.partial.targets import tri_state
 

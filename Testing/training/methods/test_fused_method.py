@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
 from multiorganseg_training.methods import Batch, FusedMethod, Setting, Step, build_method
 from multiorganseg_training.mutual.reliability import reliability
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
+from multiorganseg_training.partial.known import within_matrix
 from multiorganseg_training.partial.targets import tri_state
 from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
@@ -33,12 +35,12 @@ def _method(network: VNet, organs: int = 1, activation: str = "softmax", **argum
     return method
 
 
-def _batch(known: list[list[bool]], seed: int = 3) -> Batch:
+def _batch(known: list[list[bool]], seed: int = 3, shape: tuple[int, ...] = SHAPE) -> Batch:
     generator = torch.Generator().manual_seed(seed)
     matrix = torch.tensor(known)
     organs = matrix.shape[1]
-    image = torch.randn((len(known), 1, *SHAPE), generator=generator)
-    labels = torch.randint(0, organs + 1, (len(known), *SHAPE), generator=generator)
+    image = torch.randn((len(known), 1, *shape), generator=generator)
+    labels = torch.randint(0, organs + 1, (len(known), *shape), generator=generator)
     visible = torch.cat([torch.ones_like(matrix[:, :1]), matrix], dim=1)
     return Batch(
         image, torch.where(visible.gather(1, labels.flatten(1)).reshape(labels.shape), labels, 0), matrix
@@ -60,6 +62,18 @@ def test_without_views_it_is_dice_of_what_is_annotated():
     with torch.no_grad():
         dice = [
             masked_dice(output.logits.softmax(1)[:, 1:], targets, batch.known, 1e-8)
+            for output in network.outputs(batch.image)
+        ]
+    torch.testing.assert_close(step.loss.detach(), 0.5 * sum(dice))
+
+
+def test_the_dice_may_be_its_logarithm():
+    network, batch = _network(), _batch(HALF)
+    step = _step(_method(network, views=0, log=True), network, batch)
+    targets = tri_state(batch.labels, batch.known)
+    with torch.no_grad():
+        dice = [
+            log_dice(output.logits.softmax(1)[:, 1:], targets, batch.known)
             for output in network.outputs(batch.image)
         ]
     torch.testing.assert_close(step.loss.detach(), 0.5 * sum(dice))
@@ -177,3 +191,36 @@ def test_the_teacher_follows_with_its_running_statistics():
 def test_unknown_choices_are_refused(arguments):
     with pytest.raises(TrainingError):
         _method(_network(), **arguments)
+
+
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 2, 2)])
+def test_a_network_behind_a_strided_stem_with_prototypes(stride):
+    torch.manual_seed(0)
+    network = StridedDynUNet(1, 3, filters=(8, 8, 8), stem_stride=stride).train()
+    method = _method(network, 2, prototypes=True, width=8, pixels_per_class=50)
+    batch = _batch(PARTIAL, shape=(8, 16, 16))
+    view = method._weak(batch)
+    assert view.weights.shape == batch.labels.shape
+    assert ((view.weights > 0) & (view.weights < 1)).any()
+    step = _step(method, network, batch)
+    step.loss.backward()
+    assert torch.isfinite(step.loss)
+    assert float(step.logs["prototypes"]) > 0
+    assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
+
+
+def test_an_annotated_organ_is_not_sure_where_one_inside_it_is_not_annotated():
+    network, batch = _network(2), _batch([[True, False], [True, True]])
+    with torch.no_grad():
+        for head in (network.head, *network.other_heads):
+            head.bias.copy_(torch.tensor([-1.0, 0.0, 0.0]))
+    within = within_matrix({2: 1}, 2)
+    setting = Setting(network, "softmax", 2, network.feature_channels, within)
+    method = build_method("fused", {"min_voxels": 1}, setting)
+    assert isinstance(method, FusedMethod)
+    view = method._weak(batch)
+    liver = batch.labels[0] == 1
+    assert not view.sure[0][liver].any()
+    assert set(view.labels[0][liver].tolist()) == {1, 2}, "the teacher says whether it is the inner organ"
+    assert not (view.labels[0][~liver] == 2).any()
+    assert view.sure[1].all()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.sigmoid_loss import masked_bce
 from multiorganseg_training.partial.targets import full_targets, tri_state
 from multiorganseg_training.prototypes.losses import align
@@ -96,6 +97,64 @@ def test_a_dice_stands_beside_each_cross_entropy_where_it_is_asked_for(batch):
     assert float(together.logs["fused"]) > float(without.logs["fused"])
 
 
+def test_what_the_teacher_half_believes_is_not_learned_as_background(batch):
+    """An unknown organ's channel is left out between both probabilities; what is annotated always counts."""
+    plain, network = _method(mixing="none", views=1)
+    method, _ = _method(mixing="none", views=1, ignore=[0.3, 0.5])
+    with torch.no_grad():
+        likely = network(batch.image).logits.sigmoid()
+    fused, judged = plain._fuse(batch)
+    again, pseudo = method._fuse(batch)
+    assert torch.equal(fused.labels, again.labels)
+    free = (batch.labels == 0)[:, None] & ~batch.known[..., None, None, None]
+    half = (likely >= 0.3) & (likely < 0.5) & free
+    assert half.any()
+    assert (half & (fused.labels > 0)[:, None]).sum() == 0, "with two organs the other one is denied here"
+    assert torch.equal(pseudo == -1, half)
+    assert torch.equal(pseudo[~half], judged[~half])
+    assert float(_step(method, network, batch).logs["fused"]) < float(
+        _step(plain, network, batch).logs["fused"]
+    )
+
+
+def test_an_organ_may_have_a_threshold_of_its_own(batch):
+    method, network = _method(mixing="none", views=1, threshold=[0.5, 0.3])
+    with torch.no_grad():
+        likely = network(batch.image).logits.sigmoid()
+    labels = method._fuse(batch)[0].labels
+    first, others = slice(0, 2), slice(2, 4)
+    free = batch.labels == 0
+    assert torch.equal(
+        labels[others] == 1,
+        free[others]
+        & (likely[others, 0] >= 0.5)
+        & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
+    )
+    claimed = labels[first] == 2
+    assert (likely[first, 1][claimed] < 0.5).any()
+    assert likely[first, 1][claimed].min() >= 0.3
+
+
+@pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])
+def test_a_band_that_is_none_is_refused(ignore):
+    with pytest.raises(TrainingError, match="cannot ignore"):
+        _method(ignore=ignore)
+
+
+def test_the_logarithm_is_that_of_what_is_annotated_alone(batch):
+    arguments = {"mixing": "none", "reduction": "mean", "views": 1, "dice_weight": 0.5}
+    (plain, network), (log, _) = _method(**arguments), _method(**arguments, log=True)
+    without, together = _step(plain, network, batch).logs, _step(log, network, batch).logs
+    with torch.no_grad():
+        targets = tri_state(batch.labels, batch.known, exclusive=False)
+        inside = network(batch.image).logits.sigmoid()
+    change = 0.5 * (log_dice(inside, targets, targets >= 0) - masked_dice(inside, targets, targets >= 0))
+    assert abs(float(change)) > 0.01
+    for name in ("annotated", "mixed_annotated"):
+        torch.testing.assert_close(together[name] - without[name], change, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(together["fused"], without["fused"])
+
+
 def test_fused_labels_count_more_from_step_to_step(batch):
     arguments = {"mixing": "none", "views": 1, "teacher_decay": 1.0}
     plain, network = _method(**arguments)
@@ -147,7 +206,7 @@ def test_the_second_stage_aligns_both_banks(batch):
 
 def test_the_banks_losses_are_those_of_the_alignment(batch):
     method, network = _method(mixing="none", views=1, prototypes=True)
-    fused = method._fuse(batch)
+    fused, _ = method._fuse(batch)
     untouched = _method(mixing="none", views=1, prototypes=True)[0]
     untouched.load_state_dict(method.state_dict())
     logs = _step(method, network, batch).logs
@@ -173,7 +232,7 @@ def test_the_second_stage_brings_coarse_features_onto_the_grid(batch):
     arguments = {"width": WIDTH, "mixing": "none", "views": 1, "prototypes": True}
     method, untouched = (build_method("ltuda", arguments, setting) for _ in range(2))
     untouched.load_state_dict(method.state_dict())
-    fused = method._fuse(batch)
+    fused, _ = method._fuse(batch)
     step = _step(method, network, batch)
     with torch.no_grad():
         finer = torch.nn.functional.interpolate(

@@ -231,3 +231,24 @@ def test_one_decoder_is_refused():
 def test_unknown_choices_are_refused(arguments):
     with pytest.raises(TrainingError):
         _method(_network(), **arguments)
+
+
+def test_the_defaults_weigh_as_published():
+    """1 − mean over the classes of (s − p)², with a prototype of each class that occurs, however small."""
+    network = _network(3)
+    setting = Setting(network, "softmax", 3, network.feature_channels, torch.zeros((3, 3), dtype=torch.bool))
+    method = build_method("mutual", {}, setting)
+    logits = torch.zeros((1, 4, 2, 3, 4))
+    logits[:, 0] = 1.0
+    logits[0, 1, 0, 0, :3] = logits[0, 2, 1] = 3.0
+    features = torch.randn((1, 4, 2, 3, 4), generator=torch.Generator().manual_seed(0)).abs()
+    weights = method._view(logits, features).weights
+    p, labels, f = logits.softmax(1)[0], logits.argmax(1)[0], features[0]
+    squares = torch.zeros((2, 3, 4))
+    for number in range(3):
+        prototype = torch.nn.functional.normalize(f[:, labels == number].mean(dim=1), dim=0)
+        cosine = torch.nn.functional.cosine_similarity(f, prototype[:, None, None, None], dim=0)
+        squares += (cosine - p[number]) ** 2
+    assert (labels == 1).sum() == 3
+    assert weights is not None
+    torch.testing.assert_close(weights[0], 1 - squares / 4)

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.losses import cross_entropy_and_dice
 from multiorganseg_training.methods import Batch, Setting, build_method
+from multiorganseg_training.partial.dice import log_dice
+from multiorganseg_training.partial.probabilities import organ_probs
+from multiorganseg_training.partial.targets import tri_state
 
 ORGANS = 3
 GENERATOR = np.random.default_rng(0)
@@ -92,3 +95,31 @@ def test_parts_of_the_loss_are_logged():
 def test_an_unknown_reduction_is_refused():
     with pytest.raises(TrainingError, match="No reduction"):
         build_method("partial", {"reduction": "median"}, _setting("sigmoid"))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_the_logarithm_of_the_dice(activation):
+    setting, batch = _setting(activation), _batch([[True, False, True], [False, True, True]])
+    plain, log = (
+        build_method("partial", {"log": log, "exclusion_weight": 0.0}, setting)(
+            setting.network, batch, GENERATOR
+        )
+        for log in (False, True)
+    )
+    organs = organ_probs(setting.network(batch.image).logits, activation)
+    expected = log_dice(organs, tri_state(batch.labels, batch.known), batch.known)
+    torch.testing.assert_close(log.logs["dice_loss"], expected.detach())
+    torch.testing.assert_close(
+        log.loss - plain.loss, log.logs["dice_loss"] - plain.logs["dice_loss"], rtol=1e-4, atol=1e-6
+    )
+
+
+def test_what_is_missing_can_be_learned_as_background():
+    setting = _setting("softmax")
+    partly = _batch([[True, False, True], [False, True, True]])
+    naive = build_method("partial", {"missing_is_background": True}, setting)
+    whole = Batch(partly.image, partly.labels, torch.ones_like(partly.known))
+    as_told = naive(setting.network, partly, GENERATOR)
+    torch.testing.assert_close(as_told.loss, naive(setting.network, whole, GENERATOR).loss)
+    honest = build_method("partial", {}, setting)(setting.network, partly, GENERATOR)
+    assert abs(float((as_told.loss - honest.loss).detach())) > 0.01

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.partial.fusion import fuse
-from multiorganseg_training.partial.known import known_matrix
+from multiorganseg_training.partial.known import known_matrix, within_matrix
 
 
 def test_one_known_organ_by_hand():
@@ -81,3 +81,19 @@ def test_nothing_contradicts_the_annotation(seed, classes, space, deny):
     shared = (fused.labelled >= 0) & (fused.unlabelled >= 0)
     assert torch.equal(shared, fused.labels == 0), "the split masks share the background alone"
     assert torch.equal(torch.maximum(fused.labelled, fused.unlabelled), fused.labels)
+
+
+@pytest.mark.parametrize("deny", ["background", "runner_up"])
+def test_a_teacher_may_claim_an_organ_inside_an_annotated_one(deny):
+    """The liver (1) is annotated, a tumour in it (2) and the spleen (3) are not."""
+    labels = torch.tensor([[[1, 1, 1, 0, 0]]])
+    claims = torch.tensor([[[2, 1, 3, 2, 3]]])
+    p = 0.7 * torch.nn.functional.one_hot(claims, 4).movedim(-1, 1) + 0.1
+    p[0, 1, 0, 2] += 0.05
+    known, within = known_matrix([{1}], 3), within_matrix({2: 1}, 3)
+    fused = fuse(labels, known, teacher_probs=p, deny=deny, within=within)
+    assert fused.labels.tolist() == [[[2, 1, 1, 0, 3]]], "no tumour outside of the liver, no spleen in it"
+    assert fused.truth.tolist() == [[[False, True, True, False, False]]]
+    assert fused.labelled.tolist() == [[[-1, 1, 1, 0, -1]]]
+    assert fused.unlabelled.tolist() == [[[2, -1, -1, 0, 3]]]
+    assert fuse(labels, known, teacher_probs=p, deny=deny).labels.tolist() == [[[1, 1, 1, 2, 3]]]

@@ -10,6 +10,8 @@ from multiorganseg_training.partial.known import (
     hide_unknown,
     known_map,
     known_matrix,
+    may_be,
+    nearest_known,
     within_matrix,
 )
 
@@ -65,3 +67,37 @@ def test_impossible_layers_are_refused(parents):
 def test_what_does_not_belong_together_is_refused(shape, known):
     with pytest.raises(TrainingError, match="do not belong together"):
         annotated(torch.zeros(shape, dtype=torch.int64), known)
+
+
+LIVER, TUMOUR, SPLEEN, CYST = 1, 2, 3, 4
+NESTED = within_matrix({TUMOUR: LIVER, CYST: TUMOUR}, 4)
+
+
+def test_the_innermost_annotated_organ_around():
+    known = known_matrix([{LIVER}, {LIVER, TUMOUR}, {SPLEEN}, {TUMOUR}], 4)
+    expected = [[0, 1, 0, 1], [0, 1, 0, 2], [0, 0, 0, 0], [0, 0, 0, 2]]
+    found = nearest_known(known, NESTED)
+    assert found is not None
+    assert found.tolist() == expected
+    spread = nearest_known(known_map(known, (2, 3)), NESTED)
+    assert spread is not None
+    assert spread[..., 1, 2].tolist() == expected
+    assert nearest_known(known, None) is None
+    assert nearest_known(known, torch.zeros_like(NESTED)) is None
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_what_a_voxel_may_be(spread):
+    """Of background, liver, tumour, spleen and cyst, each annotated voxel and each kind of case."""
+    labels = torch.arange(5).reshape(1, 1, 5).expand(3, 1, 5)
+    known = known_matrix([{LIVER}, {LIVER, TUMOUR}, set()], 4)
+    possible = may_be(labels, known_map(known, (1, 5)) if spread else known, NESTED)
+    assert possible[0, :, 0, 0].tolist() == [False, False, True, False], "no tumour outside of the liver"
+    assert possible[0, :, 0, LIVER].tolist() == [False, True, False, True]
+    assert possible[1, :, 0, LIVER].tolist() == [False, False, False, False], "a cyst lies in a tumour"
+    assert possible[1, :, 0, TUMOUR].tolist() == [False, False, False, True]
+    assert possible[1, :, 0, 0].tolist() == [False, False, True, False]
+    assert possible[2].all()
+    plain = may_be(labels, known)
+    assert plain[0, :, 0, LIVER].tolist() == [False] * 4
+    assert plain[0, :, 0, 0].tolist() == [False, True, True, True]

@@ -7,7 +7,7 @@ import torch
 
 from multiorganseg_training.losses import cross_entropy_and_dice
 from multiorganseg_training.partial.dice import masked_dice
-from multiorganseg_training.partial.known import known_map, known_matrix
+from multiorganseg_training.partial.known import known_map, known_matrix, within_matrix
 from multiorganseg_training.partial.marginal_loss import exclusion, marginal_cross_entropy
 from multiorganseg_training.partial.probabilities import organ_probs
 from multiorganseg_training.partial.targets import tri_state
@@ -136,3 +136,41 @@ def test_weights_scale_voxels():
     weights[1] = 2
     second = marginal_cross_entropy(logits[1:], labels[1:], known[1:])
     assert float(marginal_cross_entropy(logits, labels, known, weights)) == pytest.approx(float(second))
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_an_annotated_organ_says_nothing_against_one_inside_it(spread):
+    """The liver (1) is annotated, a tumour in it (2) is not; 3 is another organ, not annotated either."""
+    p = torch.tensor([0.1, 0.3, 0.4, 0.2])
+    logits = p.log().reshape(1, 4, 1, 1).expand(1, 4, 1, 2).clone().requires_grad_()
+    labels, known, within = torch.tensor([[[1, 0]]]), known_matrix([{1}], 3), within_matrix({2: 1}, 3)
+    known = known_map(known, (1, 2)) if spread else known
+    loss = marginal_cross_entropy(logits, labels, known, within=within)
+    assert float(loss.detach()) == pytest.approx(-(math.log(0.3 + 0.4) + math.log(0.1 + 0.2)) / 2)
+    loss.backward()
+    assert logits.grad is not None
+    assert float(logits.grad[0, 2, 0, 0]) < 0, "on the liver a tumour is as good"
+    assert float(logits.grad[0, 2, 0, 1]) > 0, "outside of the liver there is none"
+    plain = marginal_cross_entropy(logits, labels, known)
+    assert float(plain.detach()) == pytest.approx(-(math.log(0.3) + math.log(0.1 + 0.4 + 0.2)) / 2)
+
+
+def test_with_every_organ_annotated_nesting_changes_no_cross_entropy():
+    logits, labels = _case((3, 4, 5))
+    known, within = known_matrix([{1, 2, 3}] * 2, 3), within_matrix({2: 1}, 3)
+    torch.testing.assert_close(
+        marginal_cross_entropy(logits, labels, known, within=within),
+        torch.nn.functional.cross_entropy(logits, labels),
+    )
+
+
+def test_the_dice_of_an_organ_counts_those_inside_it():
+    """A softmax that is sure of a tumour in the liver has the liver right, and its tumour."""
+    labels = torch.tensor([[[1, 1, 2, 0]]])
+    within = within_matrix({2: 1}, 2)
+    logits = 20.0 * torch.nn.functional.one_hot(torch.tensor([[[1, 2, 2, 0]]]), 3).movedim(-1, 1).float()
+    organs = organ_probs(logits, "softmax", within)
+    for known in (known_matrix([{1}], 2), known_matrix([{1, 2}], 2)):
+        targets = tri_state(torch.where(known[0, 1], labels, labels.clamp(max=1)), known, within=within)
+        assert float(masked_dice(organs[:, :1], targets[:, :1], known[:, :1])) == pytest.approx(0, abs=1e-5)
+    assert torch.allclose(organ_probs(logits, "softmax", torch.zeros_like(within)), logits.softmax(1)[:, 1:])

@@ -277,6 +277,34 @@ def test_create_from_a_folder(tmp_path, write_case):
         assert run("create", tmp_path / "q", *arguments).exit_code == 2
 
 
+def test_create_from_a_folder_with_what_is_known(tmp_path, write_case):
+    """What nobody contoured is unknown, and its voxels, where there are some, are not taken over."""
+    for case, values in {"a": (1, 2), "b": (1,), "c": (1, 2)}.items():
+        write_case(tmp_path / f"data/images/{case}.nii.gz", tmp_path / f"data/labels/{case}.nii.gz", values)
+    table, matrix = tmp_path / "labels.json", tmp_path / "matrix.json"
+    table.write_text('{"1": "larynx", "2": "mandible"}', encoding="utf-8")
+    known = {"a": {"annotated": ["larynx", "mandible"]}, "b": {"annotated": ["larynx"]}}
+    known["c"] = {"annotated": ["mandible"]}
+    said = {"schema_version": 1, "organs": ["larynx", "mandible"], "cases": known}
+    matrix.write_text(json.dumps(said), encoding="utf-8")
+    options = ("--labels", table, "--matrix", matrix)
+    assert "3 cases" in succeed("create", tmp_path / "p", *options, "--data", tmp_path / "data")
+    project = load_project(tmp_path / "p")
+    assert project.matrix.known("b") == {"larynx"}
+    assert project.matrix.status("b", "mandible") is LabelStatus.UNKNOWN
+    assert project.matrix.known("c") == {"mandible"}
+    assert "no contradiction" in succeed("check", tmp_path / "p")
+
+    assert run("create", tmp_path / "q", *options).exit_code == 2
+    del known["c"]
+    known["d"] = {}
+    matrix.write_text(json.dumps(said), encoding="utf-8")
+    refused = run("create", tmp_path / "q", *options, "--data", tmp_path / "data")
+    assert refused.exit_code == 8
+    assert "It has no row for c." in refused.stderr
+    assert "No image is called d." in refused.stderr
+
+
 def test_rules_that_are_none(make_msd, tmp_path):
     for rules, text in (
         (("cancer",), "is not a rule"),

@@ -12,6 +12,7 @@ from multiorganseg.inference.backends import torch_backend
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.output import NetworkOutput
 from multiorganseg_training.evaluation.options import Classifier
+from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.features.trained_run import TrainedRun
 from multiorganseg_training.partial.probabilities import SOFTMAX
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
@@ -34,7 +35,7 @@ class PrototypeHead(nn.Module):
     """A network whose logits are those of a prototype classifier, channel 0 being background.
 
     Args:
-        network: Gives features on the input's grid.
+        network: Gives features on the input's grid, or on a coarser one, from which they are interpolated.
         classifier: Trained with the network.
         bank: "labelled" or "unlabelled".
     """
@@ -47,15 +48,12 @@ class PrototypeHead(nn.Module):
 
     def forward(self, image: Tensor) -> NetworkOutput:
         """Classify (batch, 1, k, j, i)."""
-        features: Tensor = self.network(image).features
+        features = on_grid(self.network(image).features, image.shape[2:])
         return NetworkOutput(self.classifier(features, self.bank), features)
 
 
 def run_predictor(run: TrainedRun, classifier: Classifier, device: torch.device) -> Predictor:
     """Put a run's network with one of its classifiers on a device.
-
-    The prototypes and their projection are those of the last iteration whichever weights the network has:
-    only the network has an average.
 
     Raises:
         TrainingError: A prototype classifier is asked for, and the run has trained none.

@@ -40,8 +40,7 @@ def load_run(folder: Path, weights: str = AVERAGED) -> TrainedRun:
 
     Args:
         folder: Of the run.
-        weights: "averaged", or "last": those after the last iteration. Prototypes are moving averages by
-            themselves, there is one state of them.
+        weights: "averaged", or "last": those after the last iteration, of network and prototypes alike.
 
     Raises:
         TrainingError: There is no checkpoint, or it does not fit this version of the software.
@@ -50,7 +49,7 @@ def load_run(folder: Path, weights: str = AVERAGED) -> TrainedRun:
     recipe = recipe_from_dict(checkpoint.recipe)
     network = new_network(recipe)
     try:
-        classifier = _classifier(recipe, network, checkpoint)
+        classifier = _classifier(recipe, network, checkpoint, weights)
         network.load_state_dict(checkpoint.average if weights == AVERAGED else checkpoint.network)
     except RuntimeError as error:
         msg = f"The checkpoint in {folder} does not fit the network or the method of its recipe."
@@ -61,11 +60,15 @@ def load_run(folder: Path, weights: str = AVERAGED) -> TrainedRun:
 
 
 def _classifier(
-    recipe: Recipe, network: BranchingNetwork, checkpoint: Checkpoint
+    recipe: Recipe, network: BranchingNetwork, checkpoint: Checkpoint, weights: str
 ) -> PrototypeClassifier | None:
     if not any(name.startswith("classifier.") for name in checkpoint.method):
         return None
     method = recipe_method(recipe, network)
     method.load_state_dict(checkpoint.method)
     classifier = method.get_submodule("classifier").eval()
-    return classifier if isinstance(classifier, PrototypeClassifier) else None
+    if not isinstance(classifier, PrototypeClassifier):
+        return None
+    if weights == AVERAGED:
+        classifier.load_state_dict(checkpoint.method_average)
+    return classifier

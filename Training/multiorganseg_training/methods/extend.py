@@ -13,7 +13,6 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.networks.branching import Branch, BranchingNetwork
 from multiorganseg.networks.output import NetworkOutput, decoder_outputs
 from multiorganseg_training.extend.claims import claimed_loss
-from multiorganseg_training.extend.log_dice import log_dice
 from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.mixing.cutmix import BoxSpec, box_mask, draw_boxes
@@ -21,6 +20,7 @@ from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner
 from multiorganseg_training.mutual.reliability import reliability
 from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
+from multiorganseg_training.partial.dice import log_dice
 from multiorganseg_training.partial.known import known_map
 from multiorganseg_training.partial.probabilities import organ_probs, probs
 from multiorganseg_training.partial.targets import tri_state
@@ -126,10 +126,10 @@ class Extend(Method):
 
     def _losses(self, view: View, output: NetworkOutput) -> dict[str, Tensor]:
         logits, new = output.logits, slice(self.old_organs, None)
-        organs = organ_probs(logits, self.activation)
+        organs = organ_probs(logits, self.activation, self.within)
         losses = {
             "annotated": partial_cross_entropy(
-                logits, view.labels, view.targets, view.known, self.activation
+                logits, view.labels, view.targets, view.known, self.activation, self.within
             ),
             "dice_loss": self.dice_weight
             * log_dice(organs[:, new], view.targets[:, new], view.known[:, new]),

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.methods.teacher import follower
 from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
@@ -19,9 +20,9 @@ from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
 from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
 from multiorganseg_training.mutual.similarity import MIN_VOXELS
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.fusion import RUNNER_UP, fuse
-from multiorganseg_training.partial.known import known_map
+from multiorganseg_training.partial.known import known_map, may_be
 from multiorganseg_training.partial.probabilities import log_probs, organ_probs, probs
 from multiorganseg_training.partial.targets import tri_state
 from multiorganseg_training.prototypes.assignment import subsample
@@ -72,6 +73,8 @@ class FusedMethod(Method):
     Args:
         setting: Its network may have one decoder or several.
         dice_weight: Of the Dice losses.
+        log: Whether these are the negative logarithm, which still pulls while an organ has hardly any
+            probability.
         sure_weight: Of the cross-entropy where annotations decide.
         claim_weight: Largest weight of the cross-entropy where the teacher claims.
         views: Strong views a step.
@@ -101,6 +104,7 @@ class FusedMethod(Method):
         self,
         setting: Setting,
         dice_weight: float = 0.5,
+        log: bool = False,
         sure_weight: float = 0.5,
         claim_weight: float = 1.0,
         views: int = 2,
@@ -124,6 +128,7 @@ class FusedMethod(Method):
         require_form(form)
         self.activation = setting.activation
         self.dice_weight = dice_weight
+        self.log = log
         self.sure_weight = sure_weight
         self.claim_weight = claim_weight
         self.views = views
@@ -177,6 +182,10 @@ class FusedMethod(Method):
             loss = loss + aligned
         return Step(loss, logs)
 
+    def judge(self) -> PrototypeClassifier | None:
+        """Give the prototype classifiers, where there are some."""
+        return self.classifier
+
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
         """Let the teacher follow the network and count the iteration."""
@@ -191,19 +200,23 @@ class FusedMethod(Method):
         with torch.autocast(batch.image.device.type, enabled=False):
             each = [probs(output.logits, self.activation) for output in outputs]
             teacher = torch.stack(each).mean(dim=0)
+            space = batch.labels.shape[1:]
             weights = torch.ones_like(teacher[:, 0])
             if self.similarity:
                 pairs = zip(outputs, each, strict=True)
                 weights = torch.stack(
-                    [reliability(said.features, p, self.form, self.min_voxels) for said, p in pairs]
+                    [
+                        reliability(on_grid(said.features, space), p, self.form, self.min_voxels)
+                        for said, p in pairs
+                    ]
                 ).mean(dim=0)
-            fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP)
-            space = batch.labels.shape[1:]
+            fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP, within=self.within)
+            certain = ~may_be(batch.labels, batch.known, self.within).any(dim=1)
             whole = batch.known.all(dim=1).reshape(-1, *[1] * len(space))
             return View(
                 batch.image,
                 fused.labels,
-                fused.truth | whole,
+                (fused.truth & certain) | whole,
                 weights,
                 teacher,
                 tri_state(batch.labels, batch.known, within=self.within),
@@ -220,7 +233,10 @@ class FusedMethod(Method):
         return View(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
 
     def _dice(self, logits: Tensor, view: View) -> Tensor:
-        return masked_dice(organ_probs(logits, self.activation), view.targets, view.known, SMOOTH)
+        organs = organ_probs(logits, self.activation, self.within)
+        if self.log:
+            return log_dice(organs, view.targets, view.known)
+        return masked_dice(organs, view.targets, view.known, SMOOTH)
 
     def _strong(self, logits: Tensor, view: View) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
@@ -239,6 +255,7 @@ class FusedMethod(Method):
         draws = torch_generator(generator, features[0].device)
         total = features[0].new_zeros((), dtype=torch.float32)
         for view, feature in zip(views, features, strict=True):
+            feature = on_grid(feature, view.labels.shape[1:])
             labels = view.labels.flatten()
             classes = view.teacher.shape[1]
             places = subsample(labels, self.pixels_per_class, classes, draws)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,11 +18,12 @@ from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_b
 from multiorganseg_training.mixing.mix import mix
 from multiorganseg_training.mixing.partner import cross_set_partner, next_partner
 from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.fusion import Fused, fuse
+from multiorganseg_training.partial.known import may_be
 from multiorganseg_training.partial.probabilities import SIGMOID
 from multiorganseg_training.partial.sigmoid_loss import SUM_BATCH, masked_bce
-from multiorganseg_training.partial.targets import full_targets, tri_state
+from multiorganseg_training.partial.targets import IGNORE, full_targets, tri_state
 from multiorganseg_training.partial.threshold import linear_threshold
 from multiorganseg_training.prototypes.assignment import ARGMAX
 from multiorganseg_training.prototypes.classifier import PrototypeClassifier
@@ -41,6 +43,7 @@ class View:
         image: (batch, 1, *space).
         labels: (batch, *space), int64: mixed fused labels.
         targets: (batch, organs, *space), int8: mixed annotations in {0, 1, −1}.
+        pseudo: (batch, organs, *space), int8: mixed targets of the fused labels in {0, 1, −1}.
         labelled: (batch, *space), int64: mixed `Fused.labelled`.
         unlabelled: (batch, *space), int64: mixed `Fused.unlabelled`.
     """
@@ -48,6 +51,7 @@ class View:
     image: Tensor
     labels: Tensor
     targets: Tensor
+    pseudo: Tensor
     labelled: Tensor
     unlabelled: Tensor
 
@@ -74,10 +78,16 @@ class LTUDA(Method):
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
         dice_weight: Of a soft Dice beside each binary cross-entropy; the paper has none, and many iterations.
+        log: Whether the Dice of what is annotated is the negative logarithm, which still pulls while an organ
+            has hardly any probability; pseudo-labels may be few wrong voxels, and keep the Dice itself.
         ramp_every: Iterations between two steps of the weight of the fused labels.
         ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
-        threshold: Of the linear classifier (Eq. 2).
+        threshold: Of the linear classifier (Eq. 2), for all organs or one for each, so that an organ that is
+            seldom annotated may be claimed earlier.
+        ignore: From which to which probability of the teacher it is not judged whether an organ that is not
+            annotated is there: (0.1, 0.5) keeps what it half believes from being learned as background by the
+            linear classifier. None judges every voxel, as the paper.
         teacher_decay: Of the teacher's exponential moving average.
         teacher_mode: "train" normalises the teacher's batches by their own statistics, "eval" by its running
             ones; of no effect on instance normalisation.
@@ -107,10 +117,12 @@ class LTUDA(Method):
         position: str = SAME,
         reduction: str = SUM_BATCH,
         dice_weight: float = 0.0,
+        log: bool = False,
         ramp_every: int = 150,
         ramp_steps: int = 0,
         exclusive: bool = False,
-        threshold: float = 0.5,
+        threshold: float | Sequence[float] = 0.5,
+        ignore: Sequence[float] | None = None,
         teacher_decay: float = 0.999,
         teacher_mode: str = TRAIN,
         per_class: int = 5,
@@ -133,9 +145,11 @@ class LTUDA(Method):
         self.boxes = BoxSpec(position=position)
         self.reduction = reduction
         self.dice_weight = dice_weight
+        self.dice = log_dice if log else masked_dice
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.exclusive = exclusive
         self.threshold = threshold
+        self.ignore = _band(ignore)
         self.teacher_mode = teacher_mode
         self.teacher = AveragedModel(setting.network, multi_avg_fn=get_ema_multi_avg_fn(teacher_decay))
         self.teacher.requires_grad_(False)
@@ -159,12 +173,13 @@ class LTUDA(Method):
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
-        fused = self._fuse(batch)
+        fused, pseudo = self._fuse(batch)
         targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
-        views = [self._view(batch, fused, targets, generator) for _ in range(self.views)]
+        weak = View(batch.image, fused.labels, targets, pseudo, fused.labelled, fused.unlabelled)
+        views = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
         output = network(torch.cat([batch.image, *(view.image for view in views)]))
-        weak, *strong = output.logits.split(len(batch.image))
-        annotated = self._linear(weak, targets)
+        first, *strong = output.logits.split(len(batch.image))
+        annotated = self._linear(first, targets, self.dice)
         logs = {"annotated": annotated.detach()}
         loss = annotated
         features = output.features.split(len(batch.image))[1:]
@@ -174,44 +189,54 @@ class LTUDA(Method):
                 logs[name] = logs.get(name, torch.zeros_like(part)) + part.detach()
         return Step(loss, logs)
 
+    def judge(self) -> PrototypeClassifier | None:
+        """Give the prototype classifiers, where there are some."""
+        return self.classifier
+
     @torch.no_grad()
     def after_step(self, network: nn.Module) -> None:
         """Let the teacher follow the network and count the iteration."""
         self.iteration += 1
         self.teacher.update_parameters(network)
 
-    def _linear(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def _linear(self, logits: Tensor, targets: Tensor, dice: Callable[..., Tensor] = masked_dice) -> Tensor:
         loss = masked_bce(logits, targets, self.reduction)
         if self.dice_weight:
-            loss = loss + self.dice_weight * masked_dice(logits.float().sigmoid(), targets, targets >= 0)
+            loss = loss + self.dice_weight * dice(logits.float().sigmoid(), targets, targets >= 0)
         return loss
 
     @torch.no_grad()
-    def _fuse(self, batch: Batch) -> Fused:
+    def _fuse(self, batch: Batch) -> tuple[Fused, Tensor]:
         self.teacher.train(self.teacher_mode == TRAIN)
-        claims = linear_threshold(self.teacher(batch.image).logits, self.threshold)
-        return fuse(batch.labels, batch.known, teacher_labels=claims)
+        logits = self.teacher(batch.image).logits
+        claims = linear_threshold(logits, self.threshold)
+        fused = fuse(batch.labels, batch.known, teacher_labels=claims, within=self.within)
+        pseudo = full_targets(fused.labels, logits.shape[1], self.within)
+        if self.ignore is not None:
+            likely = logits.float().sigmoid()
+            half = (likely >= self.ignore[0]) & (likely < self.ignore[1]) & (pseudo == 0)
+            possible = may_be(batch.labels, batch.known, self.within)
+            pseudo = pseudo.masked_fill(half & possible, IGNORE)
+        return fused, pseudo
 
     @torch.no_grad()
-    def _view(self, batch: Batch, fused: Fused, targets: Tensor, generator: np.random.Generator) -> View:
-        maps = (batch.image, fused.labels, targets, fused.labelled, fused.unlabelled)
+    def _mixed(self, weak: View, known: Tensor, generator: np.random.Generator) -> View:
         if self.mixing == NO_MIXING:
-            return View(*maps)
-        partners = self.choose_partner(batch.known).index
-        space = batch.labels.shape[1:]
+            return weak
+        partners = self.choose_partner(known).index
+        maps, space = vars(weak).values(), weak.labels.shape[1:]
         if self.mixing == CARVEMIX:
-            return View(*mix(carve_mask(fused.labels, partners, generator), partners, *maps))
-        boxes = draw_boxes(len(batch.labels), space, generator, self.boxes)
-        mask = box_mask(boxes, space, batch.labels.device)
+            return View(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
+        boxes = draw_boxes(len(known), space, generator, self.boxes)
+        mask = box_mask(boxes, space, known.device)
         return View(*mix(mask, partners, *maps, shift=boxes.shift))
 
     def _losses(
         self, view: View, logits: Tensor, features: Tensor, generator: np.random.Generator
     ) -> dict[str, Tensor]:
-        pseudo = full_targets(view.labels, logits.shape[1], self.within)
-        losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, pseudo)}
+        losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, view.pseudo)}
         if self.classifier is None:
-            losses["mixed_annotated"] = self._linear(logits, view.targets)
+            losses["mixed_annotated"] = self._linear(logits, view.targets, self.dice)
             return losses
         draws = torch_generator(generator, features.device)
         pixels = self.classifier.embed(on_grid(features, view.labels.shape[1:]))
@@ -232,3 +257,12 @@ def _require(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         msg = f"The method 'ltuda' has no {name} '{value}'."
         raise TrainingError(msg, next_step=f"Known are {', '.join(known)}.")
+
+
+def _band(ignore: Sequence[float] | None) -> tuple[float, float] | None:
+    if ignore is None:
+        return None
+    if len(ignore) != 2 or not 0 < ignore[0] < ignore[1] <= 1:
+        msg = f"The method 'ltuda' cannot ignore probabilities of {list(ignore)}."
+        raise TrainingError(msg, next_step="Give two that rise, such as [0.1, 0.5].")
+    return ignore[0], ignore[1]

@@ -61,8 +61,10 @@ class MeanTeacher(Method):
         claims = self._claims(batch.image, generator)
         with torch.autocast(batch.image.device.type, enabled=False):
             targets = tri_state(batch.labels, batch.known, within=self.within)
-            cross_entropy = partial_cross_entropy(logits, batch.labels, targets, batch.known, self.activation)
-            dice = masked_dice(organ_probs(logits, self.activation), targets, batch.known)
+            cross_entropy = partial_cross_entropy(
+                logits, batch.labels, targets, batch.known, self.activation, self.within
+            )
+            dice = masked_dice(organ_probs(logits, self.activation, self.within), targets, batch.known)
             difference = (log_probs(logits, self.activation).exp() - claims).square().mean()
             beta = self.consistency * self.ramp.weight(int(self.iteration))
         logs = {

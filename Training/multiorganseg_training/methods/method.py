@@ -67,5 +67,9 @@ class Method(nn.Module):
         """Compute the loss of one batch; `generator` is the source of all randomness."""
         raise NotImplementedError
 
+    def judge(self) -> nn.Module | None:
+        """Give what of the method labels images beside the network; it is averaged as the network is."""
+        return None
+
     def after_step(self, network: nn.Module) -> None:
         """Follow the network after each step of the optimiser."""

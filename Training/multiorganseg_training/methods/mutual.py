@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.features.grid import on_grid
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.mutual.certainty import ENTROPY, doubt, more_certain, require_selection
 from multiorganseg_training.mutual.loss import reliable_cross_entropy
 from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
-from multiorganseg_training.mutual.similarity import MIN_VOXELS
+from multiorganseg_training.mutual.reliability import MEAN, reliability, require_form
 from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
 from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.probabilities import log_probs, organ_probs
@@ -60,7 +60,7 @@ class Mutual(Method):
         selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
         threshold: For "threshold".
         similarity: Whether labels are weighted by their reliability.
-        form: "half_sum" or "mean"; see `reliability`.
+        form: "mean" as published, or "half_sum" for many classes; see `reliability`.
         min_voxels: Fewest voxels of a class in a patch that make a prototype.
         ramp_every: Iterations between two steps of β.
         ramp_steps: How many steps until β is 1; 0 for 1 from the start.
@@ -81,8 +81,8 @@ class Mutual(Method):
         selection: str = ENTROPY,
         threshold: float = 0.5,
         similarity: bool = True,
-        form: str = HALF_SUM,
-        min_voxels: int = MIN_VOXELS,
+        form: str = MEAN,
+        min_voxels: int = 1,
         ramp_every: int = 150,
         ramp_steps: int = 40,
     ) -> None:
@@ -113,7 +113,9 @@ class Mutual(Method):
             targets = tri_state(batch.labels, batch.known, within=self.within)
             dice = torch.stack(
                 [
-                    masked_dice(organ_probs(each.logits, self.activation), targets, batch.known, SMOOTH)
+                    masked_dice(
+                        organ_probs(each.logits, self.activation, self.within), targets, batch.known, SMOOTH
+                    )
                     for each in outputs
                 ]
             ).sum()
@@ -125,13 +127,19 @@ class Mutual(Method):
                     * torch.stack(
                         [
                             partial_cross_entropy(
-                                each.logits, batch.labels, targets, batch.known, self.activation
+                                each.logits,
+                                batch.labels,
+                                targets,
+                                batch.known,
+                                self.activation,
+                                self.within,
                             )
                             for each in outputs
                         ]
                     ).sum()
                 )
-            views = [self._view(each.logits, each.features) for each in outputs]
+            space = batch.labels.shape[1:]
+            views = [self._view(each.logits, on_grid(each.features, space)) for each in outputs]
             pairs = list(permutations(views, 2))
             chosen = [
                 more_certain(student.doubt, teacher.doubt, self.selection, self.threshold)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.partial.dice import masked_dice
+from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.marginal_loss import exclusion, marginal_cross_entropy
 from multiorganseg_training.partial.probabilities import SOFTMAX, organ_probs
 from multiorganseg_training.partial.sigmoid_loss import MEAN, REDUCTIONS, masked_bce
@@ -26,9 +26,13 @@ class Partial(Method):
     Args:
         setting: What it is built for.
         dice_weight: Weight of the Dice term over the annotated organs.
+        log: Whether the Dice term is the negative logarithm, which still pulls while an organ has hardly any
+            probability.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
         exclusion_weight: Weight of the overlap of other organs with annotated ones; softmax only.
         reduction: Of the binary cross-entropy: "mean", "paper" or "sum_batch"; sigmoids only.
+        missing_is_background: Whether organs without annotation are learned as background: the mistake that
+            partial labels invite, for comparison.
 
     Raises:
         TrainingError: The reduction is unknown.
@@ -40,9 +44,11 @@ class Partial(Method):
         self,
         setting: Setting,
         dice_weight: float = 1.0,
+        log: bool = False,
         exclusive: bool = True,
         exclusion_weight: float = 1.0,
         reduction: str = MEAN,
+        missing_is_background: bool = False,
     ) -> None:
         super().__init__()
         if reduction not in REDUCTIONS:
@@ -50,30 +56,33 @@ class Partial(Method):
             raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
         self.activation = setting.activation
         self.dice_weight = dice_weight
+        self.dice = log_dice if log else masked_dice
         self.exclusive = exclusive
         self.exclusion_weight = exclusion_weight
         self.reduction = reduction
+        self.missing_is_background = missing_is_background
         self.register_buffer("within", setting.within, persistent=False)
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
         logits: Tensor = network(batch.image).logits
-        targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
+        known = torch.ones_like(batch.known) if self.missing_is_background else batch.known
+        targets = tri_state(batch.labels, known, self.exclusive, self.within)
         logs = {}
         if self.activation == SOFTMAX:
-            loss = marginal_cross_entropy(logits, batch.labels, batch.known)
+            loss = marginal_cross_entropy(logits, batch.labels, known, within=self.within)
             logs["marginal_cross_entropy"] = loss.detach()
         else:
             loss = masked_bce(logits, targets, self.reduction)
             logs["cross_entropy"] = loss.detach()
         with torch.autocast(logits.device.type, enabled=False):
-            organs = organ_probs(logits, self.activation)
+            organs = organ_probs(logits, self.activation, self.within)
             if self.dice_weight:
-                dice = masked_dice(organs, targets, batch.known)
+                dice = self.dice(organs, targets, known)
                 loss = loss + self.dice_weight * dice
                 logs["dice_loss"] = dice.detach()
             if self.activation == SOFTMAX and self.exclusive and self.exclusion_weight:
-                overlap = exclusion(organs, targets, batch.known)
+                overlap = exclusion(organs, targets, known)
                 loss = loss + self.exclusion_weight * overlap
                 logs["exclusion"] = overlap.detach()
         return Step(loss, logs)

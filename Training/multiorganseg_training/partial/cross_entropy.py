@@ -10,7 +10,12 @@ from multiorganseg_training.partial.sigmoid_loss import masked_bce
 
 
 def partial_cross_entropy(
-    logits: Tensor, labels: Tensor, targets: Tensor, known: Tensor, activation: str
+    logits: Tensor,
+    labels: Tensor,
+    targets: Tensor,
+    known: Tensor,
+    activation: str,
+    within: Tensor | None = None,
 ) -> Tensor:
     """Give the marginal cross-entropy of a softmax, or the masked one of sigmoids.
 
@@ -20,10 +25,11 @@ def partial_cross_entropy(
         targets: (batch, organs, *space), int8 in {0, 1, −1}: the same for sigmoids.
         known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
         activation: "softmax" or "sigmoid".
+        within: As in `marginal_cross_entropy`; the targets hold it already.
 
     Returns:
         Scalar, float32; 0 with zero gradients where nothing is annotated.
     """
     if activation == SOFTMAX:
-        return marginal_cross_entropy(logits, labels, known)
+        return marginal_cross_entropy(logits, labels, known, within=within)
     return masked_bce(logits, targets)

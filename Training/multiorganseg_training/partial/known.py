@@ -107,6 +107,51 @@ def hide_unknown(labels: Tensor, known: Tensor) -> Tensor:
     return labels.where(annotated(labels, known), 0)
 
 
+def nearest_known(known: Tensor, within: Tensor | None) -> Tensor | None:
+    """Give for each organ the innermost annotated organ around it.
+
+    Where an organ t lies inside o, and o is annotated and t is not, t can be on voxels of o alone, and a
+    voxel of o may be t. Where a third organ between them is annotated too, the same holds of that one.
+
+    Args:
+        known: (batch, classes) or (batch, classes, *space), bool.
+        within: (classes, classes), bool: [t, o] says that organ t lies inside organ o, over all layers.
+
+    Returns:
+        int64 of the shape of `known`: the channel of that organ, 0 where no organ around it is annotated;
+        None where no organ lies inside another.
+    """
+    if within is None or not bool(within.any()):
+        return None
+    nearest = torch.zeros(known.shape, dtype=torch.int64, device=known.device)
+    depth = within.sum(dim=1)
+    for inner in within.any(dim=1).nonzero()[:, 0].tolist():
+        around = within[inner].nonzero()[:, 0]
+        for outer in around[depth[around].argsort()].tolist():
+            nearest[:, inner].masked_fill_(known[:, outer], outer + 1)
+    return nearest
+
+
+def may_be(labels: Tensor, known: Tensor, within: Tensor | None = None) -> Tensor:
+    """Give which organs that are not annotated a voxel may belong to, by what is annotated.
+
+    Args:
+        labels: (batch, *space), int64 in 0…classes; labels of organs that are not known count as not
+            annotated.
+        known: (batch, classes), or (batch, classes, *space) for mixed samples; bool.
+        within: As in `nearest_known`.
+
+    Returns:
+        (batch, classes, *space), bool: of organs that are not known, those around which no organ is annotated
+        on voxels without annotation, and the others on voxels of the innermost annotated organ around them.
+    """
+    dimensions = labels.ndim - 1
+    annotation = hide_unknown(labels, known)[:, None]
+    nearest = nearest_known(known, within)
+    place = 0 if nearest is None else expand_known(nearest, dimensions)
+    return ~expand_known(known, dimensions) & (annotation == place)
+
+
 def check_batch(labels: Tensor, known: Tensor) -> None:
     """Refuse labels and known sets that cannot belong to each other.
 

@@ -7,22 +7,29 @@ import math
 import torch
 from torch import Tensor
 
-from multiorganseg_training.partial.known import annotated, expand_known
+from multiorganseg_training.partial.known import annotated, expand_known, may_be
 
 
 def marginal_cross_entropy(
-    logits: Tensor, labels: Tensor, known: Tensor, weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    known: Tensor,
+    weights: Tensor | None = None,
+    within: Tensor | None = None,
 ) -> Tensor:
     """Give the cross-entropy over the known organs and the rest.
 
     The rest is background and the organs that are not known. Their probabilities, not their logits, are
-    added: log p = LSE(z_0, z_U) − LSE(z). For organs that exclude each other.
+    added: log p = LSE(z_0, z_U) − LSE(z). For organs that exclude each other or lie inside each other: an
+    annotated organ and those inside it that are not annotated are one class, too.
 
     Args:
         logits: (batch, classes + 1, *space), any floating type; channel 0 is background.
         labels: (batch, *space), int64; labels of organs that are not known count as not annotated.
         known: (batch, classes), or (batch, classes, *space) for mixed samples; bool.
         weights: (batch, *space), ≥ 0, multiply the loss of a voxel but not the denominator.
+        within: (classes, classes), bool: [t, o] says that organ t lies inside organ o, as `within_matrix`
+            gives it.
 
     Returns:
         Scalar, float32: the mean over the voxels of samples of which some organ is known; 0 with zero
@@ -34,10 +41,10 @@ def marginal_cross_entropy(
     truth = annotated(labels, known)
     logits = logits.float()
     wide = expand_known(known, labels.ndim - 1)
-    out_of_rest = torch.cat([torch.zeros_like(wide[:, :1]), wide], dim=1)
-    rest = logits.masked_fill(out_of_rest, -math.inf).logsumexp(dim=1)
-    organ = logits.gather(1, labels[:, None])[:, 0]
-    each = logits.logsumexp(dim=1) - organ.where(truth, rest)
+    annotation = labels.where(truth, 0)[:, None]
+    possible = torch.cat([annotation == 0, may_be(labels, known, within)], dim=1).scatter(1, annotation, True)
+    one_of = logits.masked_fill(~possible, -math.inf).logsumexp(dim=1)
+    each = logits.logsumexp(dim=1) - one_of
     counts = wide.any(dim=1).expand_as(each)
     each = each.where(counts, 0.0)
     if weights is not None:

@@ -41,15 +41,25 @@ def probs(logits: Tensor, activation: str) -> Tensor:
     return log_probs(logits, activation).exp()
 
 
-def organ_probs(logits: Tensor, activation: str) -> Tensor:
+def organ_probs(logits: Tensor, activation: str, within: Tensor | None = None) -> Tensor:
     """Give the probability of each organ by itself (batch, classes, *space), float32.
 
-    Softmax without its background channel, or the sigmoids as they are; arguments as in `probs`.
+    Softmax without its background channel, or the sigmoids as they are. With `within`, the probabilities of a
+    softmax count for the organs around, too, as the targets of `tri_state` do: a voxel of a tumour in the
+    liver is in the liver.
+
+    Args:
+        logits: As in `probs`.
+        activation: Likewise.
+        within: (classes, classes), bool: [t, o] says that organ t lies inside organ o, over all layers.
     """
     check_activation(activation)
     if activation == SIGMOID:
         return logits.float().sigmoid()
-    return torch.softmax(logits.float(), dim=1)[:, 1:]
+    organs = torch.softmax(logits.float(), dim=1)[:, 1:]
+    if within is None or not bool(within.any()):
+        return organs
+    return organs + torch.einsum("bt...,to->bo...", organs, within.float())
 
 
 def check_activation(activation: str) -> None:

@@ -14,7 +14,8 @@ def tri_state(labels: Tensor, known: Tensor, exclusive: bool = True, within: Ten
     """Give the target of each sigmoid channel (exclusion in its cross-entropy form).
 
     Known organ: 1 on its voxels, 0 elsewhere. Organ that is not known: with `exclusive`, 0 on the voxels of
-    a known organ that excludes it and 1 on the voxels of a known organ inside it; else `IGNORE`. Without
+    a known organ that excludes it and outside of a known organ around it, 1 on the voxels of a known organ
+    inside it; else `IGNORE`. Without
     `exclusive` its whole channel is `IGNORE`, as in the partial-label loss of LTUDA (Jiang et al. 2024).
 
     Args:
@@ -59,14 +60,17 @@ def _table(known: Tensor, exclusive: bool, within: Tensor | None) -> Tensor:
     same = torch.eye(classes, dtype=torch.bool, device=known.device)
     positive = same if within is None else same | within.to(known.device)
     on_organs = positive.T[None].to(torch.int8).expand(known.shape[0], -1, -1)
+    tells = known[:, None, :]
     if exclusive:
         excluded = ~(positive | positive.T)
-        tells = known[:, None, :]
         unknown = torch.full_like(on_organs, IGNORE)
         unknown = unknown.masked_fill(tells & excluded[None], 0)
         unknown = unknown.masked_fill(tells & (positive & ~same).T[None], 1)
     else:
         unknown = torch.full_like(on_organs, IGNORE)
     on_organs = on_organs.where(known[..., None], unknown)
-    on_background = (known.to(torch.int8) - 1)[..., None]
+    told = known
+    if exclusive and within is not None:
+        told = known | (tells & within.to(known.device)).any(dim=2)
+    on_background = (told.to(torch.int8) - 1)[..., None]
     return torch.cat([on_background, on_organs], dim=2)

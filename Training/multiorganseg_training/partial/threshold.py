@@ -77,7 +77,7 @@ def best_allowed(scores: Tensor, allowed: Tensor | None) -> Tensor:
 
     Args:
         scores: (batch, classes + 1, *space): logits or probabilities.
-        allowed: (batch, classes), bool; None allows all.
+        allowed: (batch, classes) or (batch, classes, *space), bool; None allows all.
 
     Returns:
         (batch, *space), int64 in 0…classes.

@@ -20,10 +20,11 @@ def import_folder(
     *,
     modality: str = "CT",
     name: str = "",
+    status: LabelStatusMatrix | None = None,
     hardlink: bool = False,
     progress: Progress | None = None,
 ) -> Project:
     """Import `images/` and `labels/` and keep the label values; see `read_folder` and `import_dataset`."""
     LabelStatusMatrix(table.keys).check_organs(load_catalogue())
-    dataset = read_folder(folder, table, modality=modality)
+    dataset = read_folder(folder, table, modality=modality, status=status)
     return import_dataset(dataset, target, {}, name=name, table=table, hardlink=hardlink, progress=progress)

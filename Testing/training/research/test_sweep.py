@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from multiorganseg_training.recipe_dict import load_recipe
+
+ROOT = Path(__file__).resolve().parents[3]
+LIST = """
+recipes = "{recipes}"
+evaluate = ["--weights", "last"]
+[[pass]]
+seeds = [0]
+rows = ["start", "second"]
+[[pass]]
+seeds = [0, 1]
+rows = ["start"]
+"""
+
+
+@pytest.fixture
+def sweep(monkeypatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "research"))
+    return importlib.import_module("sweep")
+
+
+@pytest.fixture
+def listed(tmp_path, save_recipe, phantom_recipe) -> Path:
+    save_recipe(tmp_path / "start.toml", phantom_recipe(name="start"))
+    second = phantom_recipe(
+        name="second",
+        method="ltuda",
+        method_arguments={"prototypes": True},
+        network={"activation": "sigmoid", "initial": "runs/start"},
+    )
+    save_recipe(tmp_path / "second.toml", second)
+    (tmp_path / "list.toml").write_text(LIST.format(recipes=tmp_path), encoding="utf-8")
+    return tmp_path / "list.toml"
+
+
+def test_jobs_come_in_the_order_of_the_passes_and_once(sweep, listed, tmp_path):
+    jobs = sweep.jobs(listed, tmp_path / "runs")
+    assert [job.run.name for job in jobs] == ["start-0", "second-0", "start-1"]
+    assert [job.initial for job in jobs] == ["", str(tmp_path / "runs" / "start-0"), ""]
+    assert [job.classifiers for job in jobs] == [["linear"], ["linear", "unlabelled"], ["linear"]]
+
+
+def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch):
+    first, second, _ = sweep.jobs(listed, tmp_path / "runs")
+    commands = []
+
+    def run(command, **options):
+        commands.append(command[3:])
+        assert options["env"]["OMP_NUM_THREADS"] == "1"
+        return type("Done", (), {"returncode": int(command[3] == "evaluate")})
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+    (first.run / "evaluation-linear").mkdir(parents=True)
+    for file in ("result.json", "evaluation-linear/evaluation.json"):
+        (first.run / file).write_text("{}", encoding="utf-8")
+    assert sweep.work(first, tmp_path, tmp_path, 1)
+    assert commands == []
+    assert not sweep.work(second, tmp_path, tmp_path, 1), "what failed is told"
+    assert [command[0] for command in commands] == ["fit", "evaluate"]
+    fit, evaluate = (" ".join(command) for command in commands)
+    assert f"--seed 0 --initial {first.run}" in fit
+    assert evaluate.endswith("--weights last")
+
+
+def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp_path, monkeypatch):
+    tables = importlib.import_module("tables")
+    jobs = [job for job in sweep.jobs(listed, tmp_path) if job.recipe.name == "start"]
+    third = sweep.Job(jobs[0].recipe_file, jobs[0].recipe, 2, tmp_path)
+    monkeypatch.setattr(tables, "_labelled", lambda recipe, data: ({"spleen": 9, "liver": 3}, 10))
+    for job, spleen, liver in zip([*jobs, third], (0.9, 0.8, 0.5), (0.1, 0.3, None), strict=True):
+        organs = {
+            key: {metric: {"mean": value} for metric in ("dice", "hd95_mm")}
+            for key, value in (("spleen", spleen), ("liver", liver))
+        }
+        folder = job.evaluation("linear")
+        folder.mkdir(parents=True)
+        (folder / "evaluation.json").write_text(json.dumps({"full": {"organs": organs}}), encoding="utf-8")
+    tables.write_tables(tmp_path, [*jobs, third], tmp_path)
+    row = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["rows"]["start"]
+    assert list(row["seeds"]) == ["0", "1", "2"]
+    dice = row["median"]["dice"]
+    assert dice["spleen"] == dice["often"] == [0.8, 0.5, 0.9]
+    assert dice["liver"] == dice["seldom"] == [0.2, 0.1, 0.3]
+    assert dice["mean"] == [0.5, 0.5, 0.55]
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "spleen (9) | liver (3) | often | seldom | mean" in text
+    assert "| start | 3 | 0.800 (0.500 – 0.900) | 0.200 (0.100 – 0.300) |" in text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "research").glob("*-sweep.toml")), ids=lambda path: path.stem)
+def test_the_lists_of_the_project_name_recipes_and_start_from_rows_that_come_before(sweep, path, tmp_path):
+    seen: set[Path] = set()
+    for job in sweep.jobs(path, tmp_path):
+        assert not job.initial or Path(job.initial) in seen
+        assert load_recipe(job.recipe_file) == job.recipe
+        seen.add(job.run)
+    assert len(seen) > 10
