@@ -67,15 +67,40 @@ def test_without_change_a_patch_is_a_crop(start):
     assert np.array_equal(patch_labels, labels[box])
 
 
-@pytest.mark.parametrize(
-    ("centre", "start"),
-    [((-5, -5, -5), (0, 0, 0)), ((0, 14.5, 99), (0, 9, 15)), ((50, 50, 50), (12, 18, 15))],
-)
-def test_a_centre_at_the_border_moves_inside(centre, start):
-    image, labels = _noise((20, 30, 25))
-    box = tuple(slice(first, first + size) for first, size in zip(start, PATCH, strict=True))
-    _, patch_labels = _patch(image, labels, centre, STILL)
-    assert np.array_equal(patch_labels, labels[box])
+def _corners(volume: tuple[int, ...], centre: tuple[float, ...] | None, patch: tuple[int, ...]) -> NDArray:
+    """Give the low corners (500, 3) of patches of a still volume, read off the voxel that they show first."""
+    places = torch.arange(math.prod(volume), dtype=torch.float32).reshape(volume) / math.prod(volume)
+    generator = np.random.default_rng(0)
+    place = None if centre is None else np.array(centre, float)
+    shown = [
+        random_patch(places, torch.zeros(volume), place, patch, (1.0, 1.0, 1.0), STILL, generator, CPU)[0]
+        for _ in range(500)
+    ]
+    first = np.array([float(patch[0, 0, 0, 0]) for patch in shown]) * math.prod(volume)
+    assert np.allclose(first, first.round(), atol=0.02)
+    return np.stack(np.unravel_index(first.round().astype(int), volume), axis=1)
+
+
+@pytest.mark.parametrize("patch", [(4, 6, 5), (1, 6, 5)])
+def test_a_patch_anywhere_has_every_low_corner_equally_often(patch):
+    volume = (6, 8, 10)
+    corners = _corners(volume, None, patch)
+    for axis in range(3):
+        counts = np.bincount(corners[:, axis], minlength=volume[axis] - patch[axis] + 1)
+        assert len(counts) == volume[axis] - patch[axis] + 1
+        assert counts.min() > 0.7 * counts.mean(), "no border is favoured"
+
+
+def test_where_a_patch_cannot_be_centred_it_lies_anywhere_around_the_centre():
+    corners = _corners((6, 20, 30), (5, 10, 2), (4, 7, 8))
+    assert set(corners[:, 0]) == {2}, "only there it holds the last slice"
+    assert set(corners[:, 1]) == {7}, "centred"
+    assert np.bincount(corners[:, 2]).min() > 120
+    assert set(corners[:, 2]) == {0, 1, 2}
+    for axis in _corners((12, 12, 12), (3, 4, 9), (10, 10, 10)).T:
+        counts = np.bincount(axis)
+        assert len(counts) == 3, "a volume hardly larger than the patch does not pin it to a border"
+        assert counts.min() > 120
 
 
 def test_a_patch_of_the_volumes_size_is_the_volume():
@@ -97,7 +122,7 @@ def test_around_a_small_volume_lies_air():
 @given(
     seed=st.integers(0, 2**32 - 1),
     spacing=st.tuples(*[st.floats(0.5, 5)] * 3),
-    centre=st.tuples(st.floats(0, 24), st.floats(0, 30), st.floats(0, 28)),
+    centre=st.tuples(st.floats(4, 19), st.floats(6, 23), st.floats(5, 22)),
 )
 def test_voxels_come_from_where_the_matrix_says(seed, spacing, centre):
     shape = (24, 30, 28)
@@ -108,11 +133,8 @@ def test_voxels_come_from_where_the_matrix_says(seed, spacing, centre):
     patch, _ = _patch(image, np.zeros(shape, np.uint8), centre, MOVING, seed=seed, spacing=spacing)
 
     matrix = _random_matrix(spacing, MOVING, np.random.default_rng(seed))
-    inside = np.array(
-        [np.clip(c, (p - 1) / 2, n - 1 - (p - 1) / 2) for c, p, n in zip(centre, PATCH, shape, strict=True)]
-    )
     target = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in PATCH], indexing="ij"))
-    source = inside[:, None, None, None] + np.tensordot(matrix, target, 1)
+    source = np.array(centre)[:, None, None, None] + np.tensordot(matrix, target, 1)
     covered = np.all(
         [(axis >= 0.01) & (axis <= n - 1.01) for axis, n in zip(source, shape, strict=True)], axis=0
     )

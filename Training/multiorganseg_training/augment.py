@@ -21,7 +21,7 @@ IN_PLANE = (1.0, 0.0, 0.0)
 def random_patch(
     image: Tensor,
     labels: Tensor,
-    centre: NDArray[np.float64],
+    centre: NDArray[np.float64] | None,
     patch_shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     spec: AugmentationSpec,
@@ -36,7 +36,9 @@ def random_patch(
     Args:
         image: (k, j, i), float16, normalised; on any device.
         labels: (k, j, i), uint8, channels; on any device.
-        centre: In voxels (k, j, i); moved inside so that the patch covers the volume as far as it fits.
+        centre: In voxels (k, j, i), of the volume. Along an axis on which the patch would reach out of the
+            volume, it lies anywhere inside that holds the centre. None for anywhere inside: each low corner
+            is as likely as another.
         patch_shape: Voxels (k, j, i) of the patch.
         spacing_mm: Of the grid, since rotations act in millimetres.
         spec: The ranges.
@@ -49,10 +51,10 @@ def random_patch(
         Image (1, k, j, i) float32 and labels (k, j, i) int64 on `device`.
     """
     single = patch_shape[0] == 1
-    if single:
+    if single and centre is not None:
         centre = np.array([math.floor(centre[0]), *centre[1:]])
-    centre = _inside(centre, image.shape, patch_shape)
     to_source = _random_matrix(spacing_mm, spec, generator, IN_PLANE if single else ABOUT_ALL)
+    centre = _inside(centre, image.shape, patch_shape, generator)
     corners = np.array(np.meshgrid(*[(-0.5 * n, 0.5 * n) for n in patch_shape], indexing="ij")).reshape(3, -1)
     reach = np.abs(to_source @ corners).max(axis=1) + 2
     low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(image.shape) - 1)
@@ -95,11 +97,21 @@ def change_intensity(
 
 
 def _inside(
-    centre: NDArray[np.float64], shape: tuple[int, ...], patch: tuple[int, ...]
+    centre: NDArray[np.float64] | None,
+    shape: tuple[int, ...],
+    patch: tuple[int, ...],
+    generator: np.random.Generator,
 ) -> NDArray[np.float64]:
-    half, last = (np.array(patch) - 1) / 2, np.array(shape) - 1
-    low, high = np.minimum(half, last / 2), np.maximum(last - half, last / 2)
-    return np.clip(centre, low, high)
+    volume, size = np.array(shape), np.array(patch)
+    room = np.maximum(volume - size, 0)
+    if centre is None:
+        low = generator.integers(0, room + 1)
+    else:
+        low = centre - (size - 1) / 2
+        first = np.clip(np.ceil(centre) - size + 1, 0, room).astype(int)
+        last = np.maximum(np.clip(np.floor(centre), 0, room).astype(int), first)
+        low = np.where((low < 0) | (low > room), generator.integers(first, last + 1), low)
+    return np.where(volume < size, (volume - 1) / 2, low + (size - 1) / 2)
 
 
 def _random_matrix(

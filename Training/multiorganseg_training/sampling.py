@@ -55,8 +55,8 @@ class PatchSampler:
             False: [number for number, case in enumerate(cases) if not case.known],
         }
 
-    def draw(self, labelled: bool | None = None) -> tuple[PreparedCase, NDArray[np.float64]]:
-        """Give a case and a centre (k, j, i) in voxels: on an organ's voxel, or anywhere in the body.
+    def draw(self, labelled: bool | None = None) -> tuple[PreparedCase, NDArray[np.float64] | None]:
+        """Give a case and a centre (k, j, i) in voxels: on an organ's voxel, or None for anywhere.
 
         A case without annotations is never exchanged for one with a favoured organ.
 
@@ -82,7 +82,7 @@ class PatchSampler:
         if positions and self._generator.random() < self._organ_centred:
             organ = positions[int(self._generator.integers(len(positions)))]
             return case, organ[int(self._generator.integers(len(organ)))].astype(np.float64)
-        return case, self._generator.uniform(0, case.labels.shape)
+        return case, None
 
 
 def _organ_positions(

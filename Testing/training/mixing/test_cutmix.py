@@ -69,6 +69,24 @@ def test_the_mean_area_of_the_published_boxes():
     assert areas.max() <= 0.4
 
 
+@pytest.mark.parametrize("space", [(1, 256, 256), (256, 1, 256), (256, 256, 1)])
+def test_boxes_of_single_slices_are_those_of_two_dimensions(space):
+    boxes = draw_boxes(4000, space, np.random.default_rng(0))
+    areas = boxes.size.prod(axis=1) / 256**2
+    assert areas.mean() == pytest.approx(0.206, abs=0.005)
+    assert areas.max() <= 0.4
+    flat = draw_boxes(4000, (256, 256), np.random.default_rng(0))
+    wide = [axis for axis, length in enumerate(space) if length > 1]
+    assert np.array_equal(boxes.size[:, wide], flat.size)
+    assert np.array_equal(boxes.low[:, wide], flat.low)
+
+
+def test_a_space_of_one_voxel_is_its_own_box():
+    boxes = draw_boxes(2, (1, 1, 1), np.random.default_rng(0), BoxSpec(position="random"))
+    assert not boxes.low.any()
+    assert (boxes.size == 1).all()
+
+
 def test_the_same_generator_gives_the_same_boxes():
     first, again, other = (draw_boxes(2, (20, 30, 40), np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first.low, again.low)

@@ -71,7 +71,8 @@ def draw_boxes(
 
     The fraction is drawn once; the aspect and the corner are drawn until the box fits. Sides are rounded
     down, at least one voxel. In two dimensions the sides are √(a/r) of the width and √(a·r) of the height,
-    in three their product is a as well, with two aspects.
+    in three their product is a as well, with two aspects. Axes of length 1, such as that of a single slice,
+    are no axes: a box on them is as large as one in two dimensions.
 
     Args:
         batch: Number of boxes.
@@ -104,6 +105,16 @@ def box_mask(boxes: Boxes, space: Sequence[int], device: torch.device | None = N
 
 
 def _draw(
+    shape: NDArray[np.int64], generator: np.random.Generator, spec: BoxSpec
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    whole_low, whole_size = np.zeros_like(shape), np.ones_like(shape)
+    wide = np.flatnonzero(shape > 1)
+    if len(wide):
+        whole_low[wide], whole_size[wide] = _draw_wide(shape[wide], generator, spec)
+    return whole_low, whole_size
+
+
+def _draw_wide(
     shape: NDArray[np.int64], generator: np.random.Generator, spec: BoxSpec
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     part = generator.uniform(*spec.fraction) ** (1 / len(shape))
