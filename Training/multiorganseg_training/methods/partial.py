@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses import cross_entropy_and_dice
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.partial.dice import masked_dice
 from multiorganseg_training.partial.marginal_loss import exclusion, marginal_cross_entropy
@@ -58,6 +59,8 @@ class Partial(Method):
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
         logits: Tensor = network(batch.image).logits
+        if self.activation == SOFTMAX and bool(batch.known.all()):
+            return self._all_known(logits, batch.labels)
         targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
         logs = {}
         if self.activation == SOFTMAX:
@@ -77,3 +80,9 @@ class Partial(Method):
                 loss = loss + self.exclusion_weight * overlap
                 logs["exclusion"] = overlap.detach()
         return Step(loss, logs)
+
+    def _all_known(self, logits: Tensor, labels: Tensor) -> Step:
+        """Give the same losses where nothing is unknown, in a fraction of the time."""
+        cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+        logs = {"marginal_cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()}
+        return Step(cross_entropy + self.dice_weight * dice, logs)
