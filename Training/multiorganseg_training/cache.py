@@ -71,9 +71,9 @@ def prepare_cases(
         progress("preparing cases", number / len(cases))
         path = folder / f"{case.name}-{_fingerprint(case, preprocessing)}.npz"
         if not path.is_file():
-            image, labels = _prepare(case, preprocessing)
+            whole = prepare_case(case, preprocessing)
             with atomic_path(path) as partial:
-                np.savez(partial, image=image, labels=labels)
+                np.savez(partial, image=whole.image, labels=whole.labels)
         with np.load(path, allow_pickle=False) as arrays:
             whole = PreparedCase(case.name, arrays["image"], arrays["labels"], case.known)
             prepared.append(whole.hide_all_but(case.known))
@@ -96,7 +96,13 @@ def _fingerprint(case: Case, preprocessing: PreprocessingSpec) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def prepare_case(case: Case, preprocessing: PreprocessingSpec) -> PreparedCase:
+    """Bring a case onto the network's grid, with all labels that its file has.
+
+    Raises:
+        TrainingError: Image and labels lie on different grids.
+        VolumeError: A file cannot be read.
+    """
     volume = read_volume(case.image)
     reference = None if case.labels is None else read_labels(case.labels)
     if reference is not None and not volume.grid.same_as(reference.grid, SAME_GRID_MM):
@@ -108,8 +114,9 @@ def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.f
         )
     canonical, image = prepare(volume, preprocessing.for_bundle())
     if reference is None:
-        return image.astype(np.float16), np.zeros(image.shape, np.uint8)
+        nothing = np.zeros(image.shape, np.uint8)
+        return PreparedCase(case.name, image.astype(np.float16), nothing, case.known)
     channels = to_channels(reference.voxels, case.channels)
     on_source = canonical.crop.apply(canonical.orientation.apply(channels))
     labels = restore_labels(on_source, canonical.crop.target, canonical.grid)
-    return image.astype(np.float16), labels
+    return PreparedCase(case.name, image.astype(np.float16), labels, case.known)

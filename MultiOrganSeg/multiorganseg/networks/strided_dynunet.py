@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.layers.factories import Norm
@@ -79,6 +80,11 @@ class FixedNorm(nn.Module):
             momentum=momentum,
             eps=self.eps,
         )
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        """Take statistics without their count, as bundles hold them, for settled ones."""
+        state_dict.setdefault(prefix + "updates", torch.tensor(round(1 / FOLLOWED)))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
 
 class Detail(nn.Module):
