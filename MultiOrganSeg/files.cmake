@@ -167,6 +167,7 @@ set(MODULE_SCRIPTS
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
+  multiorganseg/quality/domain.py
   multiorganseg/quality/flags.py
   multiorganseg/quality/measure.py
   multiorganseg/quality/statistics.py
@@ -256,6 +257,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/advice/learning_curve.py
   Training/multiorganseg_training/advice/network_view.py
   Training/multiorganseg_training/advice/next_case.py
+  Training/multiorganseg_training/appearance.py
   Training/multiorganseg_training/augment.py
   Training/multiorganseg_training/average.py
   Training/multiorganseg_training/batches.py
@@ -267,6 +269,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cases.py
   Training/multiorganseg_training/checkpoint.py
   Training/multiorganseg_training/cli.py
+  Training/multiorganseg_training/domain.py
   Training/multiorganseg_training/evaluation/__init__.py
   Training/multiorganseg_training/evaluation/comparison.py
   Training/multiorganseg_training/evaluation/comparison_report.py
@@ -306,6 +309,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/features/trained_run.py
   Training/multiorganseg_training/features/variance.py
   Training/multiorganseg_training/features_cli.py
+  Training/multiorganseg_training/field_of_view.py
   Training/multiorganseg_training/fit.py
   Training/multiorganseg_training/gate/__init__.py
   Training/multiorganseg_training/gate/card.py
@@ -423,6 +427,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/typed_data.py
   Training/multiorganseg_training/validate.py
   Training/recipes/abdomen-ct-continued.toml
+  Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
   Training/recipes/extend/parts/small-few.toml
   Training/recipes/extend/parts/small-ignored.toml

@@ -178,11 +178,15 @@ def test_a_block_stays_a_block_in_image_and_labels(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_intensities_stay_in_range(seed):
-    image, labels = _noise((20, 30, 25))
-    patch, _ = _patch(image, labels, (10, 15, 12), WILD, seed=seed)
-    assert np.isfinite(patch).all()
+    image, _ = _noise((20, 30, 25))
+    noise = torch.from_numpy(image.astype(np.float32))[None]
+    patch = change_intensity(noise, WILD, np.random.default_rng(seed))
+    assert torch.isfinite(patch).all()
+    assert not torch.equal(patch, noise)
     assert patch.min() >= -1
     assert patch.max() <= 1
+    free = change_intensity(noise, WILD, np.random.default_rng(seed), bounded=False)
+    assert free.abs().max() > 1
 
 
 def test_intensity_is_left_alone_where_nothing_is_asked_for():
@@ -277,3 +281,55 @@ def test_the_generator_decides():
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert not np.array_equal(first[0], other[0])
+
+
+def test_a_centre_within_an_organ_may_lie_off_the_middle_and_still_in_the_patch():
+    volume, place = (40, 60, 60), (20.0, 30.0, 30.0)
+    labels = np.zeros(volume, np.uint8)
+    labels[20, 30, 30] = 1
+    image = np.zeros(volume, np.float16)
+    spots = set()
+    for seed in range(40):
+        _, patch = _patch(image, labels, place, replace(STILL, off_centre=0.8), seed=seed)
+        (spot,) = np.argwhere(patch == 1)
+        spots.add(tuple(spot.tolist()))
+    assert len(spots) > 20
+
+
+def test_overhanging_patches_show_air_around_the_volume():
+    volume = (20, 30, 30)
+    image, labels = np.full(volume, 0.5, np.float16), np.ones(volume, np.uint8)
+    spec = replace(STILL, overhang=1.0)
+    patches = [_patch(image, labels, (10, 15, 15), spec, seed=seed, shape=(20, 30, 30)) for seed in range(20)]
+    for patch, patch_labels in patches:
+        assert ((patch < -0.99) <= (patch_labels == 0)).all()
+    shares = [float((patch < -0.99).mean()) for patch, _ in patches]
+    assert min(shares) > 0
+    assert 0.2 < np.mean(shares) < 0.7
+
+
+def test_a_deformation_moves_voxels_by_some_millimetres_and_image_and_labels_alike():
+    volume = (40, 80, 80)
+    places = np.broadcast_to(np.arange(80.0), volume)
+    image = (places / 100).astype(np.float16)
+    labels = (places // 10).astype(np.uint8)
+    spec = replace(STILL, elastic_mm=6.0)
+    patch, patch_labels = _patch(
+        image, labels, (20, 40, 40), spec, shape=(16, 40, 40), spacing=(3.0, 1.5, 1.5)
+    )
+    moved_mm = (patch * 100 - np.arange(20.0, 60.0)) * 1.5
+    assert 1.5 < moved_mm.std() < 9
+    assert np.abs(np.diff(moved_mm, axis=2)).max() < 1.5
+    inner = (patch * 100 % 10 > 1) & (patch * 100 % 10 < 9)
+    np.testing.assert_array_equal(patch_labels[inner], (patch[inner] * 10).astype(int))
+
+
+def test_gamma_keeps_the_ends_and_moves_the_middle():
+    patch = torch.linspace(-1, 1, 27).reshape(1, 3, 3, 3)
+    middles = []
+    for seed in range(20):
+        changed = change_intensity(patch, replace(STILL, gamma=1.5), np.random.default_rng(seed))
+        assert changed.flatten()[[0, -1]].tolist() == pytest.approx([-1, 1])
+        middles.append(float(changed.flatten()[13]))
+    assert min(middles) < -0.1
+    assert max(middles) > 0.1

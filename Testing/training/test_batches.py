@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -40,3 +42,22 @@ def test_cases_lie_on_the_device_only_where_they_leave_room(monkeypatch, prepare
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(free * size), 0))
     assert fits(prepared, torch.device("cuda")) is fitting
     assert not fits(prepared, torch.device("cpu"))
+
+
+def test_a_part_of_another_case_is_pasted_with_its_labels(phantom_recipe, prepared):
+    bright, dark = (
+        replace(case, image=np.full_like(case.image, value), labels=np.full_like(case.labels, channel))
+        for case, value, channel in zip(prepared, (0.5, -0.5), (1, 2), strict=True)
+    )
+    still = {"scale": [1.0, 1.0], "rotation_degrees": 0.0, "anisotropy": 0.0, "brightness": 0.0, "noise": 0.0}
+    still |= {"contrast": [1.0, 1.0], "blur_probability": 0.0, "organ_centred": 1.0}
+    for mixed, expected in ((0.0, 0), (1.0, 15)):
+        recipe = phantom_recipe(augmentation={**still, "mixed": mixed})
+        source = BatchSource(recipe, [bright, dark], np.random.default_rng(0), torch.device("cpu"))
+        both = 0
+        for _ in range(60):
+            batch = source.draw()
+            inside = batch.labels[0] > 0
+            both += len(batch.labels[0][inside].unique()) == 2
+            assert ((batch.image[0, 0] > 0)[inside] == (batch.labels[0] == 1)[inside]).all()
+        assert abs(both - expected) <= (10 if mixed else 0)

@@ -90,3 +90,18 @@ def test_a_case_without_annotations_is_not_exchanged_for_one_with_a_favoured_org
     known, hidden = prepared[0], prepared[1].hide_all_but(frozenset())
     assert {case.name for case, _ in _favouring([known, hidden], [1], 1.0, labelled=False)} == {"case_b"}
     assert {case.name for case, _ in _favouring([known, hidden], [1], 1.0, labelled=True)} == {"case_a"}
+
+
+def test_cases_in_which_organs_are_absent_come_as_often_as_said(prepared):
+    empty = [
+        PreparedCase(name, np.zeros((4, 5, 6), np.float16), np.zeros((4, 5, 6), np.uint8), frozenset({1, 2}))
+        for name in ("neck_a", "neck_b", "neck_c", "neck_d")
+    ]
+    cases = [*prepared, *empty]
+    for share in (0.0, 0.1):
+        sampler = PatchSampler(cases, 1.0, np.random.default_rng(0), absent_share=share)
+        names = [sampler.draw()[0].name for _ in range(1000)]
+        assert abs(sum(name.startswith("neck") for name in names) / 1000 - share) < 0.04
+    plain = PatchSampler(cases, 1.0, np.random.default_rng(0))
+    names = [plain.draw()[0].name for _ in range(1000)]
+    assert 0.6 < sum(name.startswith("neck") for name in names) / 1000 < 0.75

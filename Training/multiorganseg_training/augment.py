@@ -1,8 +1,9 @@
-"""Random patches: cropping, rotation and scaling in one interpolation, then changes of intensity."""
+"""Random patches: crop, rotation, scale and deformation in one interpolation, then changes of the look."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -10,10 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from multiorganseg_training.appearance import change_phase
+from multiorganseg_training.field_of_view import coarsen, cut_field
 from multiorganseg_training.recipe import AugmentationSpec
 
 BACKGROUND = -1.0
 BLURRED_SLICES = 3
+FARTHEST_OUT = 0.4
+ELASTIC_CELL_MM = 40.0
 ABOUT_ALL = (1.0, 0.5, 0.5)
 IN_PLANE = (1.0, 0.0, 0.0)
 
@@ -29,7 +34,7 @@ def random_patch(
     device: torch.device,
     air: float | None = BACKGROUND,
 ) -> tuple[Tensor, Tensor]:
-    """Cut one patch with a random rotation and scale about `centre`.
+    """Cut one patch with a random rotation, scale and deformation about `centre`.
 
     A patch of a single slice is a slice of the volume: it turns about k alone and lies on whole k.
 
@@ -38,14 +43,14 @@ def random_patch(
         labels: (k, j, i), uint8, channels; on any device.
         centre: In voxels (k, j, i), of the volume. Along an axis on which the patch would reach out of the
             volume, it lies anywhere inside that holds the centre. None for anywhere inside: each low corner
-            is as likely as another.
+            is as likely as another. The share of patches for which `spec` says so reaches out all the same.
         patch_shape: Voxels (k, j, i) of the patch.
         spacing_mm: Of the grid, since rotations act in millimetres.
         spec: The ranges.
         generator: Source of all randomness.
         device: Where the interpolation runs.
         air: Intensity outside the volume, the lowest that there is; None takes the lowest one around the
-            patch and does not limit intensities to [−1, 1].
+            patch.
 
     Returns:
         Image (1, k, j, i) float32 and labels (k, j, i) int64 on `device`.
@@ -53,10 +58,14 @@ def random_patch(
     single = patch_shape[0] == 1
     if single and centre is not None:
         centre = np.array([math.floor(centre[0]), *centre[1:]])
+    if spec.off_centre and centre is not None and not single:
+        centre = centre + spec.off_centre * generator.uniform(-0.5, 0.5, 3) * patch_shape
     to_source = _random_matrix(spacing_mm, spec, generator, IN_PLANE if single else ABOUT_ALL)
     centre = _inside(centre, image.shape, patch_shape, generator)
+    if spec.overhang and not single and generator.random() < spec.overhang:
+        centre = centre + generator.uniform(-FARTHEST_OUT, FARTHEST_OUT, 3) * patch_shape
     corners = np.array(np.meshgrid(*[(-0.5 * n, 0.5 * n) for n in patch_shape], indexing="ij")).reshape(3, -1)
-    reach = np.abs(to_source @ corners).max(axis=1) + 2
+    reach = np.abs(to_source @ corners).max(axis=1) + 2 + 3 * spec.elastic_mm / np.array(spacing_mm)
     low = np.clip(np.floor(centre - reach).astype(int), 0, np.array(image.shape) - 1)
     high = np.clip(np.ceil(centre + reach).astype(int) + 1, low + 1, image.shape)
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -65,6 +74,8 @@ def random_patch(
     grid = functional.affine_grid(
         torch.from_numpy(theta).to(device, torch.float32)[None], [1, 1, *patch_shape], align_corners=False
     )
+    if spec.elastic_mm and not single:
+        grid = grid + _displacement(patch_shape, spacing_mm, source_shape, spec.elastic_mm, generator, device)
     source = image[box].to(device, torch.float32)
     source_labels = labels[box].to(device, torch.float32)
     outside = float(source.min()) if air is None else air
@@ -72,8 +83,41 @@ def random_patch(
     patch_labels = functional.grid_sample(
         source_labels[None, None], grid, mode="nearest", align_corners=False
     )
-    changed = change_intensity(patch[0], spec, generator, bounded=air is not None)
-    return changed, patch_labels[0, 0].round().long()
+    return patch[0], patch_labels[0, 0].round().long()
+
+
+def change_look(
+    patch: Tensor,
+    labels: Tensor,
+    organs: Mapping[int, str],
+    window: tuple[float, float],
+    spec: AugmentationSpec,
+    generator: np.random.Generator,
+    air: float | None = BACKGROUND,
+) -> tuple[Tensor, Tensor]:
+    """Change contrast phase, intensity, sharpness and field of view of a patch.
+
+    Args:
+        patch: (1, k, j, i), normalised.
+        labels: (k, j, i), int64 channels.
+        organs: Organ key by channel.
+        window: HU of −1 and 1.
+        spec: The ranges.
+        generator: Source of all randomness.
+        air: As in `random_patch`; None does not limit intensities to [−1, 1].
+
+    Returns:
+        Image and labels of the same shapes.
+    """
+    if spec.phases and generator.random() < spec.phases:
+        patch = change_phase(patch, labels, organs, window, generator)
+    for in_plane in (False, True):
+        if spec.coarse and generator.random() < spec.coarse:
+            patch = coarsen(patch, generator, in_plane)
+    patch = change_intensity(patch, spec, generator, bounded=air is not None)
+    if spec.field_cuts and generator.random() < spec.field_cuts:
+        patch, labels = cut_field(patch, labels, float(patch.min()) if air is None else air, generator)
+    return patch, labels
 
 
 def change_intensity(
@@ -83,6 +127,9 @@ def change_intensity(
 
     Where intensities are `bounded`, they stay in [−1, 1].
     """
+    if spec.gamma > 1:
+        exponent = spec.gamma ** float(generator.uniform(-1, 1))
+        patch = ((patch.clamp(-1, 1) + 1) / 2) ** exponent * 2 - 1
     mean = patch.mean()
     patch = (patch - mean) * float(generator.uniform(*spec.contrast)) + mean
     patch = patch + float(generator.uniform(-spec.brightness, spec.brightness))
@@ -112,6 +159,24 @@ def _inside(
         last = np.maximum(np.clip(np.floor(centre), 0, room).astype(int), first)
         low = np.where((low < 0) | (low > room), generator.integers(first, last + 1), low)
     return np.where(volume < size, (volume - 1) / 2, low + (size - 1) / 2)
+
+
+def _displacement(
+    patch_shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    source_shape: NDArray[np.integer],
+    deviation_mm: float,
+    generator: np.random.Generator,
+    device: torch.device,
+) -> Tensor:
+    """Give a smooth displacement (1, k, j, i, 3), in the order (i, j, k) and the units of `grid_sample`."""
+    lengths = np.array(patch_shape) * spacing
+    cells = [max(2, round(length / ELASTIC_CELL_MM)) for length in lengths.tolist()]
+    numbers = generator.standard_normal((1, 3, *cells), dtype=np.float32)
+    scale = 2 * deviation_mm / (np.array(spacing) * source_shape)
+    field = torch.from_numpy(numbers * scale[::-1].reshape(1, 3, 1, 1, 1).astype(np.float32)).to(device)
+    fine = functional.interpolate(field, patch_shape, mode="trilinear", align_corners=True)
+    return fine.movedim(1, -1)
 
 
 def _random_matrix(

@@ -26,6 +26,8 @@ from multiorganseg_training.thin_convolution import guard_thin_convolutions
 
 TRUNK = 0
 FROM_TO = ("sigmoid", "softmax")
+ADDED_LATER = ("statistics", "detail")
+"""Arguments of a network that may differ from what it starts from; what they add is new."""
 
 
 def recipe_network(recipe: Recipe) -> BranchingNetwork:
@@ -131,7 +133,10 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
         network.load_state_dict({**state, **fresh})
         start_branch(network, spec.activation)
     else:
-        network.load_state_dict(widen_state(state, network.state_dict(), spec.activation))
+        ours = network.state_dict()
+        added = {name: tensor for name, tensor in ours.items() if name not in state and _added(name)}
+        widened = {name: tensor for name, tensor in ours.items() if name not in added}
+        network.load_state_dict({**widen_state(state, widened, spec.activation), **added})
     return network
 
 
@@ -151,6 +156,10 @@ def _with_background(network: BranchingNetwork, state: Mapping[str, Tensor]) -> 
     return widened
 
 
+def _added(name: str) -> bool:
+    return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
+
+
 def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
     """Say whether the recipe's network has a branch more than what it starts from.
 
@@ -158,7 +167,10 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
         TrainingError: It differs otherwise.
     """
     spec, keys = recipe.network, recipe.data.table.keys
-    ours, theirs = dict(spec.arguments), dict(said.arguments)
+    ours, theirs = (
+        {name: value for name, value in arguments.items() if name not in ADDED_LATER}
+        for arguments in (spec.arguments, said.arguments)
+    )
     branches, further = theirs.get("branches", ()), len(keys) - len(organs)
     branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
     widened = ours == theirs and not (branches and further)

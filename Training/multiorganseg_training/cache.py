@@ -74,8 +74,8 @@ def prepare_cases(
         path = folder / f"{_fingerprint(case, preprocessing)}.npz"
         arrays = load_entry(path)
         if arrays is None or not _is_whole(arrays):
-            image, labels = _prepare(case, preprocessing)
-            arrays = {"image": image, "labels": labels}
+            made = prepare_case(case, preprocessing)
+            arrays = {"image": made.image, "labels": made.labels}
             save_entry(path, arrays)
         whole = PreparedCase(case.name, arrays["image"], arrays["labels"], case.known)
         prepared.append(whole.hide_all_but(case.known))
@@ -104,7 +104,13 @@ def _is_whole(arrays: Mapping[str, NDArray]) -> bool:
     return (image.dtype, labels.dtype) == (np.float16, np.uint8) and image.shape == labels.shape
 
 
-def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.float16], NDArray[np.uint8]]:
+def prepare_case(case: Case, preprocessing: PreprocessingSpec) -> PreparedCase:
+    """Bring a case onto the network's grid, with all labels that its file has.
+
+    Raises:
+        TrainingError: Image and labels lie on different grids.
+        VolumeError: A file cannot be read.
+    """
     volume = read_volume(case.image)
     reference = None if case.labels is None else read_labels(case.labels)
     if reference is not None and not volume.grid.same_as(reference.grid, SAME_GRID_MM):
@@ -116,8 +122,9 @@ def _prepare(case: Case, preprocessing: PreprocessingSpec) -> tuple[NDArray[np.f
         )
     canonical, image = prepare(volume, preprocessing.for_bundle())
     if reference is None:
-        return image.astype(np.float16), np.zeros(image.shape, np.uint8)
+        nothing = np.zeros(image.shape, np.uint8)
+        return PreparedCase(case.name, image.astype(np.float16), nothing, case.known)
     channels = to_channels(reference.voxels, case.channels)
     on_source = canonical.crop.apply(canonical.orientation.apply(channels))
     labels = restore_labels(on_source, canonical.crop.target, canonical.grid)
-    return image.astype(np.float16), labels
+    return PreparedCase(case.name, image.astype(np.float16), labels, case.known)

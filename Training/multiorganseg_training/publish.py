@@ -26,10 +26,11 @@ from multiorganseg.metrics.summary import mean_by_organ
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.build import new_network
-from multiorganseg_training.cache import to_channels
+from multiorganseg_training.cache import prepare_case, to_channels
 from multiorganseg_training.card import model_card
 from multiorganseg_training.cases import Case, split_cases, training_cases
 from multiorganseg_training.checkpoint import Checkpoint, trained_checkpoint
+from multiorganseg_training.domain import training_domain
 from multiorganseg_training.recipe import Recipe
 from multiorganseg_training.recipe_dict import recipe_from_dict
 
@@ -75,8 +76,11 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
         TrainingError: The run has no checkpoint.
     """
     checkpoint, recipe = _trained(run)
-    _, fold = split_cases(training_cases(data, recipe), recipe.data.validation)
-    bundle = _draft(folder, _metadata(recipe, checkpoint, publication), checkpoint, publication.license_text)
+    training, fold = split_cases(training_cases(data, recipe), recipe.data.validation)
+    prepared = (prepare_case(case, recipe.preprocessing) for case in training)
+    domain = training_domain(prepared, recipe)
+    draft = replace(_metadata(recipe, checkpoint, publication), domain=domain)
+    bundle = _draft(folder, draft, checkpoint, publication.license_text)
     scores = measure_fold(bundle, fold, recipe, publication.quality, progress)
     metadata = replace(bundle.metadata, metrics=_metrics(scores))
     card = model_card(metadata, recipe, scores, publication.notes)

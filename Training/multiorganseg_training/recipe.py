@@ -115,6 +115,15 @@ class AugmentationSpec:
         favoured: Organ keys on one of which further patches are centred, in cases in which it is annotated.
         favoured_share: Share of these patches.
         quarter_turns: Whether patches are also mirrored and turned about k by right angles.
+        off_centre: How far an organ's voxel may lie from the middle of its patch, in shares of the patch.
+        overhang: Share of patches that reach into the air around the volume.
+        elastic_mm: Standard deviation of a smooth displacement.
+        phases: Share of patches shown in another contrast phase; CT with a window.
+        gamma: Largest exponent of the normalised intensity, and the inverse of the smallest; 1 for none.
+        field_cuts: Share of patches shown as of a shorter scan or a smaller field of view.
+        coarse: Share of patches shown with thicker slices, and share of those with larger pixels.
+        mixed: Share of patches into which a part of another case is pasted.
+        absent_share: Share of patches from cases in which no organ occurs; negative: as other cases.
     """
 
     rotation_degrees: float = 15.0
@@ -128,6 +137,15 @@ class AugmentationSpec:
     favoured: tuple[str, ...] = ()
     favoured_share: float = 0.0
     quarter_turns: bool = False
+    off_centre: float = 0.0
+    overhang: float = 0.0
+    elastic_mm: float = 0.0
+    phases: float = 0.0
+    gamma: float = 1.0
+    field_cuts: float = 0.0
+    coarse: float = 0.0
+    mixed: float = 0.0
+    absent_share: float = -1.0
 
 
 @dataclass(frozen=True)
@@ -251,6 +269,22 @@ class Recipe:
             "augmentation.favoured must name organs of data.labels": set(augmentation.favoured)
             <= set(self.data.labels.values()),
             "augmentation.favoured_share must lie in [0, 1]": 0 <= augmentation.favoured_share <= 1,
+            "augmentation.off_centre must lie in [0, 1]": 0 <= augmentation.off_centre <= 1,
+            "augmentation.gamma must be at least 1": augmentation.gamma >= 1,
+            "augmentation.elastic_mm must not be negative": augmentation.elastic_mm >= 0,
+            "augmentation.overhang, phases, field_cuts, coarse and mixed must lie in [0, 1]": all(
+                0 <= share <= 1
+                for share in (
+                    augmentation.overhang,
+                    augmentation.phases,
+                    augmentation.field_cuts,
+                    augmentation.coarse,
+                    augmentation.mixed,
+                )
+            ),
+            "augmentation.absent_share must be at most 1": augmentation.absent_share <= 1,
+            "augmentation.phases needs CT with a window": augmentation.phases == 0
+            or (self.data.modality == "CT" and self.preprocessing.intensity == "window"),
             "reporting must not be negative": min(dataclasses.astuple(reporting)) >= 0,
             "seed must lie between 0 and 2^63": 0 <= self.seed < 2**63,
             "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),

@@ -22,6 +22,8 @@ class PatchSampler:
         generator: Source of all randomness.
         favoured: Channels that are looked for first.
         favoured_share: Share of patches centred on one of them, where some case has one annotated.
+        absent_share: Share of patches from cases of which organs are known and none occurs, where there are
+            such cases; negative treats them as all others.
 
     Attributes:
         cases: The cases drawn from.
@@ -34,6 +36,7 @@ class PatchSampler:
         generator: np.random.Generator,
         favoured: Collection[int] = (),
         favoured_share: float = 0.0,
+        absent_share: float = -1.0,
     ) -> None:
         self.cases = cases
         self._organ_centred = organ_centred
@@ -49,9 +52,12 @@ class PatchSampler:
             ]
             for channel in favoured
         ]
+        empty = [number for number, case in enumerate(cases) if case.known and not by_channel[number]]
+        self._empty = empty if absent_share >= 0 else []
+        self._absent_share = absent_share
         self._numbers: dict[bool | None, list[int]] = {
-            None: list(range(len(cases))),
-            True: [number for number, case in enumerate(cases) if case.known],
+            None: [number for number in range(len(cases)) if number not in self._empty],
+            True: [number for number, case in enumerate(cases) if case.known and number not in self._empty],
             False: [number for number, case in enumerate(cases) if not case.known],
         }
 
@@ -66,6 +72,8 @@ class PatchSampler:
         Raises:
             TrainingError: There is no such case.
         """
+        if self._empty and labelled is not False and self._generator.random() < self._absent_share:
+            return self.cases[self._empty[int(self._generator.integers(len(self._empty)))]], None
         occurring = [places for places in self._favoured if places]
         if occurring and labelled is not False and self._generator.random() < self._favoured_share:
             places = occurring[int(self._generator.integers(len(occurring)))]

@@ -41,6 +41,22 @@ class CustomOrgan:
 
 
 @dataclass(frozen=True)
+class Domain:
+    """What the scans of the training were like.
+
+    Attributes:
+        scan: Range in which eight of ten scans lay, of each measure of
+            `multiorganseg.quality.domain.scan_measures`.
+        organs_hu: Likewise of each organ's median intensity, within the window.
+        above_liver_mm: How far each organ's highest voxel lay above the liver's at most, in mm.
+    """
+
+    scan: Mapping[str, tuple[float, float]]
+    organs_hu: Mapping[str, tuple[float, float]]
+    above_liver_mm: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Metadata:
     """The contents of `configs/metadata.json`.
 
@@ -61,6 +77,7 @@ class Metadata:
         metrics: By organ key, measured values by name: "dice" and "nsd" in [0, 1], "hd95" in mm, others free.
         training: Provenance of the weights, JSON values only.
         custom_organs: By organ key, organs of the label table that the catalogue does not know.
+        domain: What the scans of the training were like; None where nothing is said of them.
     """
 
     schema_version: int
@@ -79,6 +96,7 @@ class Metadata:
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
+    domain: Domain | None = None
 
     @property
     def channels(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.bundles.json_text import sorted_keys
-from multiorganseg.bundles.metadata import CustomOrgan, Metadata, Preprocessing
+from multiorganseg.bundles.metadata import CustomOrgan, Domain, Metadata, Preprocessing
 from multiorganseg.organs.labels import LabelTable
 
 
@@ -38,6 +38,7 @@ def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
             key: CustomOrgan(organ["name"], _triple(organ["color"], int))
             for key, organ in data.get("custom_organs", {}).items()
         },
+        domain=_domain(data["domain"]) if data.get("domain") else None,
     )
 
 
@@ -73,7 +74,27 @@ def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
             for key, organ in sorted(metadata.custom_organs.items())
         },
     }
+    if metadata.domain:
+        ours["domain"] = {
+            "scan": _ranges_to_json(metadata.domain.scan),
+            "organs_hu": _ranges_to_json(metadata.domain.organs_hu),
+            "above_liver_mm": sorted_keys(metadata.domain.above_liver_mm),
+        }
     return {**_monai_fields(metadata), **ours}
+
+
+def _domain(data: Mapping[str, Any]) -> Domain:
+    scan, organs = ({key: _range(ends) for key, ends in data[part].items()} for part in ("scan", "organs_hu"))
+    return Domain(scan, organs, {key: float(height) for key, height in data["above_liver_mm"].items()})
+
+
+def _range(ends: Any) -> tuple[float, float]:
+    low, high = ends
+    return float(low), float(high)
+
+
+def _ranges_to_json(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {key: [float(low), float(high)] for key, (low, high) in sorted(ranges.items())}
 
 
 def _monai_fields(metadata: Metadata) -> dict[str, Any]:

@@ -60,10 +60,15 @@ def metadata_problems(data: Mapping[str, Any]) -> list[str]:
 
 def _inconsistencies(data: Mapping[str, Any]) -> list[str]:
     organs = set(data["labels"].values())
+    domain = data.get("domain") or {}
+    by_organ = {
+        **{field: data.get(field, {}) for field in ("metrics", "custom_organs")},
+        **{f"domain.{part}": domain.get(part, {}) for part in ("organs_hu", "above_liver_mm")},
+    }
     problems = [
         f"metadata.json: '{field}' names '{key}', which is not in the label table"
-        for field in _OPTIONAL
-        for key in data.get(field, {})
+        for field, named in by_organ.items()
+        for key in named
         if key not in organs
     ]
     channels = len(organs) + (data["activation"] == "softmax")
@@ -154,11 +159,27 @@ def _is_custom_organs(value: Any) -> bool:
     )
 
 
+def _is_domain(value: Any) -> bool:
+    if not isinstance(value, Mapping) or set(value) != {"scan", "organs_hu", "above_liver_mm"}:
+        return False
+    parts = [value[name] for name in ("scan", "organs_hu")]
+    if not all(isinstance(part, Mapping) for part in (*parts, value["above_liver_mm"])):
+        return False
+    ranges = [ends for part in parts for ends in part.values()]
+    return all(
+        isinstance(ends, list)
+        and len(ends) == 2
+        and all(_is_number(end, -1e5, 1e5) for end in ends)
+        and ends[0] <= ends[1]
+        for ends in ranges
+    ) and all(_is_number(height, -1e5, 1e5) for height in value["above_liver_mm"].values())
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-_OPTIONAL = ("metrics", "custom_organs")
+_OPTIONAL = ("metrics", "custom_organs", "domain")
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "schema_version": (lambda value: _is_whole(value, 1, 10**6), f"{SCHEMA_VERSION}"),
     "name": (_matches(NAME_PATTERN), "1–64 lower-case letters, digits, '.', '_' or '-'"),
@@ -183,4 +204,8 @@ _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "metrics": (_is_metrics, "an object of non-negative numbers by organ; dice and nsd at most 1"),
     "training": (_is_object, "an object"),
     "custom_organs": (_is_custom_organs, "an object of name and color (three numbers in 0…255) by organ"),
+    "domain": (
+        _is_domain,
+        "scan and organs_hu (objects of lowest and highest number) and above_liver_mm (an object of numbers)",
+    ),
 }

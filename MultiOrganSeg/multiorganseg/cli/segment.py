@@ -242,15 +242,28 @@ def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
         _show_organs(done[0], catalogue)
     if len(results) > 1:
         table = Table("case", "result", "seconds", "organs found", "to look at")
-        for result in results:
+        for result in sorted(results, key=_first_to_look_at):
             found = [s for s in result.segmentation.statistics if s.voxels] if result.segmentation else []
             flagged = (
                 [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
             )
             state = Text("done", "green") if result.segmentation else Text("failed", "red")
+            look_at = Text(", ".join(flagged) or "–")
+            if _is_unlike_training(result):
+                look_at = Text("the whole scan: unlike the training", "yellow")
             name, seconds = printable(result.source.name), f"{result.seconds:.1f}"
-            table.add_row(name, state, seconds, str(len(found)), ", ".join(flagged) or "–")
+            table.add_row(name, state, seconds, str(len(found)), look_at)
         out.print(table)
+
+
+def _first_to_look_at(result: CaseResult) -> int:
+    if result.segmentation is None:
+        return 0
+    return 1 if _is_unlike_training(result) else 2
+
+
+def _is_unlike_training(result: CaseResult) -> bool:
+    return bool(result.segmentation and result.segmentation.provenance.get("unlike_training"))
 
 
 def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:

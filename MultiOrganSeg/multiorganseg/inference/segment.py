@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,10 @@ from multiorganseg.privacy import PROVENANCE_INPUT, folders_of, without_folders
 from multiorganseg.progress import Progress
 from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
 from multiorganseg.quality.components import keep_components
+from multiorganseg.quality.domain import Judgement, drop_untaught, judge
+from multiorganseg.quality.flags import BEYOND_TRAINING, NOT_FOUND, OUT_OF_DOMAIN, worst_first
 from multiorganseg.quality.measure import measure
+from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.hounsfield import to_hounsfield
 from multiorganseg.volumes.modality import modality_warning
@@ -138,7 +141,6 @@ class Segmenter:
             backend = self._backend(settings.device)
         with timings.stage("network"):
             backend, settings, streamed = self._run(backend, settings, image, progress)
-        del image
         with timings.stage("clean"):
             progress("cleaning", 0.0)
             cleaned = keep_components(
@@ -147,6 +149,10 @@ class Segmenter:
                 self.catalogue,
                 voxel_volume=canonical.grid.voxel_volume,
             )
+            kept, beyond = cleaned.labels, frozenset[str]()
+            if metadata.domain:
+                kept, beyond = drop_untaught(kept, metadata.labels, canonical.grid.spacing, metadata.domain)
+                cleaned = replace(cleaned, labels=kept)
             confidence = mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
         with timings.stage("restore"):
             progress("restoring the grid", 0.0)
@@ -162,11 +168,18 @@ class Segmenter:
             statistics = measure(
                 labels, volume, table, confidence, self.catalogue, cleaned.fragmentation, unsure
             )
+            wrong_kind = modality_warning(volume, metadata.modality, metadata.name)
+            judgement = (
+                Judgement((wrong_kind,), wrong_kind=True)
+                if wrong_kind
+                else judge(metadata, image, cleaned.labels, statistics)
+            )
+            statistics = _with_flags(statistics, beyond, bool(judgement.reasons))
         if self.options.organs:
             labels, table = select_organs(labels, table, self.options.organs)
             statistics = tuple(row for row in statistics if row.key in self.options.organs)
         progress("measuring", 1.0)
-        provenance = self._provenance(volume, settings, backend, streamed, timings)
+        provenance = self._provenance(volume, settings, backend, streamed, timings, judgement)
         return Segmentation(labels, volume.affine, table, statistics, provenance, uncertainty)
 
     def _plan(self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int) -> Settings:
@@ -235,10 +248,15 @@ class Segmenter:
         )
 
     def _provenance(
-        self, volume: Volume, settings: Settings, backend: Backend, streamed: StreamedLabels, timings: Timings
+        self,
+        volume: Volume,
+        settings: Settings,
+        backend: Backend,
+        streamed: StreamedLabels,
+        timings: Timings,
+        judgement: Judgement,
     ) -> dict[str, Any]:
         metadata = self.bundle.metadata
-        warning = modality_warning(volume, metadata.modality, metadata.name)
         return {
             "software": f"MultiOrganSeg {__version__}",
             "bundle": {"name": metadata.name, "version": metadata.version, "sha256": self.bundle.digest},
@@ -249,8 +267,9 @@ class Segmenter:
             "backend": backend.name,
             "windows": streamed.windows,
             **({"uncertainty": describe(self._decoders)} if self.options.uncertainty else {}),
+            "unlike_training": list(judgement.reasons),
             "messages": without_folders(
-                [*([warning] if warning else []), *volume.warnings, *settings.messages],
+                [*judgement.messages(metadata.name), *volume.warnings, *settings.messages],
                 folders_of(Path(volume.source)),
             ),
             "seconds": dict(timings.seconds),
@@ -265,6 +284,18 @@ def select_organs(
     lookup = np.zeros(max(table.organs) + 1, labels.dtype)
     lookup[list(kept.organs)] = list(kept.organs)
     return lookup[labels], kept
+
+
+def _with_flags(
+    statistics: tuple[OrganStatistics, ...], beyond: frozenset[str], out_of_domain: bool
+) -> tuple[OrganStatistics, ...]:
+    flagged = []
+    for row in statistics:
+        noticed = set(row.flags) | ({BEYOND_TRAINING} if row.key in beyond else set())
+        if out_of_domain and NOT_FOUND not in noticed:
+            noticed.add(OUT_OF_DOMAIN)
+        flagged.append(replace(row, flags=worst_first(noticed)))
+    return tuple(flagged)
 
 
 def _seconds_per_window(backend: Backend, window: tuple[int, int, int]) -> float:

@@ -74,8 +74,7 @@ def stream_labels(
         decoders: How many `predict` answers for.
         uncertain: Whether to map the uncertainty.
     """
-    padding = [(0, padded - size) for padded, size in zip(plan.shape, image.shape, strict=True)]
-    padded = np.pad(image, padding, constant_values=float(image.min()) if air is None else air)
+    padded, inside = fill_windows(image, plan.shape, air)
     source = torch.from_numpy(padded)
     slab = Slab(plan, organs + 1, decoders, activation, device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
@@ -108,10 +107,34 @@ def stream_labels(
         if uncertainty is not None:
             uncertainty[k:end] = _bytes(slab.uncertainty(end - k))
         slab.shift(end - k)
-    inside = tuple(slice(0, size) for size in image.shape)
     return StreamedLabels(
         labels[inside], confidence[inside], asked, None if uncertainty is None else uncertainty[inside]
     )
+
+
+def fill_windows(
+    image: NDArray[np.float32], shape: tuple[int, int, int], air: float | None
+) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
+    """Enlarge an image that is smaller than a window.
+
+    Along k a scan ends where the patient goes on: its planes are mirrored below it, since a network that
+    knows whole bodies takes a wall of air for the end of the patient. In-plane, and where no intensity is
+    known to be air, the lowest one goes on.
+
+    Args:
+        image: (k, j, i), normalised.
+        shape: At least the image's.
+        air: Normalised intensity of air; None where there is none.
+
+    Returns:
+        The larger image, and where the given one lies in it.
+    """
+    below = 0 if air is None else shape[0] - image.shape[0]
+    inside = (slice(below, below + image.shape[0]), slice(image.shape[1]), slice(image.shape[2]))
+    if below:
+        image = np.pad(image, [(below, 0), (0, 0), (0, 0)], mode="reflect" if image.shape[0] > 1 else "edge")
+    padding = [(0, wanted - size) for wanted, size in zip(shape, image.shape, strict=True)]
+    return np.pad(image, padding, constant_values=float(image.min()) if air is None else air), inside
 
 
 def _bytes(shares: Tensor) -> NDArray[np.uint8]:

@@ -124,11 +124,21 @@ class BranchingNetwork(nn.Module):
         """Run the first decoders; the features are those of the decoders themselves."""
         maps = self.encode(image)
         pairs = zip(self.own_decoders()[:count], self.own_heads(), strict=False)
-        return tuple(self._output(maps, number, *pair) for number, pair in enumerate(pairs))
+        return tuple(self._output(image, maps, number, *pair) for number, pair in enumerate(pairs))
 
-    def _output(self, maps: Maps, number: int, decoder: nn.Module, head: nn.Module) -> NetworkOutput:
+    def own_logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
+        """Run a decoder's last layer on its features."""
+        logits: Tensor = head(features)
+        return logits
+
+    def _output(
+        self, image: Tensor, maps: Maps, number: int, decoder: nn.Module, head: nn.Module
+    ) -> NetworkOutput:
         features = decoder(maps)
-        logits = [head(features), *(branch(maps, number) for branch in self.all_branches())]
+        logits = [
+            self.own_logits(image, features, head),
+            *(branch(maps, number) for branch in self.all_branches()),
+        ]
         return NetworkOutput(torch.cat(logits, dim=1) if self.branches else logits[0], features)
 
 

@@ -128,9 +128,12 @@ def test_a_volume_of_the_wrong_kind_is_told_and_still_segmented(
 ) -> None:
     result = _segment(atrium if of_mr else bundle, volume)
     assert result.labels.shape == volume.voxels.shape
-    messages = result.provenance["messages"]
+    messages = [text for text in result.provenance["messages"] if text.startswith("This looks like")]
     assert len(messages) == bool(words)
     assert all(word in messages[0] for word in words)
+    if words:
+        assert result.provenance["unlike_training"] == result.provenance["messages"] == messages
+        assert all("out_of_domain" in row.flags for row in result.statistics if row.voxels)
 
 
 def test_the_map_is_a_file_that_others_read(atrium: Bundle, tmp_path: Path) -> None:

@@ -284,3 +284,26 @@ def test_probabilities_are_torchs_softmax(channels: int) -> None:
     kept = logits.clone()
     torch.testing.assert_close(probabilities(logits, "softmax"), torch.softmax(logits, dim=-1))
     assert torch.equal(logits, kept)
+
+
+@pytest.mark.parametrize("planes", [1, 2, 4])
+def test_a_short_scan_goes_on_along_k_and_ends_in_air_in_plane(planes) -> None:
+    image = _image((planes, 5, 7))
+    seen: list[torch.Tensor] = []
+
+    def predict(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen.append(batch[0, 0])
+        return Fake(ORGANS + 1, 0.0)(batch)
+
+    plan = plan_windows(image.shape, WINDOW, 0.4)
+    result = _stream(predict, image, plan, "softmax", air=AIR)
+    (window,) = seen
+    assert (window[:, 5:] == AIR).all()
+    assert (window[:, :, 7:] == AIR).all()
+    np.testing.assert_array_equal(window[-planes:, :5, :7], image)
+    for above in range(1, min(planes, WINDOW[0] - planes + 1)):
+        np.testing.assert_array_equal(window[-planes - above, :5, :7], image[above])
+    assert (window[:, :5, :7] > AIR).all()
+    labels, _, margin = _obvious(Fake(ORGANS + 1, 0.0), image, plan, "softmax", AIR)
+    clear = margin > TIE
+    np.testing.assert_array_equal(result.labels[clear], labels[clear])

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses import cross_entropy_and_dice
 from multiorganseg_training.methods.method import Batch, Method, Setting, Step
 from multiorganseg_training.partial.dice import log_dice, masked_dice
 from multiorganseg_training.partial.marginal_loss import exclusion, marginal_cross_entropy
@@ -67,6 +68,8 @@ class Partial(Method):
         """Compute the loss of one batch."""
         logits: Tensor = network(batch.image).logits
         known = torch.ones_like(batch.known) if self.missing_is_background else batch.known
+        if self.activation == SOFTMAX and self.dice is masked_dice and bool(known.all()):
+            return self._all_known(logits, batch.labels)
         targets = tri_state(batch.labels, known, self.exclusive, self.within)
         logs = {}
         if self.activation == SOFTMAX:
@@ -86,3 +89,9 @@ class Partial(Method):
                 loss = loss + self.exclusion_weight * overlap
                 logs["exclusion"] = overlap.detach()
         return Step(loss, logs)
+
+    def _all_known(self, logits: Tensor, labels: Tensor) -> Step:
+        """Give the same losses where nothing is unknown, in a fraction of the time."""
+        cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+        logs = {"marginal_cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()}
+        return Step(cross_entropy + self.dice_weight * dice, logs)

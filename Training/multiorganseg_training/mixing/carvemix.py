@@ -9,6 +9,9 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
+
+WIDEST_RIM = 6
 
 
 def signed_distance(region: NDArray[np.bool_], spacing: Sequence[float] | None = None) -> NDArray[np.float64]:
@@ -72,3 +75,27 @@ def carve_mask(
             organ = organs[int(generator.integers(len(organs)))]
             mask[...] = carve_region(arrays[other] == organ, generator, spacing)
     return torch.from_numpy(masks).to(labels.device)
+
+
+def around_organ(labels: Tensor, generator: np.random.Generator) -> Tensor:
+    """Give an organ of a patch with a rim of some voxels: `carve_mask` without distances, much faster.
+
+    Args:
+        labels: (k, j, i), int64.
+        generator: Source of all randomness.
+
+    Returns:
+        (k, j, i), bool; nothing where there is no organ.
+    """
+    organs = torch.unique(labels)
+    organs = organs[organs > 0]
+    if not len(organs):
+        return torch.zeros_like(labels, dtype=torch.bool)
+    organ = int(organs[int(generator.integers(len(organs)))])
+    rim = int(generator.integers(1, WIDEST_RIM + 1))
+    mask = (labels == organ).float()[None, None]
+    for axis in range(3):
+        size = [1, 1, 1]
+        size[axis] = 2 * (rim // 2 if axis == 0 else rim) + 1
+        mask = functional.max_pool3d(mask, size, 1, [(length - 1) // 2 for length in size])
+    return mask[0, 0] > 0
