@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import BundleError
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.monai_segresnet import MonaiSegResNet
-from multiorganseg.networks.monai_swin_unetr import MonaiSwinUNETR
 from multiorganseg.networks.names import ARCHITECTURES
-from multiorganseg.networks.slice_unet import SliceUNet
-from multiorganseg.networks.strided_dynunet import StridedDynUNet
-from multiorganseg.networks.vnet import VNet
 
-_BUILDERS: Mapping[str, type[BranchingNetwork]] = {
-    "strided_dynunet": StridedDynUNet,
-    "slice_unet": SliceUNet,
-    "monai_segresnet": MonaiSegResNet,
-    "monai_swin_unetr": MonaiSwinUNETR,
-    "vnet": VNet,
+_BUILDERS: Mapping[str, str] = {
+    "strided_dynunet": "StridedDynUNet",
+    "slice_unet": "SliceUNet",
+    "monai_segresnet": "MonaiSegResNet",
+    "monai_swin_unetr": "MonaiSwinUNETR",
+    "vnet": "VNet",
 }
+"""Class by module, which is imported when it is built: MONAI takes seconds."""
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
@@ -39,8 +36,10 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingN
             msg,
             next_step=f"Supported are: {', '.join(ARCHITECTURES)}. A newer MultiOrganSeg may know more.",
         )
+    module = importlib.import_module(f"multiorganseg.networks.{architecture}")
+    build: type[BranchingNetwork] = getattr(module, _BUILDERS[architecture])
     try:
-        return _BUILDERS[architecture](**arguments)
+        return build(**arguments)
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         msg = f"The arguments of '{architecture}' do not fit."
         raise BundleError(
