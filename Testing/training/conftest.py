@@ -159,7 +159,9 @@ def forget_spleen(full: Bundle) -> Bundle:
     weights = read_weights(full)
     weights["head.weight"] = weights["head.weight"][:, keep]
     weights["head.bias"] = weights["head.bias"][keep]
-    metadata = replace(full.metadata, name="liver-ct", labels=LabelTable.numbered(["liver"]), metrics={})
+    metadata = replace(
+        full.metadata, name="liver-ct", labels=LabelTable.numbered(["liver"]), metrics={}, domain=None
+    )
     return write_bundle(full.folder.parent / "liver-ct", metadata, weights, "# Liver", "The licence's text")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import importlib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,25 +14,21 @@ from torch.overrides import TorchFunctionMode
 
 from multiorganseg.errors import BundleError
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.monai_segresnet import MonaiSegResNet
-from multiorganseg.networks.monai_swin_unetr import MonaiSwinUNETR
 from multiorganseg.networks.names import ARCHITECTURES
-from multiorganseg.networks.slice_unet import SliceUNet
-from multiorganseg.networks.strided_dynunet import StridedDynUNet
-from multiorganseg.networks.vnet import VNet
 
 MOST_PARAMETERS = 10**9
 MOST_TENSORS = 20_000
 _LARGEST_ARGUMENT = 8192
 _LONGEST_ARGUMENT = 64
 
-_BUILDERS: Mapping[str, type[BranchingNetwork]] = {
-    "strided_dynunet": StridedDynUNet,
-    "slice_unet": SliceUNet,
-    "monai_segresnet": MonaiSegResNet,
-    "monai_swin_unetr": MonaiSwinUNETR,
-    "vnet": VNet,
+_BUILDERS: Mapping[str, str] = {
+    "strided_dynunet": "StridedDynUNet",
+    "slice_unet": "SliceUNet",
+    "monai_segresnet": "MonaiSegResNet",
+    "monai_swin_unetr": "MonaiSwinUNETR",
+    "vnet": "VNet",
 }
+"""Class by module, which is imported when it is built: MONAI takes seconds."""
 
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
@@ -45,7 +42,7 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingN
         BundleError: The name is not on the whitelist, the arguments do not fit, or the network is too large.
     """
     network_on_paper(architecture, arguments)
-    return _build(architecture, arguments)
+    return _build(architecture, _builder(architecture), arguments)
 
 
 def network_on_paper(
@@ -72,16 +69,25 @@ def network_on_paper(
             next_step=f"Supported are: {', '.join(ARCHITECTURES)}. A newer MultiOrganSeg may know more.",
         )
     _require_plain(architecture, arguments)
+    builder = _builder(architecture)
     with _counted(architecture, most_parameters, most_tensors), _OnPaper():
-        network = _build(architecture, arguments).to("meta")
+        network = _build(architecture, builder, arguments).to("meta")
     if sum(buffer.numel() for buffer in network.buffers()) > MOST_PARAMETERS:
         raise _unfit(architecture, f"It would keep more than {MOST_PARAMETERS} numbers.")
     return network
 
 
-def _build(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
+def _builder(architecture: str) -> Callable[..., BranchingNetwork]:
+    module = importlib.import_module(f"multiorganseg.networks.{architecture}")
+    builder: type[BranchingNetwork] = getattr(module, _BUILDERS[architecture])
+    return builder
+
+
+def _build(
+    architecture: str, builder: Callable[..., BranchingNetwork], arguments: Mapping[str, Any]
+) -> BranchingNetwork:
     try:
-        return _BUILDERS[architecture](**arguments)
+        return builder(**arguments)
     except (BundleError, MemoryError):
         raise
     except Exception as error:  # whatever a constructor of another library says

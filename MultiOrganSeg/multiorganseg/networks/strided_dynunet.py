@@ -1,4 +1,4 @@
-"""MONAI's DynUNet behind a strided stem: fine input and output, with the wide layers on a coarser grid."""
+"""A DynUNet behind a strided stem: fine input and output, with the wide layers on a coarser grid."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.networks.layers.factories import Norm
-from monai.networks.nets import DynUNet
-from monai.networks.nets.dynunet import DynUNetSkipLayer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
+from multiorganseg.networks.dynunet import Level, build_trunk
 
 WINDOW, FIXED = "window", "fixed"
 FIXED_SHARE = 0.5
@@ -128,10 +126,6 @@ class Detail(nn.Module):
         )
 
 
-Norm.add_factory_callable("single_instance", lambda dim: InstanceNorm)
-Norm.add_factory_callable("fixed", lambda dim: FixedNorm)
-
-
 class StridedDynUNet(BranchingNetwork):
     """U-Net whose first stage already works on a grid coarser by `stem_stride`.
 
@@ -172,17 +166,12 @@ class StridedDynUNet(BranchingNetwork):
             msg = f"statistics must be {WINDOW} or {FIXED}, not {statistics}"
             raise ValueError(msg)
         stages = len(filters)
-        unet = DynUNet(
-            spatial_dims=3,
-            in_channels=in_channels,
-            out_channels=1,
-            kernel_size=[3] * stages,
-            strides=[list(stem_stride), *[2] * (stages - 1)],
-            upsample_kernel_size=[2] * (stages - 1),
-            filters=list(filters),
-            norm_name=("fixed" if statistics == FIXED else "single_instance", {"affine": True}),
+        self.trunk = build_trunk(
+            in_channels,
+            filters,
+            stem_stride,
+            FixedNorm if statistics == FIXED else lambda width: InstanceNorm(width, affine=True),
         )
-        self.trunk = unet.skip_layers
         self.feature_channels = filters[0]
         self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
         self.stride = (stem_stride[0], stem_stride[1], stem_stride[2])
@@ -224,9 +213,10 @@ class StridedDynUNet(BranchingNetwork):
             for norm in norms:
                 norm.by_window = by_window
 
-    def _levels(self) -> list[DynUNetSkipLayer]:
-        levels, layer = [], self.trunk
-        while isinstance(layer, DynUNetSkipLayer):
+    def _levels(self) -> list[Level]:
+        levels: list[Level] = []
+        layer: nn.Module = self.trunk
+        while isinstance(layer, Level):
             levels.append(layer)
             layer = layer.next_layer
         return levels
