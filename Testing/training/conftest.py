@@ -36,7 +36,7 @@ PHANTOM_RECIPE: dict[str, Any] = {
     "description": "Two blocks in a box",
     "data": {"labels": {"1": "spleen", "6": "liver"}, "validation": ["case_c"]},
     "preprocessing": {"spacing_mm": list(SPACING), "window": [-125.0, 275.0]},
-    "network": {"arguments": {"filters": [8, 16, 16]}, "patch_shape": [16, 32, 32]},
+    "network": {"arguments": {"filters": [8, 16, 16]}, "patch_shape": [16, 40, 48]},
     "augmentation": {"rotation_degrees": 5.0, "noise": 0.02, "brightness": 0.05, "organ_centred": 0.8},
     "reporting": {"log_every": 20, "validate_every": 80, "checkpoint_every": 20},
     "optimisation": {

@@ -34,18 +34,21 @@ def eta_text(seconds: float | None) -> str:
 def flag_title(flag: str) -> str:
     """Name a quality flag in a few words."""
     return {
+        "out_of_domain": _("unlike the training"),
         "not_found": _("not found"),
         "left_right_inconsistent": _("sides swapped?"),
         "low_confidence": _("unsure"),
         "fragmented": _("in pieces"),
         "volume_implausible": _("unusual volume"),
         "cut_by_field_of_view": _("cut off"),
+        "beyond_training": _("cut where untaught"),
     }.get(flag, flag.replace("_", " "))
 
 
 def flag_text(flag: str) -> str:
     """Explain a quality flag in a sentence."""
     return {
+        "out_of_domain": _("The scan is unlike those that the network was trained on; see its warning."),
         "not_found": _("Not found in this image."),
         "left_right_inconsistent": _(
             "The left one does not lie to the left of the right one: sides may be swapped."
@@ -54,6 +57,7 @@ def flag_text(flag: str) -> str:
         "fragmented": _("Fell into pieces; smaller pieces were removed."),
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
+        "beyond_training": _("Went on further up than the network was taught; it is cut there."),
     }.get(flag, flag_title(flag))
 
 
