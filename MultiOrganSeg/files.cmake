@@ -146,6 +146,7 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
+  multiorganseg/networks/dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_swin_unetr.py
   multiorganseg/networks/names.py

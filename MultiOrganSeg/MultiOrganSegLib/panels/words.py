@@ -34,6 +34,7 @@ def eta_text(seconds: float | None) -> str:
 def flag_title(flag: str) -> str:
     """Name a quality flag in a few words."""
     return {
+        "out_of_domain": _("unlike the training"),
         "not_found": _("not found"),
         "left_right_inconsistent": _("sides swapped?"),
         "low_confidence": _("unsure"),
@@ -41,12 +42,14 @@ def flag_title(flag: str) -> str:
         "volume_implausible": _("unusual volume"),
         "cut_by_field_of_view": _("cut off"),
         "corrected": _("corrected"),
+        "beyond_training": _("cut where untaught"),
     }.get(flag, flag.replace("_", " "))
 
 
 def flag_text(flag: str) -> str:
     """Explain a quality flag in a sentence."""
     return {
+        "out_of_domain": _("The scan is unlike those that the network was trained on; see its warning."),
         "not_found": _("Not found in this image."),
         "left_right_inconsistent": _(
             "The left one does not lie to the left of the right one: sides may be swapped."
@@ -56,6 +59,7 @@ def flag_text(flag: str) -> str:
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
         "corrected": _("Corrected by hand and measured anew; the network's confidence no longer counts."),
+        "beyond_training": _("Went on further up than the network was taught; it is cut there."),
     }.get(flag, flag_title(flag))
 
 

@@ -18,6 +18,7 @@ from multiorganseg.bundles import (
     read_weights,
     write_bundle,
 )
+from multiorganseg.bundles.metadata import Domain
 from multiorganseg.errors import BundleError
 from multiorganseg.organs.labels import LabelTable
 
@@ -189,3 +190,26 @@ def test_loading_needs_no_torch(bundle: Bundle):
 def test_metadata_is_a_value(metadata: Metadata):
     with pytest.raises(dataclasses.FrozenInstanceError):
         metadata.name = "other"  # type: ignore[misc]
+
+
+def test_what_the_training_scans_were_like_comes_back(make, metadata):
+    domain = Domain({"length_mm": (120.0, 400.5)}, {"liver": (80.0, 120.0)}, {"liver": 6.0})
+    said = dataclasses.replace(metadata, domain=domain)
+    made = make(said=said)
+    assert made.metadata == said
+    assert load_bundle(made.folder).metadata.domain == domain
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        Domain({"length_mm": (400.0, 120.0)}, {}, {}),
+        Domain({}, {"heart": (1.0, 2.0)}, {}),
+        Domain({}, {}, {"heart": 2.0}),
+        Domain({}, {}, {"liver": float("nan")}),
+        Domain({"length_mm": (float("-inf"), 1.0)}, {}, {}),
+    ],
+)
+def test_a_domain_that_cannot_be_is_refused(make, metadata, domain):
+    with pytest.raises((BundleError, ValueError)):
+        make(said=dataclasses.replace(metadata, domain=domain))

@@ -13,10 +13,11 @@ import SimpleITK as sitk
 from typer.testing import CliRunner, Result
 
 from multiorganseg.bundles import Bundle
+from multiorganseg.bundles.metadata import Domain
 from multiorganseg.cli.app import app
 from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes import VolumeWarning, read_labels, read_volume, write_volume
+from multiorganseg.volumes import Volume, VolumeWarning, read_labels, read_volume, write_volume
 
 QUICK = ("--no-preview", "--device", "cpu")
 
@@ -265,3 +266,24 @@ def test_doctor_names_what_is_broken(
     bad = CliRunner().invoke(app, ["doctor"])
     assert bad.exit_code == 1
     assert "✗" in bad.output
+
+
+def test_cases_unlike_the_training_stand_on_top(tmp_path: Path, ct_file: Path, make_bundle) -> None:
+    """The table lists a short scan before one that is long enough, whatever their names."""
+    domain = Domain({"length_mm": (54.0, 60.0)}, {}, {})
+    bundle = make_bundle(name="knowing", domain=domain)
+    inputs = tmp_path / "in"
+    inputs.mkdir()
+    whole = read_volume(ct_file)
+    write_volume(whole, inputs / "a_whole.nii.gz")
+    write_volume(Volume(whole.voxels[:6], whole.affine), inputs / "b_short.nii.gz")
+    result = run(inputs, "-o", tmp_path / "out", "--model", bundle.folder, *QUICK)
+    assert result.exit_code == 0, result.output
+    table = result.output[result.output.index("to look at") :]
+    assert table.index("b_short") < table.index("a_whole")
+    assert "18 mm along the body" in " ".join(result.output.split())
+    told = json.loads((tmp_path / "out" / "b_short.statistics.json").read_text(encoding="utf-8"))
+    assert told["provenance"]["unlike_training"]
+    assert all("out_of_domain" in row["flags"] for row in told["organs"] if row["voxels"])
+    other = json.loads((tmp_path / "out" / "a_whole.statistics.json").read_text(encoding="utf-8"))
+    assert other["provenance"]["unlike_training"] == []
