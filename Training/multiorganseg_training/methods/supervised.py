@@ -16,22 +16,17 @@ class Supervised(Method):
     Args:
         setting: Its network ends in a softmax.
         dice_weight: Weight of the Dice term beside the cross-entropy.
-        missing_is_background: Whether organs without annotation are learned as background instead of refused:
-            the mistake that partial labels invite, for comparison.
 
     Raises:
         TrainingError: The network ends in sigmoids.
     """
 
-    def __init__(
-        self, setting: Setting, dice_weight: float = 1.0, missing_is_background: bool = False
-    ) -> None:
+    def __init__(self, setting: Setting, dice_weight: float = 1.0) -> None:
         super().__init__()
         if setting.activation != "softmax":
             msg = "The method 'supervised' needs a softmax."
             raise TrainingError(msg, next_step="Set network.activation, or take the method 'partial'.")
         self.dice_weight = dice_weight
-        self.missing_is_background = missing_is_background
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch.
@@ -39,7 +34,7 @@ class Supervised(Method):
         Raises:
             TrainingError: An organ is not annotated in a case.
         """
-        if not self.missing_is_background and not batch.known.all():
+        if not batch.known.all():
             msg = "The method 'supervised' needs every organ annotated in every case."
             raise TrainingError(msg, next_step="Take the method 'partial' or 'ltuda', or remove data.known.")
         cross_entropy, dice = cross_entropy_and_dice(network(batch.image).logits, batch.labels)
