@@ -45,7 +45,7 @@ class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):
     """The logic for scripts: `process`, `start`, `undo` and `canUndo`."""
 
     def getParameterNode(self) -> Parameters:
-        """Give the parameters that the scene keeps, made with their defaults where there are none."""
+        """Return the parameters that the scene keeps, made with their defaults where there are none."""
         from MultiOrganSegLib.parameters import Parameters
 
         return Parameters(super().getParameterNode())  # type: ignore[call-arg]

@@ -165,6 +165,13 @@ set(MODULE_SCRIPTS
   multiorganseg/pictures.py
   multiorganseg/privacy.py
   multiorganseg/progress.py
+  multiorganseg/projects/__init__.py
+  multiorganseg/projects/acceptance.py
+  multiorganseg/projects/file.py
+  multiorganseg/projects/matrix.py
+  multiorganseg/projects/project.py
+  multiorganseg/projects/runs.py
+  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -252,181 +259,80 @@ set(SHARED_RESOURCES
   Resources/Organs/organs.json
   Training/multiorganseg_training/__init__.py
   Training/multiorganseg_training/__main__.py
+  Training/multiorganseg_training/acceptance/__init__.py
+  Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/budget.py
+  Training/multiorganseg_training/acceptance/card.py
+  Training/multiorganseg_training/acceptance/check.py
+  Training/multiorganseg_training/acceptance/compare.py
+  Training/multiorganseg_training/acceptance/decide.py
+  Training/multiorganseg_training/acceptance/picture.py
+  Training/multiorganseg_training/acceptance/plan.py
+  Training/multiorganseg_training/acceptance/publish.py
+  Training/multiorganseg_training/acceptance/publish_organ.py
+  Training/multiorganseg_training/acceptance/report.py
+  Training/multiorganseg_training/acceptance/score.py
   Training/multiorganseg_training/advice/__init__.py
-  Training/multiorganseg_training/advice/collect_points.py
-  Training/multiorganseg_training/advice/draw_curve.py
   Training/multiorganseg_training/advice/learning_curve.py
   Training/multiorganseg_training/advice/network_view.py
   Training/multiorganseg_training/advice/next_case.py
-  Training/multiorganseg_training/appearance.py
-  Training/multiorganseg_training/augment.py
-  Training/multiorganseg_training/average.py
-  Training/multiorganseg_training/batches.py
-  Training/multiorganseg_training/build.py
-  Training/multiorganseg_training/cache.py
-  Training/multiorganseg_training/cache_cli.py
-  Training/multiorganseg_training/card.py
-  Training/multiorganseg_training/case_store.py
-  Training/multiorganseg_training/cases.py
-  Training/multiorganseg_training/checkpoint.py
-  Training/multiorganseg_training/cli.py
-  Training/multiorganseg_training/domain.py
-  Training/multiorganseg_training/evaluation/__init__.py
-  Training/multiorganseg_training/evaluation/comparison.py
-  Training/multiorganseg_training/evaluation/comparison_report.py
-  Training/multiorganseg_training/evaluation/curves.py
-  Training/multiorganseg_training/evaluation/evaluate_run.py
-  Training/multiorganseg_training/evaluation/finished_run.py
-  Training/multiorganseg_training/evaluation/grouping.py
-  Training/multiorganseg_training/evaluation/means.py
-  Training/multiorganseg_training/evaluation/options.py
-  Training/multiorganseg_training/evaluation/organ_result.py
-  Training/multiorganseg_training/evaluation/predictor.py
-  Training/multiorganseg_training/evaluation/report.py
-  Training/multiorganseg_training/evaluation/segment_case.py
-  Training/multiorganseg_training/evaluation/tables.py
-  Training/multiorganseg_training/evaluation_cli.py
-  Training/multiorganseg_training/extend/__init__.py
-  Training/multiorganseg_training/extend/claims.py
-  Training/multiorganseg_training/extend/memory.py
-  Training/multiorganseg_training/extend/pace.py
-  Training/multiorganseg_training/extend/part_events.py
-  Training/multiorganseg_training/extend/plan.py
-  Training/multiorganseg_training/extend/plan_file.py
-  Training/multiorganseg_training/extend/run.py
-  Training/multiorganseg_training/extend/start_branch.py
-  Training/multiorganseg_training/extend/widen.py
-  Training/multiorganseg_training/extend/wishes.py
-  Training/multiorganseg_training/extend_cli.py
-  Training/multiorganseg_training/features/__init__.py
-  Training/multiorganseg_training/features/collect.py
-  Training/multiorganseg_training/features/grid.py
-  Training/multiorganseg_training/features/organ_style.py
-  Training/multiorganseg_training/features/picture.py
-  Training/multiorganseg_training/features/pixels.py
-  Training/multiorganseg_training/features/plane.py
-  Training/multiorganseg_training/features/report.py
-  Training/multiorganseg_training/features/study.py
-  Training/multiorganseg_training/features/trained_run.py
-  Training/multiorganseg_training/features/variance.py
-  Training/multiorganseg_training/features_cli.py
-  Training/multiorganseg_training/field_of_view.py
-  Training/multiorganseg_training/fit.py
-  Training/multiorganseg_training/gate/__init__.py
-  Training/multiorganseg_training/gate/card.py
-  Training/multiorganseg_training/gate/case.py
-  Training/multiorganseg_training/gate/decide.py
-  Training/multiorganseg_training/gate/gate.py
-  Training/multiorganseg_training/gate/gate_json.py
-  Training/multiorganseg_training/gate/interval.py
-  Training/multiorganseg_training/gate/judge.py
-  Training/multiorganseg_training/gate/picture.py
-  Training/multiorganseg_training/gate/publish_extension.py
-  Training/multiorganseg_training/gate/report.py
-  Training/multiorganseg_training/gate/run_gate.py
-  Training/multiorganseg_training/gate/score.py
-  Training/multiorganseg_training/gate/split.py
-  Training/multiorganseg_training/gate_cli.py
-  Training/multiorganseg_training/locks.py
-  Training/multiorganseg_training/loop.py
-  Training/multiorganseg_training/losses.py
+  Training/multiorganseg_training/cli/__init__.py
+  Training/multiorganseg_training/cli/acceptance.py
+  Training/multiorganseg_training/cli/add_organ.py
+  Training/multiorganseg_training/cli/annotate.py
+  Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/exchange.py
+  Training/multiorganseg_training/cli/progress.py
+  Training/multiorganseg_training/cli/project.py
+  Training/multiorganseg_training/cli/publish.py
+  Training/multiorganseg_training/data/__init__.py
+  Training/multiorganseg_training/data/appearance.py
+  Training/multiorganseg_training/data/augmentation.py
+  Training/multiorganseg_training/data/batches.py
+  Training/multiorganseg_training/data/cache.py
+  Training/multiorganseg_training/data/cases.py
+  Training/multiorganseg_training/data/mixing.py
+  Training/multiorganseg_training/losses/__init__.py
+  Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/known.py
+  Training/multiorganseg_training/losses/mutual.py
+  Training/multiorganseg_training/losses/partial.py
+  Training/multiorganseg_training/losses/prototypes.py
+  Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
-  Training/multiorganseg_training/methods/extend.py
+  Training/multiorganseg_training/methods/add_organ.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
   Training/multiorganseg_training/methods/method.py
   Training/multiorganseg_training/methods/mutual.py
-  Training/multiorganseg_training/methods/partial.py
   Training/multiorganseg_training/methods/supervised.py
-  Training/multiorganseg_training/methods/teacher.py
-  Training/multiorganseg_training/mixing/__init__.py
-  Training/multiorganseg_training/mixing/carvemix.py
-  Training/multiorganseg_training/mixing/cutmix.py
-  Training/multiorganseg_training/mixing/mix.py
-  Training/multiorganseg_training/mixing/partner.py
-  Training/multiorganseg_training/mutual/__init__.py
-  Training/multiorganseg_training/mutual/certainty.py
-  Training/multiorganseg_training/mutual/loss.py
-  Training/multiorganseg_training/mutual/ramp.py
-  Training/multiorganseg_training/mutual/reliability.py
-  Training/multiorganseg_training/mutual/similarity.py
-  Training/multiorganseg_training/partial/__init__.py
-  Training/multiorganseg_training/partial/cross_entropy.py
-  Training/multiorganseg_training/partial/dice.py
-  Training/multiorganseg_training/partial/fusion.py
-  Training/multiorganseg_training/partial/known.py
-  Training/multiorganseg_training/partial/marginal_loss.py
-  Training/multiorganseg_training/partial/probabilities.py
-  Training/multiorganseg_training/partial/sigmoid_loss.py
-  Training/multiorganseg_training/partial/targets.py
-  Training/multiorganseg_training/partial/threshold.py
-  Training/multiorganseg_training/pause.py
   Training/multiorganseg_training/project/__init__.py
   Training/multiorganseg_training/project/add_case.py
   Training/multiorganseg_training/project/annotate.py
   Training/multiorganseg_training/project/case_files.py
-  Training/multiorganseg_training/project/channels.py
-  Training/multiorganseg_training/project/contradictions.py
+  Training/multiorganseg_training/project/check.py
   Training/multiorganseg_training/project/create.py
   Training/multiorganseg_training/project/dataset.py
-  Training/multiorganseg_training/project/dataset_labels.py
-  Training/multiorganseg_training/project/dicom_seg_codes.py
-  Training/multiorganseg_training/project/dicom_seg_labels.py
+  Training/multiorganseg_training/project/dicom_seg.py
   Training/multiorganseg_training/project/export_dicom_seg.py
   Training/multiorganseg_training/project/export_nnunet.py
-  Training/multiorganseg_training/project/grids.py
-  Training/multiorganseg_training/project/import_case.py
   Training/multiorganseg_training/project/import_dataset.py
-  Training/multiorganseg_training/project/import_folder.py
-  Training/multiorganseg_training/project/import_into.py
-  Training/multiorganseg_training/project/import_msd.py
-  Training/multiorganseg_training/project/import_nnunet.py
-  Training/multiorganseg_training/project/label_mapping.py
-  Training/multiorganseg_training/project/lock.py
-  Training/multiorganseg_training/project/matrix.py
-  Training/multiorganseg_training/project/matrix_json.py
-  Training/multiorganseg_training/project/matrix_table.py
-  Training/multiorganseg_training/project/merge.py
-  Training/multiorganseg_training/project/new_folder.py
+  Training/multiorganseg_training/project/labels.py
   Training/multiorganseg_training/project/organs.py
-  Training/multiorganseg_training/project/project.py
-  Training/multiorganseg_training/project/project_json.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
-  Training/multiorganseg_training/project/read_folder.py
-  Training/multiorganseg_training/project/read_msd.py
-  Training/multiorganseg_training/project/read_nnunet.py
-  Training/multiorganseg_training/project/relabel.py
-  Training/multiorganseg_training/project/run_state.py
-  Training/multiorganseg_training/project/same_image.py
-  Training/multiorganseg_training/project/set_status.py
   Training/multiorganseg_training/project/state.py
-  Training/multiorganseg_training/project/status.py
-  Training/multiorganseg_training/project/suggest.py
-  Training/multiorganseg_training/project/unused_files.py
-  Training/multiorganseg_training/project/voxel_status.py
-  Training/multiorganseg_training/project_annotate_cli.py
-  Training/multiorganseg_training/project_cli.py
-  Training/multiorganseg_training/project_exchange_cli.py
-  Training/multiorganseg_training/project_publish_cli.py
-  Training/multiorganseg_training/project_transfer_cli.py
-  Training/multiorganseg_training/prototypes/__init__.py
-  Training/multiorganseg_training/prototypes/assignment.py
-  Training/multiorganseg_training/prototypes/banks.py
-  Training/multiorganseg_training/prototypes/classifier.py
-  Training/multiorganseg_training/prototypes/losses.py
-  Training/multiorganseg_training/publish.py
-  Training/multiorganseg_training/randomness.py
-  Training/multiorganseg_training/recipe.py
-  Training/multiorganseg_training/recipe_dict.py
-  Training/multiorganseg_training/recipe_file.py
-  Training/multiorganseg_training/sampling.py
-  Training/multiorganseg_training/schedule.py
-  Training/multiorganseg_training/thin_convolution.py
-  Training/multiorganseg_training/told_progress.py
-  Training/multiorganseg_training/typed_data.py
-  Training/multiorganseg_training/validate.py
+  Training/multiorganseg_training/recipe/__init__.py
+  Training/multiorganseg_training/recipe/file.py
+  Training/multiorganseg_training/recipe/recipe.py
+  Training/multiorganseg_training/recipe/schedule.py
+  Training/multiorganseg_training/run/__init__.py
+  Training/multiorganseg_training/run/build.py
+  Training/multiorganseg_training/run/checkpoint.py
+  Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
@@ -435,97 +341,4 @@ set(SHARED_RESOURCES
   Training/recipes/extend/parts/small-naive.toml
   Training/recipes/extend/parts/small-ours.toml
   Training/recipes/extend/small-base.toml
-  Training/recipes/ltuda/paper-baseline.toml
-  Training/recipes/ltuda/paper-cda-next.toml
-  Training/recipes/ltuda/paper-cda-pda.toml
-  Training/recipes/ltuda/paper-cda.toml
-  Training/recipes/ltuda/paper-marginal.toml
-  Training/recipes/ltuda/paper-supervised.toml
-  Training/recipes/ltuda/parts/baseline.toml
-  Training/recipes/ltuda/parts/cda.toml
-  Training/recipes/ltuda/parts/five-cases.toml
-  Training/recipes/ltuda/parts/four-organs.toml
-  Training/recipes/ltuda/parts/marginal.toml
-  Training/recipes/ltuda/parts/one-organ-each.toml
-  Training/recipes/ltuda/parts/paper.toml
-  Training/recipes/ltuda/parts/small.toml
-  Training/recipes/ltuda/parts/volume.toml
-  Training/recipes/ltuda/small-baseline-twice.toml
-  Training/recipes/ltuda/small-baseline.toml
-  Training/recipes/ltuda/small-cda-next.toml
-  Training/recipes/ltuda/small-cda-pda.toml
-  Training/recipes/ltuda/small-cda-twice.toml
-  Training/recipes/ltuda/small-cda.toml
-  Training/recipes/ltuda/small-marginal-twice.toml
-  Training/recipes/ltuda/small-marginal.toml
-  Training/recipes/ltuda/small-supervised-five.toml
-  Training/recipes/ltuda/small-supervised-twice.toml
-  Training/recipes/ltuda/small-supervised.toml
-  Training/recipes/ltuda/volume-baseline.toml
-  Training/recipes/ltuda/volume-cda-pda.toml
-  Training/recipes/ltuda/volume-cda-swin.toml
-  Training/recipes/ltuda/volume-cda.toml
-  Training/recipes/ltuda/volume-supervised.toml
-  Training/recipes/mutual/paper-16-fused.toml
-  Training/recipes/mutual/paper-16-mean-teacher.toml
-  Training/recipes/mutual/paper-16-mutual.toml
-  Training/recipes/mutual/paper-16-vnet.toml
-  Training/recipes/mutual/paper-4-fused.toml
-  Training/recipes/mutual/paper-4-mean-teacher.toml
-  Training/recipes/mutual/paper-4-mutual.toml
-  Training/recipes/mutual/paper-4-vnet.toml
-  Training/recipes/mutual/paper-72-vnet.toml
-  Training/recipes/mutual/paper-8-fused.toml
-  Training/recipes/mutual/paper-8-mean-teacher.toml
-  Training/recipes/mutual/paper-8-mutual.toml
-  Training/recipes/mutual/paper-8-vnet.toml
-  Training/recipes/mutual/parts/fused.toml
-  Training/recipes/mutual/parts/labelled-16.toml
-  Training/recipes/mutual/parts/labelled-4.toml
-  Training/recipes/mutual/parts/labelled-8.toml
-  Training/recipes/mutual/parts/left-atrium.toml
-  Training/recipes/mutual/parts/mean-teacher.toml
-  Training/recipes/mutual/parts/mutual.toml
-  Training/recipes/mutual/parts/paper.toml
-  Training/recipes/mutual/parts/small-ramp.toml
-  Training/recipes/mutual/parts/small-start.toml
-  Training/recipes/mutual/parts/small.toml
-  Training/recipes/mutual/parts/vnet.toml
-  Training/recipes/mutual/small-16-fused.toml
-  Training/recipes/mutual/small-16-mean-teacher.toml
-  Training/recipes/mutual/small-16-mutual.toml
-  Training/recipes/mutual/small-16-start.toml
-  Training/recipes/mutual/small-16-vnet.toml
-  Training/recipes/mutual/small-4-fused.toml
-  Training/recipes/mutual/small-4-mean-teacher.toml
-  Training/recipes/mutual/small-4-mutual.toml
-  Training/recipes/mutual/small-4-start.toml
-  Training/recipes/mutual/small-4-vnet.toml
-  Training/recipes/mutual/small-72-start.toml
-  Training/recipes/mutual/small-72-vnet.toml
-  Training/recipes/mutual/small-8-fused.toml
-  Training/recipes/mutual/small-8-mean-teacher.toml
-  Training/recipes/mutual/small-8-mutual-alike.toml
-  Training/recipes/mutual/small-8-mutual-everywhere.toml
-  Training/recipes/mutual/small-8-mutual-threshold.toml
-  Training/recipes/mutual/small-8-mutual.toml
-  Training/recipes/mutual/small-8-start.toml
-  Training/recipes/mutual/small-8-vnet.toml
-  Training/recipes/openkbp/parts/after-start.toml
-  Training/recipes/openkbp/parts/complete-alone.toml
-  Training/recipes/openkbp/parts/goes-on.toml
-  Training/recipes/openkbp/parts/head-neck.toml
-  Training/recipes/openkbp/parts/small.toml
-  Training/recipes/openkbp/small-cda-half.toml
-  Training/recipes/openkbp/small-cda-pda.toml
-  Training/recipes/openkbp/small-cda-rare.toml
-  Training/recipes/openkbp/small-cda.toml
-  Training/recipes/openkbp/small-complete.toml
-  Training/recipes/openkbp/small-fused.toml
-  Training/recipes/openkbp/small-labelled-on.toml
-  Training/recipes/openkbp/small-labelled-soft.toml
-  Training/recipes/openkbp/small-labelled.toml
-  Training/recipes/openkbp/small-marginal.toml
-  Training/recipes/openkbp/small-naive.toml
-  Training/recipes/openkbp/small-start.toml
   )

@@ -118,7 +118,7 @@ def small_network() -> Callable[..., BranchingNetwork]:
 
 @pytest.fixture
 def small_image(architecture: str) -> Tensor:
-    """Give one image that the small network of the architecture takes."""
+    """Return one image that the small network of the architecture takes."""
     import torch
 
     return torch.randn((1, 1, *SMALL_NETWORKS[architecture][1]), generator=torch.Generator().manual_seed(2))
@@ -126,7 +126,7 @@ def small_image(architecture: str) -> Tensor:
 
 @pytest.fixture
 def logits_of(small_image: Tensor) -> Callable[[BranchingNetwork], list[Tensor]]:
-    """Give the logits of each decoder of a small network for the small image."""
+    """Return the logits of each decoder of a small network for the small image."""
     import torch
 
     from multiorganseg.networks.output import decoder_outputs

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "MultiOrganSeg" / "multiorganseg"
 TRAINING = ROOT / "Training" / "multiorganseg_training"
+RESEARCH = ROOT / "research"
+ROOMS = ("cli", "advice", "acceptance", "run", "methods", "losses", "data", "project", "recipe")
+"""Of the training package, from above to below."""
 SLICER = {"slicer", "qt", "ctk", "SampleData", "ScriptedLoadableModule", "vtkSlicer", "MultiOrganSegLib"}
 SLICER_PREFIXES = ("vtkSegmentationCore", "vtkSlicer", "vtkMRML", "qSlicer")
 HEAVY = {"torch", "monai", "openvino", "highdicom", "vtk", "vtkmodules", "matplotlib", "pydicom"}
@@ -81,23 +82,38 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", _sources(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))
-def test_the_engine_knows_neither_training_nor_slicer(path) -> None:
-    names = _imported(_text(path))
-    assert not _of("multiorganseg_training", names)
-    assert not _slicer(names)
+def _training_room(name: str) -> str:
+    parts = name.split(".")
+    return parts[1] if parts[0] == "multiorganseg_training" and len(parts) > 1 else ""
 
 
-@pytest.mark.parametrize("path", _sources(TRAINING), ids=lambda path: str(path.relative_to(TRAINING)))
-def test_training_knows_no_slicer(path) -> None:
-    assert not _slicer(_imported(_text(path)))
+def test_nothing_imports_upwards() -> None:
+    wrong = []
+    for path in _sources(ENGINE):
+        names = _imported(_text(path))
+        above = _of("multiorganseg_training", names) | _of("research", names) | _slicer(names)
+        wrong += [f"{path}: {name}" for name in above]
+        if path.relative_to(ENGINE).parts[0] not in MAY_BE_HEAVY:
+            at_once = _imported_at_once(_text(path))
+            wrong += [f"{path}: {name} at once" for name in at_once if name.split(".")[0] in HEAVY]
+    for path in _sources(TRAINING):
+        names = _imported(_text(path))
+        wrong += [f"{path}: {name}" for name in _slicer(names) | _of("research", names)]
+        room = path.relative_to(TRAINING).parts[0]
+        if room in ROOMS:
+            others = {name for name in names if _training_room(name) in ROOMS}
+            wrong += [
+                f"{path}: {name}" for name in others if ROOMS.index(_training_room(name)) < ROOMS.index(room)
+            ]
+    wrong += [f"{path}: {name}" for path in _sources(RESEARCH) for name in _slicer(_imported(_text(path)))]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", _sources(ENGINE), ids=lambda path: str(path.relative_to(ENGINE)))
-def test_heavy_packages_are_imported_where_they_are_used(path) -> None:
-    if path.relative_to(ENGINE).parts[0] in MAY_BE_HEAVY:
-        return
-    assert not {name for name in _imported_at_once(_text(path)) if name.split(".")[0] in HEAVY}
+def test_every_module_of_the_training_lies_in_a_room() -> None:
+    loose = {path.name for path in TRAINING.glob("*.py")}
+    assert loose == {"__init__.py", "__main__.py"}
+    rooms = {path.name for path in TRAINING.iterdir() if (path / "__init__.py").is_file()}
+    assert rooms == set(ROOMS)
 
 
 def test_the_rule_sees_every_way_to_import() -> None:
@@ -116,15 +132,15 @@ class Late:
     import qt
     def method(self):
         import monai
-        importlib.import_module("multiorganseg_training.loop")
+        importlib.import_module("multiorganseg_training.run.loop")
 """
     everything = _imported(source)
-    assert {"torch.nn", "vtk", "slicer.util", "qt", "monai", "multiorganseg_training.loop"} <= everything
+    assert {"torch.nn", "vtk", "slicer.util", "qt", "monai", "multiorganseg_training.run.loop"} <= everything
     assert _slicer(everything) == {"slicer.util", "qt"}
-    assert _of("multiorganseg_training", everything) == {"multiorganseg_training.loop"}
+    assert _of("multiorganseg_training", everything) == {"multiorganseg_training.run.loop"}
     at_once = _imported_at_once(source)
     assert {"torch.nn", "openvino", "slicer.util", "qt"} <= at_once
-    assert not {"vtk", "monai", "multiorganseg_training.loop"} & at_once
+    assert not {"vtk", "monai", "multiorganseg_training.run.loop"} & at_once
 
 
 def test_importing_all_but_the_network_loads_nothing_heavy() -> None:

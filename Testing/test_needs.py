@@ -35,8 +35,8 @@ PROCESSES = {
         *("multiorganseg.cli.app", "multiorganseg.inference.segment", "multiorganseg.results.seg_nrrd"),
         "multiorganseg.results.tables",
     ),
-    needs.TEACH: ("multiorganseg_training.cli", "multiorganseg_training.project_annotate_cli"),
-    needs.TRAIN: ("multiorganseg_training.cli", "multiorganseg_training.extend.run"),
+    needs.TEACH: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
+    needs.TRAIN: ("multiorganseg_training.cli.app", "multiorganseg_training.acceptance.add_organ"),
 }
 """What each entry point loads; what these load at their import follows."""
 

@@ -30,7 +30,7 @@ TABLE = LabelTable(
 
 
 def contoured(cases: Path) -> LabelStatusMatrix:
-    """Give what is known of each organ in each case of the collection."""
+    """Return what is known of each organ in each case of the collection."""
     said = json.loads(cases.read_text(encoding="utf-8"))
     rows = {
         name: {TABLE.organs[value]: LabelStatus.ANNOTATED for value in case["labels"]}

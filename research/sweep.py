@@ -4,7 +4,7 @@
 
 The list names recipes and seeds in the order in which they are wanted:
 
-    recipes = "Training/recipes/openkbp"        # relative to the repository
+    recipes = "research/recipes/openkbp"        # relative to the repository
     [[pass]]
     seeds = [0]
     rows = ["small-start", "small-labelled"]
@@ -27,8 +27,8 @@ from typing import Annotated
 import typer
 from tables import write_tables
 
-from multiorganseg_training.recipe import Recipe
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.recipe.recipe import Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -101,18 +101,28 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
     if not (job.run / "result.json").is_file():
         initial = ["--initial", job.initial] if job.initial else []
         commands.append(
-            ["fit", str(job.recipe_file), *places, "--run", str(job.run), "--seed", str(job.seed), *initial]
+            [
+                "multiorganseg_training",
+                "fit",
+                str(job.recipe_file),
+                *places,
+                "--run",
+                str(job.run),
+                "--seed",
+                str(job.seed),
+                *initial,
+            ]
         )
     for classifier in job.classifiers:
         folder = job.evaluation(classifier)
         if not (folder / "evaluation.json").is_file():
             told = ["--classifier", classifier, "--output", str(folder), *job.options]
-            commands.append(["evaluate", str(job.run), *places, *told])
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
+            commands.append(["research", "evaluate", str(job.run), *places, *told])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
     for command in commands:
         with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "multiorganseg_training", *command],
+                [sys.executable, "-m", *command],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,

@@ -9,8 +9,8 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, Any
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg_training.cases import split_cases, training_cases
-from multiorganseg_training.recipe import Recipe
+from multiorganseg_training.data.cases import split_cases, training_cases
+from multiorganseg_training.recipe.recipe import Recipe
 
 if TYPE_CHECKING:
     from sweep import Job
@@ -38,7 +38,7 @@ def write_tables(runs: Path, jobs: Sequence[Job], data: Path) -> None:
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """Give the tables of a result as Markdown."""
+    """Return the tables of a result as Markdown."""
     counts, cases = result["labelled"], result["training_cases"]
     columns = [*counts, "often", "seldom", "mean"]
     heads = [f"{organ.replace('_', ' ')} ({count})" for organ, count in counts.items()]

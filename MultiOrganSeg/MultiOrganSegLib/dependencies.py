@@ -32,7 +32,7 @@ _KEPT = (
 
 
 def missing_packages(entry: str | None = None) -> list[str]:
-    """Give the missing packages that an entry point needs, PyTorch first; imports none of them.
+    """Return the missing packages that an entry point needs, PyTorch first; imports none of them.
 
     Args:
         entry: A key of `multiorganseg.needs.NEEDS`; None for all that the extension needs.
@@ -156,7 +156,7 @@ def _pip_install(packages: Sequence[str]) -> None:
 
 @contextmanager
 def _constraints() -> Iterator[Path]:
-    """Give a file of pip constraints that keep the installed versions of `_KEPT`."""
+    """Return a file of pip constraints that keep the installed versions of `_KEPT`."""
     lines = []
     for name in _KEPT:
         try:

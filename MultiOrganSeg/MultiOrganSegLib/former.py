@@ -44,7 +44,7 @@ def capture(node: slicer.vtkMRMLSegmentationNode) -> Former:
 
 
 def restore(former: Former, node: slicer.vtkMRMLSegmentationNode) -> None:
-    """Give a node back what it held; what was removed from the scene meanwhile stays away.
+    """Return a node back what it held; what was removed from the scene meanwhile stays away.
 
     A display node that it got meanwhile stays: see `removal`.
     """

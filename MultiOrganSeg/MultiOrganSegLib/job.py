@@ -82,7 +82,7 @@ class Job:
             reader.start()
 
     def poll(self) -> list[dict[str, Any]]:
-        """Give the events since the last call, at once."""
+        """Return the events since the last call, at once."""
         events = []
         with suppress(queue.Empty):
             while True:

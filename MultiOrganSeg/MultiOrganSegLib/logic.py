@@ -126,7 +126,7 @@ class Logic:
     def undo(
         self, segmentationNode: slicer.vtkMRMLSegmentationNode | None, *, discardCorrections: bool = False
     ) -> None:
-        """Give back what the node held before the last run, or remove it when that run made it.
+        """Return back what the node held before the last run, or remove it when that run made it.
 
         Args:
             segmentationNode: The node.

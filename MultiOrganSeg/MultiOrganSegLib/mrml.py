@@ -25,7 +25,7 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def volume_from_node(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
-    """Give a volume node's voxels in patient space.
+    """Return a volume node's voxels in patient space.
 
     Args:
         node: A scalar volume. Linear transforms above it are multiplied into the affine.
@@ -105,7 +105,7 @@ def check_volume_node(node: Any) -> None:
 def segmentation_from_node(
     node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode
 ) -> Segmentation:
-    """Give a segmentation node's segments as labels on a volume's own grid.
+    """Return a segmentation node's segments as labels on a volume's own grid.
 
     The segments are numbered from 1 in their order; where they overlap, the later one wins. Of transforms
     only what differs between the two nodes counts: the affine is the volume's own, as in its DICOM files.
@@ -145,7 +145,7 @@ def segmentation_from_node(
 def merged_labels(
     node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRMLScalarVolumeNode, ids: Sequence[str]
 ) -> NDArray[np.unsignedinteger]:
-    """Give segments as labels 1, 2, … (k, j, i) on a volume's grid; of overlapping ones the later wins."""
+    """Return segments as labels 1, 2, … (k, j, i) on a volume's grid; of overlapping ones the later wins."""
     names, values = vtk.vtkStringArray(), vtk.vtkIntArray()
     for value, identity in enumerate(ids, start=1):
         names.InsertNextValue(identity)

@@ -37,7 +37,7 @@ class UndoHistory:
         return node is not None and self._former.get(node.GetID(), (None,))[0] is node
 
     def undo(self, node: slicer.vtkMRMLSegmentationNode | None, *, discard: bool = False) -> None:
-        """Give a node back what it held before its last run, or remove it when that run made it.
+        """Return a node back what it held before its last run, or remove it when that run made it.
 
         Args:
             node: The node.

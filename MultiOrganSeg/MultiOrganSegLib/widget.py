@@ -130,7 +130,7 @@ class Widget(VTKObservationMixin):
             self._finish()
 
     def undo(self, discard: bool = False) -> None:
-        """Give back what the output held before the last run; asks first where work by hand would be lost.
+        """Return back what the output held before the last run; asks first where work by hand would be lost.
 
         Args:
             discard: Whether the user has agreed to losing it.

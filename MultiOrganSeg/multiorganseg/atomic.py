@@ -24,7 +24,7 @@ _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EBADF, errno.EACCES
 
 @contextmanager
 def atomic_path(target: Path, *, private: bool = False) -> Iterator[Path]:
-    """Give a temporary path beside `target` and move it there when the block ends without an error.
+    """Return a temporary path beside `target` and move it there when the block ends without an error.
 
     The temporary name keeps all suffixes of the target, since writers choose the format by them. Its content
     is on the disk before it is moved. A link at `target` is replaced, not followed; a file keeps the

@@ -21,7 +21,7 @@ _START = (
 
 
 def module_command(module: str, arguments: Sequence[str] = (), executable: str = "") -> list[str]:
-    """Give the command that runs a module as `python -m` does, without the working folder on its path.
+    """Return the command that runs a module as `python -m` does, without the working folder on its path.
 
     Python has an option for it from 3.11 on; this does it in all versions. To be started with the
     environment of `module_environment`, and in a folder of our own.
@@ -37,7 +37,7 @@ def module_command(module: str, arguments: Sequence[str] = (), executable: str =
 def module_environment(
     folders: Sequence[Path] = (), environment: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Give the environment for `module_command`: our folders come first, text is UTF-8.
+    """Return the environment for `module_command`: our folders come first, text is UTF-8.
 
     Args:
         folders: Further folders to import from, before the engine's.

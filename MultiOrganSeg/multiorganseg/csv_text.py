@@ -11,7 +11,7 @@ _STARTS_A_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Give a table as CSV text, its first line the names of the columns.
+    """Return a table as CSV text, its first line the names of the columns.
 
     A text that a spreadsheet would take for a formula gets an apostrophe before it, as OWASP advises against
     "CSV injection". Numbers stay numbers.

@@ -133,7 +133,7 @@ def make_empty_file(path: Path) -> None:
 
 
 def _absolute(path: Path) -> Path:
-    """Give the path without "..", as written: links in it are not followed."""
+    """Return the path without "..", as written: links in it are not followed."""
     return Path(os.path.abspath(path))  # noqa: PTH100
 
 

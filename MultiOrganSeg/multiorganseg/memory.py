@@ -11,7 +11,7 @@ _UNLIMITED = 2**60
 
 
 def available_memory(root: Path = ROOT) -> int:
-    """Give the bytes of main memory that this process may still take.
+    """Return the bytes of main memory that this process may still take.
 
     The least counts of: what is free on the machine; what each control group (version 1 or 2) on the way from
     this process to the top leaves, where its cache of files counts as free; and the limits of the process
@@ -56,7 +56,7 @@ def _left_in(root: Path, path: str, kind: str, limits: tuple[str, ...], used: st
 
 
 def _mounts(root: Path, kind: str) -> Iterator[tuple[Path, Path]]:
-    """Give (path of the group at the top of the mount, folder) of each mount that limits memory."""
+    """Return (path of the group at the top of the mount, folder) of each mount that limits memory."""
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         fields, said = before.split(), after.split()

@@ -45,5 +45,5 @@ def every_package() -> tuple[str, ...]:
 
 
 def missing(packages: Iterable[str]) -> list[str]:
-    """Give those that are not installed, in their order; none is imported."""
+    """Return those that are not installed, in their order; none is imported."""
     return [name for name in packages if importlib.util.find_spec(import_name(name)) is None]

@@ -66,7 +66,7 @@ def phantom_ct(seed: int = 0) -> Volume:
 
 
 def phantom_labels() -> tuple[NDArray[np.uint8], LabelTable]:
-    """Give the organs that the phantom was drawn with, on its grid: array (k, j, i) and its label table."""
+    """Return the organs that the phantom was drawn with, on its grid: array (k, j, i) and its label table."""
     return _draw().labels, ORGANS
 
 
@@ -90,7 +90,7 @@ class _Canvas:
         self.clip: Mask = np.ones(SHAPE, bool)
 
     def fill(self, mask: Mask, hu: float, organ: str = "", where: Box = _EVERYWHERE) -> None:
-        """Give the voxels of a mask (within `where`) an intensity and an organ; the clip mask holds."""
+        """Return the voxels of a mask (within `where`) an intensity and an organ; the clip mask holds."""
         mask = mask & self.clip[where]
         self.hu[where][mask] = hu
         self.labels[where][mask] = ORGANS.value(organ) if organ else 0

@@ -30,7 +30,7 @@ _under_way: set[Path] = set()
 
 @contextmanager
 def scratch_folder(parent: Path, prefix: str = PREFIX) -> Iterator[Path]:
-    """Give a new private folder in `parent` that is deleted when the block ends.
+    """Return a new private folder in `parent` that is deleted when the block ends.
 
     What killed programs left in `parent` is put right first.
 
@@ -57,7 +57,7 @@ def scratch_folder(parent: Path, prefix: str = PREFIX) -> Iterator[Path]:
 
 @contextmanager
 def work_folder() -> Iterator[Path]:
-    """Give a scratch folder among the system's temporary files.
+    """Return a scratch folder among the system's temporary files.
 
     Raises:
         OSError: The folder cannot be made.

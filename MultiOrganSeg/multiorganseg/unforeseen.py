@@ -17,7 +17,7 @@ class UnforeseenError(MultiOrganSegError):
 
 
 def as_told(error: Exception) -> MultiOrganSegError:
-    """Give an error as one for the user; typed errors stay as they are.
+    """Return an error as one for the user; typed errors stay as they are.
 
     The result holds no reference to the error, whose frames would keep a case's voxels in memory.
     """

@@ -18,10 +18,10 @@ from harness.report import Report, publish
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.inference.backends import choose_device
 from multiorganseg.progress import Progress
-from multiorganseg_training.fit import EVENTS_FILE, RESULT_FILE, Place, fit
 from multiorganseg_training.project import LabelStatus, Project, load_project
-from multiorganseg_training.recipe import UNNAMED, Recipe
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
+from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, Place, fit
 
 RECIPES = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "extend"
 OUTPUT = Path("build/benchmarks")
@@ -71,7 +71,7 @@ def plan(
     seeds: tuple[int, ...] | list[int],
     upper: bool,
 ) -> dict[str, Recipe]:
-    """Give the recipes by the name of their run, each after those that it starts from."""
+    """Return the recipes by the name of their run, each after those that it starts from."""
     base = load_recipe(RECIPES / f"{size}-base.toml")
     plans: dict[str, Recipe] = {}
     for seed in seeds:

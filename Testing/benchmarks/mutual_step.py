@@ -21,14 +21,14 @@ from torch import Tensor, nn
 
 from multiorganseg.inference.backends import choose_device
 from multiorganseg.networks.placing import place_network
-from multiorganseg_training.batches import BatchSource
-from multiorganseg_training.build import build_optimiser, recipe_method, recipe_network
-from multiorganseg_training.cache import PreparedCase
-from multiorganseg_training.recipe import Recipe
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.data.batches import BatchSource
+from multiorganseg_training.data.cache import PreparedCase
+from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.run.build import build_optimiser, recipe_method, recipe_network
 
 OUTPUT = Path("build/benchmarks")
-RECIPES = Path(__file__).parents[2] / "Training" / "recipes" / "mutual"
+RECIPES = Path(__file__).parents[2] / "research" / "recipes" / "mutual"
 CASES, LABELLED = 8, 4
 MARGIN = 1.5
 RADIUS = 0.6
@@ -87,7 +87,7 @@ def _recipe(size: Size) -> Recipe:
 
 
 def _cases(patch_shape: tuple[int, ...]) -> list[PreparedCase]:
-    """Give volumes with a bright ball, of which the first ones know it."""
+    """Return volumes with a bright ball, of which the first ones know it."""
     numbers = np.random.default_rng(0)
     axes = [np.linspace(-1, 1, round(MARGIN * size)) for size in patch_shape]
     k, j, i = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -111,7 +111,7 @@ def _network(recipe: Recipe, device: torch.device) -> nn.Module:
 
 
 def _losses(recipe: Recipe, cases: list[PreparedCase], device: torch.device) -> tuple[float, float]:
-    """Give our loss and the plain one of the same batch and weights in float32, without dropout."""
+    """Return our loss and the plain one of the same batch and weights in float32, without dropout."""
     arguments = {**recipe.network.arguments, "dropout": 0.0}
     still = replace(recipe, network=replace(recipe.network, arguments=arguments))
     network, numbers = _network(still, device), np.random.default_rng(0)

@@ -21,7 +21,7 @@ from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.inference.backends import has_bf16, load_network, openvino_backend
 from multiorganseg.inference.slab import add_window
 from multiorganseg.networks.strided_dynunet import InstanceNorm
-from multiorganseg_training.losses import cross_entropy_and_dice
+from multiorganseg_training.losses.partial import cross_entropy_and_dice
 
 OUTPUT = Path("build/benchmarks")
 NORMS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {

@@ -23,8 +23,8 @@ from multiorganseg.metrics import OrganScore, evaluate
 from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels, read_volume
-from multiorganseg_training.cases import Case, find_cases, split_cases
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.data.cases import Case, find_cases, split_cases
+from multiorganseg_training.recipe.file import load_recipe
 
 RECIPE = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "abdomen-ct.toml"
 OUTPUT = Path("build/benchmarks")

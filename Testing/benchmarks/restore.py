@@ -33,8 +33,8 @@ from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid, Volume
-from multiorganseg_training.cases import Case, find_cases
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.data.cases import Case, find_cases
+from multiorganseg_training.recipe.file import load_recipe
 
 RECIPE = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "abdomen-ct.toml"
 OUTPUT = Path("build/benchmarks")

@@ -21,9 +21,9 @@ from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import dice
 from multiorganseg.volumes.read import read_labels, read_volume
-from multiorganseg_training.cache import to_channels
-from multiorganseg_training.cases import Case, find_cases
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.data.cache import to_channels
+from multiorganseg_training.data.cases import Case, find_cases
+from multiorganseg_training.recipe.file import load_recipe
 
 RECIPE = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "abdomen-ct.toml"
 OUTPUT = Path("build/benchmarks")
@@ -74,7 +74,7 @@ def main(
 
 
 def compare(labels: np.ndarray, scan: Scan) -> dict[str, float]:
-    """Give the Dice of each organ of which the changed scan still shows half a millilitre."""
+    """Return the Dice of each organ of which the changed scan still shows half a millilitre."""
     scores = {}
     for value, key in scan.organs.items():
         reference = scan.labels == value
@@ -84,7 +84,7 @@ def compare(labels: np.ndarray, scan: Scan) -> dict[str, float]:
 
 
 def summarise(scores: Scores) -> list[dict]:
-    """Give the mean Dice of each change and organ over the cases, and its loss.
+    """Return the mean Dice of each change and organ over the cases, and its loss.
 
     The loss of an organ is against the same organs and cases in the first row, so that organs which a change
     takes away count for neither.

@@ -77,7 +77,7 @@ def main(
 
 
 def row(text: str, seconds: list[list[float]]) -> tuple[str, ...]:
-    """Give a row of the table from (elapsed, on the CPU) of each repetition."""
+    """Return a row of the table from (elapsed, on the CPU) of each repetition."""
     elapsed, on_cpu = zip(*seconds, strict=True)
     values = (statistics.median(elapsed), min(elapsed), max(elapsed), statistics.median(on_cpu))
     return (text, *(f"{value:.3f}" for value in values))

@@ -61,7 +61,7 @@ def main(
 
 
 def _batch(size: int, pixels: int, device: torch.device) -> Batch:
-    """Give slices with four bright discs of which each sample knows one."""
+    """Return slices with four bright discs of which each sample knows one."""
     generator = torch.Generator().manual_seed(0)
     along = torch.linspace(-1, 1, pixels)
     labels = torch.zeros((size, 1, pixels, pixels), dtype=torch.int64)

@@ -66,7 +66,7 @@ def tall_ct(events: Events, output: Path, slices: int | None = None) -> None:
 
 @app.command()
 def bundle(events: Events, model: str, classes: int, recipe: Path, folder: Path) -> None:
-    """Give a bundle with so many organs: the trained one, one made from it, or one with random weights."""
+    """Return a bundle with so many organs: the trained one, one made from it, or one with random weights."""
     from harness.networks import random_bundle, split_bundle
 
     from multiorganseg.bundles import find_bundle

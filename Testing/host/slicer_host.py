@@ -139,7 +139,7 @@ class Host:
             self.app.processEvents()
 
     def reset(self) -> None:
-        """Give back the state after the start: empty scene, no widgets, settings, answers or records."""
+        """Return back the state after the start: empty scene, no widgets, settings, answers or records."""
         import slicer
         import slicer.packaging
 

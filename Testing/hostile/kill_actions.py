@@ -25,7 +25,6 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from multiorganseg_training.project import (
     LabelStatus,
     add_case,
@@ -34,7 +33,8 @@ from multiorganseg_training.project import (
     save_annotation,
     tidy,
 )
-from multiorganseg_training.recipe_dict import recipe_from_dict, recipe_to_dict
+from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
+from multiorganseg_training.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 SHAPE = (4, 6, 8)
 OLD, NEW = "1.0.0", "1.1.0"

@@ -51,8 +51,6 @@ def import_product() -> None:
     import SimpleITK  # noqa: F401
 
     from multiorganseg.inference import segment  # noqa: F401
-    from multiorganseg_training import gate, loop  # noqa: F401
-    from multiorganseg_training.project import read_dicom_seg, run_state  # noqa: F401
 
 
 def run(

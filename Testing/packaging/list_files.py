@@ -13,7 +13,7 @@ HEADER = "# Written by `make package-list`: every file of the package. Do not ed
 
 
 def list_package(root: Path) -> dict[str, list[str]]:
-    """Give the files of the package: scripts and resources from the module's folder, shared ones from `root`.
+    """Return the files of the package: scripts and resources from the module's folder, shared ones from `root`.
 
     Compiled Python, hidden files and CMake's own files do not count.
     """
@@ -26,7 +26,7 @@ def list_package(root: Path) -> dict[str, list[str]]:
 
 
 def package_list_text(root: Path) -> str:
-    """Give the text that files.cmake should have."""
+    """Return the text that files.cmake should have."""
     blocks = [
         "\n".join([f"set({name}", *(f"  {path}" for path in paths), "  )\n"])
         for name, paths in list_package(root).items()

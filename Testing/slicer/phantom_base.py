@@ -34,8 +34,8 @@ class Phantoms:
     def train_base(self, work: Path, iterations: int) -> Path:
         """Train a network on liver and spleen, take the spleen's channel away, and write it as a bundle."""
         from multiorganseg.progress import Progress
-        from multiorganseg_training.fit import Place, fit
-        from multiorganseg_training.publish import Publication, publish
+        from multiorganseg_training.acceptance.publish import Publication, publish
+        from multiorganseg_training.run.fit import Place, fit
 
         for number, name in enumerate(("case_a", "case_b", "case_c"), start=100):
             self._parts["write_phantom"](work / "data", name, number)

@@ -20,11 +20,11 @@ from multiorganseg.progress import Progress
 from multiorganseg.resources import resources_dir
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.cache import PreparedCase
-from multiorganseg_training.fit import EVENTS_FILE, Place, fit
-from multiorganseg_training.publish import Publication, publish
-from multiorganseg_training.recipe import Recipe
-from multiorganseg_training.recipe_dict import recipe_from_dict
+from multiorganseg_training.acceptance.publish import Publication, publish
+from multiorganseg_training.data.cache import PreparedCase
+from multiorganseg_training.recipe.file import recipe_from_dict
+from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.run.fit import EVENTS_FILE, Place, fit
 
 SPACING = (2.0, 1.5, 1.5)
 LIVER, SPLEEN = 6, 1
@@ -166,7 +166,7 @@ def forget_spleen(full: Bundle) -> Bundle:
 
 
 def phantom_arrays(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Give HU and label values (32, 64, 64): a body in air with a liver and a spleen of its own place."""
+    """Return HU and label values (32, 64, 64): a body in air with a liver and a spleen of its own place."""
     generator = np.random.default_rng(seed)
     labels = np.zeros((32, 64, 64), np.uint8)
     shift = generator.integers(-2, 3, size=(2, 3))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from multiorganseg.errors import ResourceError, TrainingError
-from multiorganseg_training.locks import HOLDER_FILE, LOCK_FILE, folder_lock, is_running, run_lock
+from multiorganseg.projects.runs import HOLDER_FILE, LOCK_FILE, folder_lock, is_running, run_lock
 
 PACKAGES = [Path(__file__).parents[2] / name for name in ("MultiOrganSeg", "Training")]
 HOLD = """

@@ -20,12 +20,8 @@ from multiorganseg.events import event_log, read_events
 from multiorganseg.inference import backends
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.projects.runs import Paused, is_running, request_pause, run_lock
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training import loop
-from multiorganseg_training.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
-from multiorganseg_training.fit import EVENTS_FILE, fit
-from multiorganseg_training.locks import is_running, run_lock
-from multiorganseg_training.pause import Paused, request_pause
 from multiorganseg_training.project import (
     LabelStatus,
     add_case,
@@ -35,6 +31,9 @@ from multiorganseg_training.project import (
     save_annotation,
     tidy,
 )
+from multiorganseg_training.run import loop
+from multiorganseg_training.run.checkpoint import FILE_NAME, load_checkpoint, save_checkpoint
+from multiorganseg_training.run.fit import EVENTS_FILE, fit
 
 SHAPE = (4, 6, 8)
 PACKAGES = [Path(__file__).parents[2] / name for name in ("MultiOrganSeg", "Training")]

@@ -14,11 +14,10 @@ from typer.testing import CliRunner
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import read_events
 from multiorganseg.progress import CancelToken, Progress
-from multiorganseg_training.checkpoint import load_checkpoint
-from multiorganseg_training.cli import app
-from multiorganseg_training.fit import EVENTS_FILE, RESULT_FILE, fit
-from multiorganseg_training.locks import is_running, run_lock
-from multiorganseg_training.pause import STOP_FILE, Paused, request_pause
+from multiorganseg.projects.runs import STOP_FILE, Paused, is_running, request_pause, run_lock
+from multiorganseg_training.cli.app import app
+from multiorganseg_training.run.checkpoint import load_checkpoint
+from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, fit
 
 PACKAGES = [Path(__file__).parents[2] / name for name in ("MultiOrganSeg", "Training")]
 SIX = {"optimisation": {"iterations": 6}, "reporting": {"log_every": 1, "checkpoint_every": 0}}
@@ -73,7 +72,7 @@ def test_cancelling_is_told_as_a_pause(phantom_recipe, place):
 
 
 def test_a_second_start_is_refused_and_leaves_the_first_alone(phantom_recipe, place, monkeypatch):
-    monkeypatch.setattr("multiorganseg_training.locks.RUN_SECONDS", 0.1)
+    monkeypatch.setattr("multiorganseg.projects.runs.RUN_SECONDS", 0.1)
     with run_lock(place.run):
         request_pause(place.run)
         before = sorted(path.name for path in place.run.iterdir())
@@ -96,7 +95,7 @@ def test_the_command_ends_well_and_says_how_to_go_on(
     def pause(*arguments: object) -> None:
         raise Paused(3, 6)
 
-    monkeypatch.setattr("multiorganseg_training.fit.train", pause)
+    monkeypatch.setattr("multiorganseg_training.run.fit.train", pause)
     path = save_recipe(tmp_path / "recipe.toml", phantom_recipe(**SIX))
     arguments = ["fit", str(path), "--data", str(place.data), "--run", str(place.run), "--device", "cpu"]
     result = CliRunner().invoke(app, [*arguments, "--cache", str(place.cache)])

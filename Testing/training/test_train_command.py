@@ -7,8 +7,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from multiorganseg.bundles import load_bundle
-from multiorganseg_training.checkpoint import load_checkpoint
-from multiorganseg_training.cli import app
+from multiorganseg_training.cli.app import app
+from multiorganseg_training.run.checkpoint import load_checkpoint
 
 
 def _run(*arguments: object) -> Result:

@@ -20,14 +20,13 @@ from multiorganseg.events import EventStream, event_log
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
-from multiorganseg_training.checkpoint import FILE_NAME, Checkpoint, load_checkpoint
-from multiorganseg_training.evaluation.finished_run import read_run
-from multiorganseg_training.extend.plan_file import PLAN_FILE, Plan, load_plan, save_plan
-from multiorganseg_training.gate.gate import Gate, OrganVerdict, Verdict
-from multiorganseg_training.gate.gate_json import GATE_FILE, load_gate, save_gate
-from multiorganseg_training.loop import train
+from multiorganseg.projects.acceptance import GATE_FILE, Gate, OrganVerdict, Verdict, load_gate, save_gate
+from multiorganseg_training.acceptance.plan import PLAN_FILE, Plan, load_plan, save_plan
 from multiorganseg_training.project import LabelStatus, load_matrix, load_project, project_state, save_matrix
-from multiorganseg_training.recipe_dict import load_recipe, recipe_from_dict, recipe_to_dict
+from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
+from multiorganseg_training.run.checkpoint import FILE_NAME, Checkpoint, load_checkpoint
+from multiorganseg_training.run.loop import train
+from research.runs.finished import read_run
 
 NESTED: Any = 0
 for _ in range(400):
@@ -55,7 +54,7 @@ WRONG: tuple[Any, ...] = (
 
 
 def mutations(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give copies of a document in which one value at any place is another, or is missing, or is new."""
+    """Return copies of a document in which one value at any place is another, or is missing, or is new."""
     for where, setter in _places(value, ""):
         for number, wrong in enumerate(WRONG):
             yield f"{where} is wrong {number}", setter(wrong)

@@ -55,7 +55,7 @@ class DeviceProbe:
             self._job = job
 
     def poll(self) -> str:
-        """Give the name of the device once it is known; empty before, and when PyTorch gave no answer."""
+        """Return the name of the device once it is known; empty before, and when PyTorch gave no answer."""
         if self._job is None:
             return ""
         running = self._job.running

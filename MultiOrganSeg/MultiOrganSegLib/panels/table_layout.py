@@ -10,7 +10,7 @@ _WIDEST = 150
 
 
 def lay_out(table: Any) -> None:
-    """Give columns the width of their text, and rows just its height.
+    """Return columns the width of their text, and rows just its height.
 
     Names stay readable in a narrow panel: what matters less stands further to the right and is scrolled to.
     """

@@ -50,7 +50,7 @@ def is_case(node: Any, project: Project) -> bool:
 
 
 def open_case(project: Project, case: Case) -> tuple[Any, Any]:
-    """Give a case's volume and segmentation, loaded where they are not in the scene yet.
+    """Return a case's volume and segmentation, loaded where they are not in the scene yet.
 
     Raises:
         VolumeError: A file is missing or damaged.
@@ -84,7 +84,7 @@ def hide_others(node: Any) -> list[Any]:
 
 
 def ensure_segment(node: Any, organ: Organ) -> str:
-    """Give the ID of an organ's segment, made with its name, colour and codes where there is none."""
+    """Return the ID of an organ's segment, made with its name, colour and codes where there is none."""
     from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import terminology_entry
     from multiorganseg.results.segments import Segment
@@ -180,7 +180,7 @@ def export_organ(node: Any, organ: Organ, volume: Any, path: Path) -> int:
 
 
 def image_file(node: Any, folder: Path) -> Path:
-    """Give a file with a volume of the scene: its own while that is unchanged, else a new one in `folder`.
+    """Return a file with a volume of the scene: its own while that is unchanged, else a new one in `folder`.
 
     Raises:
         ResourceError: The file cannot be written.

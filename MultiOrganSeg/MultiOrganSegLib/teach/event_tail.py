@@ -22,7 +22,7 @@ class EventTail:
         self._rest = b""
 
     def poll(self) -> list[dict[str, Any]]:
-        """Give events since the last call, at most those of 128 kB: a long log comes in several calls.
+        """Return events since the last call, at most those of 128 kB: a long log comes in several calls.
 
         A line without an end waits for the rest of it; a line that is no event is left out.
         """

@@ -59,7 +59,7 @@ def read_found(folder: Path, answer: Path) -> FoundDataset:
 
 
 def nnunet_folder(parent: Path, name: str) -> Path:
-    """Give a folder for an nnU-Net dataset with a number that is free beside the others.
+    """Return a folder for an nnU-Net dataset with a number that is free beside the others.
 
     Raises:
         TrainingError: No number is free.
@@ -78,6 +78,6 @@ def nnunet_folder(parent: Path, name: str) -> Path:
 
 
 def new_subfolder(parent: Path, name: str) -> Path:
-    """Give a folder of a name that is free, with a number behind it where that is not."""
+    """Return a folder of a name that is free, with a number behind it where that is not."""
     names = (name if number == 1 else f"{name} {number}" for number in range(1, 10_000))
     return parent / next(each for each in names if not (parent / each).exists())

@@ -21,7 +21,7 @@ class Published:
 
 
 def newest_published(project: Path) -> Published | None:
-    """Give the model that a project has published last; None when there is none."""
+    """Return the model that a project has published last; None when there is none."""
     folder = project / "bundles"
     found = [path for path in folder.iterdir() if path.name[0] != "."] if folder.is_dir() else []
     for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True):

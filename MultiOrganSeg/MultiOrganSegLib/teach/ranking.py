@@ -11,7 +11,7 @@ from multiorganseg.errors import TrainingError
 
 
 def read_ranking(path: Path) -> list[tuple[str, str]]:
-    """Give names of cases with the reason, best first.
+    """Return names of cases with the reason, best first.
 
     Raises:
         TrainingError: The file cannot be read.

@@ -166,7 +166,7 @@ class TrainingRun:
 
 
 def list_runs(project: Path) -> list[TrainingRun]:
-    """Give the trainings of a project, that which began last first."""
+    """Return the trainings of a project, that which began last first."""
     folder = project / "runs"
     names = {path.name: path for path in _children(folder) if path.is_dir() and path.name[0] != "."}
     suffix = ".orders.json"
@@ -176,7 +176,7 @@ def list_runs(project: Path) -> list[TrainingRun]:
 
 
 def new_run(project: Path, base: str, organs: Sequence[str]) -> TrainingRun:
-    """Give a run of a name that is free: base and organs, and a number where that was used before."""
+    """Return a run of a name that is free: base and organs, and a number where that was used before."""
     stem = f"{base}-plus-{'-'.join(organs)}"
     used = {run.name for run in list_runs(project)}
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(used) + 2))

@@ -14,7 +14,7 @@ from multiorganseg.guarded import check_inside, make_folders
 
 @contextmanager
 def scratch_folder(target: Path) -> Iterator[Path]:
-    """Give a hidden empty folder beside `target` that is deleted when the block ends.
+    """Return a hidden empty folder beside `target` that is deleted when the block ends.
 
     Work that was killed leaves nothing but this folder, which `visible_folders` skips and the next work in
     its parent deletes.

@@ -15,7 +15,7 @@ _CHUNK = 1024 * 1024
 
 
 def file_digest(path: Path) -> str:
-    """Give the sha256 of a file in hexadecimal.
+    """Return the sha256 of a file in hexadecimal.
 
     Raises:
         OSError: The file cannot be read.
@@ -28,7 +28,7 @@ def file_digest(path: Path) -> str:
 
 
 def build_manifest(folder: Path) -> dict[str, Any]:
-    """Give the contents of the manifest for the files that lie in a folder.
+    """Return the contents of the manifest for the files that lie in a folder.
 
     Raises:
         OSError: A file cannot be read.
@@ -84,7 +84,7 @@ def manifest_problems(folder: Path) -> list[str]:
 
 
 def listed_digest(folder: Path, name: str) -> str:
-    """Give the sha256 that the manifest states for a file.
+    """Return the sha256 that the manifest states for a file.
 
     Raises:
         ValueError: The manifest is not valid.

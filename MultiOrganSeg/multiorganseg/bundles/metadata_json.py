@@ -43,7 +43,7 @@ def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
 
 
 def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
-    """Give the JSON that `metadata_from_json` reads, with the fields of MONAI's schema before ours.
+    """Return the JSON that `metadata_from_json` reads, with the fields of MONAI's schema before ours.
 
     MONAI's schema is "meta_schema_20240725.json". Its version fields name the oldest releases that run the
     bundle, so that the bytes do not depend on the computer that writes them.

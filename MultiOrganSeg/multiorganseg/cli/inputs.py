@@ -47,7 +47,7 @@ class Case:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Give the path."""
+        """Return the path."""
         return str(self.path)
 
     @property
@@ -76,7 +76,7 @@ class Case:
         return replace(volume, warnings=(*volume.warnings, *self.notes))
 
     def dicom_files(self) -> tuple[Path, ...] | None:
-        """Give the files of its DICOM series along axis k; None where it is none.
+        """Return the files of its DICOM series along axis k; None where it is none.
 
         Raises:
             VolumeError: The series cannot be put in order.
@@ -87,7 +87,7 @@ class Case:
         return None if suffix in IMAGE_SUFFIXES else dicom_files(self.path)
 
     def output(self, out: Path) -> Path:
-        """Give the folder for its results, or the file that `out` names."""
+        """Return the folder for its results, or the file that `out` names."""
         is_file = volume_suffix(out.name) and not out.is_dir()
         return out if is_file or self.folder == Path() else out / self.folder
 
@@ -125,7 +125,7 @@ def expand_inputs(paths: Iterable[Path]) -> list[Case]:
 
 
 def _apart(cases: dict[Path, Case]) -> list[Case]:
-    """Give cases folders of their own where two of them have one name."""
+    """Return cases folders of their own where two of them have one name."""
     names = Counter(case_name(case.name).casefold() for case in cases.values())
     if max(names.values(), default=0) < 2:
         return list(cases.values())
@@ -156,7 +156,7 @@ def _cases(path: Path) -> list[Case]:
 
 
 def _series(files: Sequence[Path], path: Path) -> tuple[list[SeriesInfo], list[SeriesInfo], list[Path]]:
-    """Give the series to segment, those that are left out, and folders whose slices are a series each."""
+    """Return the series to segment, those that are left out, and folders whose slices are a series each."""
     found, left_out = scan_series(files)
     if not any(info.is_image for info in found):
         damaged = [entry for entry in left_out if entry.detail]
@@ -200,7 +200,7 @@ def _folder(info: SeriesInfo) -> Path:
 
 
 def _with_notes(cases: Sequence[Case], notes: Sequence[tuple[Path, str]]) -> list[Case]:
-    """Give each note to the case that lies nearest to what it is about."""
+    """Return each note to the case that lies nearest to what it is about."""
     added: dict[int, tuple[str, ...]] = {}
     for file, note in notes if cases else ():
         nearness = [_shared_parts(case.path, file) for case in cases]

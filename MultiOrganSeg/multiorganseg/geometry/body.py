@@ -16,7 +16,7 @@ AIR_SHARE_OF_WINDOW = 0.05
 
 
 def air_threshold(window: tuple[float, float]) -> float:
-    """Give the intensity below which voxels look like air to a network with this window.
+    """Return the intensity below which voxels look like air to a network with this window.
 
     It lies a twentieth of the window above its lower end, so that noise and lossy compression of clipped
     air do not count as patient.

@@ -26,7 +26,7 @@ class Crop:
 
     @classmethod
     def whole(cls, grid: Grid) -> Crop:
-        """Give the crop that keeps everything."""
+        """Return the crop that keeps everything."""
         k, j, i = grid.shape
         return cls(grid, (slice(0, k), slice(0, j), slice(0, i)))
 
@@ -39,7 +39,7 @@ class Crop:
         return Grid((k, j, i), affine)
 
     def apply(self, array: NDArray) -> NDArray:
-        """Give a view of the box."""
+        """Return a view of the box."""
         return array[self.box]
 
     def invert(self, array: NDArray) -> NDArray:

@@ -59,7 +59,7 @@ class SharedLattice:
 
 
 def shared_lattice(source: Grid, target: Grid) -> SharedLattice | None:
-    """Tell whether the voxel centres of one grid are those of another, carried on where it ends.
+    """Return whether the voxel centres of one grid are those of another, carried on where it ends.
 
     Rounded numbers in a header let centres drift; up to a tenth of a voxel at any corner counts as the same.
 

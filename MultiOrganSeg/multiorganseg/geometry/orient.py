@@ -31,11 +31,11 @@ class Reorient:
     flipped: tuple[int, ...]
 
     def apply(self, array: NDArray) -> NDArray:
-        """Give a view of a (k, j, i) array in canonical orientation."""
+        """Return a view of a (k, j, i) array in canonical orientation."""
         return np.flip(array.transpose(self.axes), self.flipped)
 
     def invert(self, array: NDArray) -> NDArray:
-        """Give a view of a canonical array in the source's orientation."""
+        """Return a view of a canonical array in the source's orientation."""
         return np.flip(array, self.flipped).transpose(np.argsort(self.axes))
 
 

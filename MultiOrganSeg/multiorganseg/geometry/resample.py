@@ -53,7 +53,7 @@ class Resample:
 
 
 def spacing_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
-    """Give the grid along the same axes with another spacing and the same outer border.
+    """Return the grid along the same axes with another spacing and the same outer border.
 
     Args:
         grid: Any grid, oblique or sheared.
@@ -68,7 +68,7 @@ def spacing_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 
 
 def upright_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
-    """Give the smallest grid along the patient's axes that covers `grid`.
+    """Return the smallest grid along the patient's axes that covers `grid`.
 
     Args:
         grid: Any grid, oblique or sheared.
@@ -85,7 +85,7 @@ def upright_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 
 
 def index_map(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the matrix (3, 3) and offset (3,) that map (k, j, i) indices of `source` to those of `target`."""
+    """Return the matrix (3, 3) and offset (3,) that map (k, j, i) indices of `source` to those of `target`."""
     offset = target.to_index(source.to_patient((0.0, 0.0, 0.0)))
     columns = [target.to_index(source.to_patient(tuple(unit))) - offset for unit in np.eye(3)]
     return np.stack(columns, axis=1), offset

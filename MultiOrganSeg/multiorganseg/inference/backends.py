@@ -170,7 +170,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_unused(device: torch.device) -> None:
-    """Give back the memory that torch keeps for itself on a device."""
+    """Return back the memory that torch keeps for itself on a device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps" and torch.backends.mps.is_available():
@@ -211,7 +211,7 @@ def _openvino_predict(bundle: Bundle) -> Predict:
 
 
 def _read_converted(core: Any, path: Path) -> Any:
-    """Give the model converted before; None if there is none or a file of it is damaged."""
+    """Return the model converted before; None if there is none or a file of it is damaged."""
     try:
         return core.read_model(path) if path.is_file() else None
     except RuntimeError:

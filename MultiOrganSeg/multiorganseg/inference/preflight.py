@@ -44,7 +44,7 @@ class Settings:
     uncertain: bool = False
 
     def degrade(self, message: str, **changes: object) -> Settings:
-        """Give changed settings that say why they were changed."""
+        """Return changed settings that say why they were changed."""
         return replace(self, messages=(*self.messages, message), **changes)  # type: ignore[arg-type]
 
 

@@ -307,7 +307,7 @@ def _seconds_per_window(backend: Backend, window: tuple[int, int, int]) -> float
 
 
 def _after_out_of_memory(settings: Settings) -> Settings:
-    """Give up what the card lacks memory for.
+    """Return up what the card lacks memory for.
 
     Raises:
         ResourceError: It was the CPU that ran out.

@@ -63,7 +63,7 @@ class Slab:
         self._totals[where].add_(self._weights)
 
     def labels(self, planes: int) -> tuple[Tensor, Tensor]:
-        """Give the first decoder's labels in the first planes, and their probability in [0, 1]."""
+        """Return the first decoder's labels in the first planes, and their probability in [0, 1]."""
         scores, totals = self._scores[:planes], self._totals[:planes]
         best, winner = scores.max(dim=-1)
         best = best / totals
@@ -72,7 +72,7 @@ class Slab:
         return winner, best.clamp_(0, 1)
 
     def uncertainty(self, planes: int) -> Tensor:
-        """Give the uncertainty in the first planes, in [0, 1], a few of them at a time to save memory."""
+        """Return the uncertainty in the first planes, in [0, 1], a few of them at a time to save memory."""
         at_once = max(1, NUMBERS_AT_ONCE // self._scores[0].numel())
         parts = [slice(first, min(first + at_once, planes)) for first in range(0, planes, at_once)]
         return torch.cat([self._uncertainty(part) for part in parts])
@@ -110,7 +110,7 @@ def add_window(scores: Tensor, logits: Tensor, weights: Tensor, activation: str)
 
 
 def probabilities(logits: Tensor, activation: str) -> Tensor:
-    """Give probabilities (..., channels) of background and organs from logits (..., channels).
+    """Return probabilities (..., channels) of background and organs from logits (..., channels).
 
     Under "sigmoid" the logits have no background: its channel is the threshold that an organ must pass.
     """
@@ -122,7 +122,7 @@ def probabilities(logits: Tensor, activation: str) -> Tensor:
 
 
 def _softmax(logits: Tensor) -> Tensor:
-    """Give torch's softmax over the last axis; for a dozen channels in a fourth of its time on a CPU."""
+    """Return torch's softmax over the last axis; for a dozen channels in a fourth of its time on a CPU."""
     if logits.shape[-1] >= MANY_CHANNELS:
         return torch.softmax(logits, dim=-1)
     powers = (logits - logits.amax(dim=-1, keepdim=True)).exp_()

@@ -10,7 +10,7 @@ SMALLEST_PROBABILITY = 1e-12
 
 
 def uncertainty(mean: Tensor, activation: str) -> Tensor:
-    """Give the entropy of the decoders' mean probability in bits, at most 1.
+    """Return the entropy of the decoders' mean probability in bits, at most 1.
 
     With m_c the mean of the decoders' probabilities for class c: u = min(1, −Σ_c m_c log₂ m_c) (Shannon). It
     is 0 where all decoders are sure of one class, and 1 where the mean is as open as a coin between two

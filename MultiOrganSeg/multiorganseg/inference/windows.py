@@ -53,7 +53,7 @@ def plan_windows(shape: Shape, window: Shape, overlap: float) -> WindowPlan:
 
 
 def centre_weights(window: Shape) -> NDArray[np.float32]:
-    """Give the weight (k, j, i) of each voxel of a window: a Gaussian that trusts the centre most.
+    """Return the weight (k, j, i) of each voxel of a window: a Gaussian that trusts the centre most.
 
     The standard deviation is a quarter of the window; no weight falls below a hundredth, so that corners
     that a single window covers stay defined.

@@ -18,7 +18,7 @@ def report(
     failed: Mapping[str, str],
     without_prediction: Sequence[str],
 ) -> dict[str, Any]:
-    """Give everything that was measured, with null for values that are not defined.
+    """Return everything that was measured, with null for values that are not defined.
 
     Args:
         cases: Scores by case name.

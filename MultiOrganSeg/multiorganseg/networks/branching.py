@@ -18,7 +18,7 @@ class SkipDecoder(nn.ModuleList):
     """Blocks from coarse to fine, each of which takes the features so far and the next finer map."""
 
     def forward(self, maps: Maps) -> Tensor:
-        """Give the features of the finest level."""
+        """Return the features of the finest level."""
         features = maps[-1]
         for block, skip in zip(self, reversed(maps[:-1]), strict=True):
             features = block(features, skip)
@@ -26,7 +26,7 @@ class SkipDecoder(nn.ModuleList):
 
 
 def add_skips(maps: Maps, enlargements: Iterable[nn.Module], levels: Iterable[nn.Module]) -> Tensor:
-    """Give the features of the finest level, where each level adds the next finer map to what it enlarges."""
+    """Return the features of the finest level, where each level adds the next finer map to what it enlarges."""
     features = maps[-1]
     for enlarge, level, skip in zip(enlargements, levels, reversed(maps[:-1]), strict=True):
         features = level(enlarge(features) + skip)
@@ -49,7 +49,7 @@ class Branch(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, maps: Maps, number: int) -> Tensor:
-        """Give the logits of its organs beside the network's decoder `number`."""
+        """Return the logits of its organs beside the network's decoder `number`."""
         logits: Tensor = self.heads[number](self.decoders[number](maps))
         return logits
 
@@ -82,11 +82,11 @@ class BranchingNetwork(nn.Module):
         raise NotImplementedError
 
     def own_decoders(self) -> Sequence[nn.Module]:
-        """Give the decoders, each of which makes features of what `encode` gives."""
+        """Return the decoders, each of which makes features of what `encode` gives."""
         raise NotImplementedError
 
     def own_heads(self) -> Sequence[nn.Module]:
-        """Give the last layer of each decoder, a single convolution with bias."""
+        """Return the last layer of each decoder, a single convolution with bias."""
         return (self.head,)
 
     def new_head(self, channels: int) -> nn.Module:
@@ -105,7 +105,7 @@ class BranchingNetwork(nn.Module):
         )
 
     def all_branches(self) -> list[Branch]:
-        """Give the branches, the newest one last."""
+        """Return the branches, the newest one last."""
         return [branch for branch in self.branches if isinstance(branch, Branch)]
 
     def forward(self, image: Tensor) -> NetworkOutput:
@@ -143,7 +143,7 @@ class BranchingNetwork(nn.Module):
 
 
 def own_channels(out_channels: int, branches: Sequence[int]) -> int:
-    """Give how many channels are left to the network's own decoders.
+    """Return how many channels are left to the network's own decoders.
 
     Raises:
         ValueError: None are left, or a branch has none.

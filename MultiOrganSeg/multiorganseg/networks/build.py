@@ -145,7 +145,7 @@ class _OnPaper(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Tensor:
-        """Give constructors of tensors the device "meta"."""
+        """Return constructors of tensors the device "meta"."""
         kwargs = kwargs or {}
         if func in self._CONSTRUCTORS and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}

@@ -63,7 +63,7 @@ class UpBlock(nn.Module):
         self.conv_block = Block(2 * out_channels, out_channels, (1, 1, 1), make_norm)
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Give (batch, out_channels, k, j, i) on the grid of `skip`."""
+        """Return (batch, out_channels, k, j, i) on the grid of `skip`."""
         joined: Tensor = self.conv_block(torch.cat((self.transp_conv(features), skip), dim=1))
         return joined
 

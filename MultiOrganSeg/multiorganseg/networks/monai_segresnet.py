@@ -56,7 +56,7 @@ class MonaiSegResNet(BranchingNetwork):
         return tuple(self.trunk.encode(image)[1])
 
     def own_decoders(self) -> tuple[nn.Module]:
-        """Give the decoder."""
+        """Return the decoder."""
         return (_Decoder(self.trunk),)
 
 

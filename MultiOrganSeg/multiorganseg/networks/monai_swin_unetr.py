@@ -70,7 +70,7 @@ class MonaiSwinUNETR(BranchingNetwork):
         return (trunk.encoder1(image), *finer, hidden[3], trunk.encoder10(hidden[4]))
 
     def own_decoders(self) -> tuple[nn.Module]:
-        """Give the decoder."""
+        """Return the decoder."""
         trunk = self.trunk
         blocks = (trunk.decoder5, trunk.decoder4, trunk.decoder3, trunk.decoder2, trunk.decoder1)
         return (SkipDecoder(blocks),)

@@ -21,7 +21,7 @@ class NetworkOutput(NamedTuple):
 
 
 def decoder_count(network: nn.Module) -> int:
-    """Give how many decoders a network has: its `decoder_count`, 1 when it says nothing."""
+    """Return how many decoders a network has: its `decoder_count`, 1 when it says nothing."""
     count = getattr(network, "decoder_count", 1)
     return int(count)
 

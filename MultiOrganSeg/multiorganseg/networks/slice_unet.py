@@ -62,7 +62,7 @@ class SliceUNet(BranchingNetwork):
         return tuple(maps)
 
     def own_decoders(self) -> tuple[nn.Module]:
-        """Give the decoder."""
+        """Return the decoder."""
         return (self.decoder,)
 
     def new_head(self, channels: int) -> nn.Module:

@@ -113,12 +113,12 @@ class Detail(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
-        """Give further features (batch, filters, k', j', i') on the grid of `features`."""
+        """Return further features (batch, filters, k', j', i') on the grid of `features`."""
         further: Tensor = functional.leaky_relu(self.fine(image), 0.1) * self.context(features)
         return further
 
     def logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
-        """Give the logits that a last layer makes of the features and the further ones at once."""
+        """Return the logits that a last layer makes of the features and the further ones at once."""
         assert isinstance(head, nn.ConvTranspose3d)
         weight = torch.cat([head.weight, self.head.weight])
         return functional.conv_transpose3d(
@@ -192,7 +192,7 @@ class StridedDynUNet(BranchingNetwork):
         return (*maps, layer.next_layer(image))
 
     def own_decoders(self) -> tuple[nn.Module]:
-        """Give the decoder."""
+        """Return the decoder."""
         return (SkipDecoder(layer.upsample for layer in reversed(self._levels())),)
 
     def new_head(self, channels: int) -> nn.Module:

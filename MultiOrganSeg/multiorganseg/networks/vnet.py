@@ -122,11 +122,11 @@ class VNet(BranchingNetwork):
         return (*maps, self.dropout(self.stages[-1](image)))
 
     def own_decoders(self) -> Sequence[nn.Module]:
-        """Give the decoders."""
+        """Return the decoders."""
         return list(self.decoders)
 
     def own_heads(self) -> Sequence[nn.Module]:
-        """Give the last layer of each decoder."""
+        """Return the last layer of each decoder."""
         return [self.head, *self.other_heads]
 
 
@@ -143,7 +143,7 @@ class _Decoder(nn.Module):
         self.dropout = nn.Dropout3d(dropout)
 
     def forward(self, maps: Maps) -> Tensor:
-        """Give the features on the image's grid from the maps of the encoder's stages."""
+        """Return the features on the image's grid from the maps of the encoder's stages."""
         features: Tensor = self.dropout(add_skips(maps, self.enlargements, self.stages))
         return features
 

@@ -68,7 +68,7 @@ class LabelTable:
             ) from error
 
     def to_json(self) -> dict[str, str]:
-        """Give the form that `from_json` reads."""
+        """Return the form that `from_json` reads."""
         return {str(value): key for value, key in self.organs.items()}
 
     @property

@@ -46,7 +46,7 @@ def read_table_file(path: Path) -> LabelTable:
 
 
 def known_key(name: str, catalogue: Catalogue) -> str | None:
-    """Give the key of the organ with this key or name, in capitals or small letters; None for no organ."""
+    """Return the key of the organ with this key or name, in capitals or small letters; None for no organ."""
     wanted = " ".join(name.casefold().replace("_", " ").split())
     for organ in catalogue.organs.values():
         if wanted in (organ.key.casefold().replace("_", " "), organ.name.casefold()):
@@ -55,7 +55,7 @@ def known_key(name: str, catalogue: Catalogue) -> str | None:
 
 
 def _rows(entries: Mapping[str, Any]) -> dict[int, str]:
-    """Give name by value, without background, whichever of the two is the key."""
+    """Return name by value, without background, whichever of the two is the key."""
     if all(key.strip().isdecimal() for key in entries) and not all(
         isinstance(name, (int, list)) for name in entries.values()
     ):

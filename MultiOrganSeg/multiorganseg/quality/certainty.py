@@ -14,7 +14,7 @@ SHELL_VOXELS = 1
 def mean_confidence(
     labels: NDArray[np.unsignedinteger], confidence: NDArray[np.uint8], table: LabelTable
 ) -> dict[str, float]:
-    """Give the mean probability of each organ over its voxels.
+    """Return the mean probability of each organ over its voxels.
 
     Args:
         labels: Label values (k, j, i).
@@ -37,7 +37,7 @@ def mean_confidence(
 def mean_uncertainty(
     labels: NDArray[np.unsignedinteger], uncertainty: NDArray[np.uint8], table: LabelTable
 ) -> dict[str, float]:
-    """Give the mean uncertainty of each organ over its voxels and a shell around them.
+    """Return the mean uncertainty of each organ over its voxels and a shell around them.
 
     The shell are the voxels of other labels that share a face with the organ: there stands what the network
     nearly called the organ, and the organ's own voxels would not tell.

@@ -64,7 +64,7 @@ class Judgement:
     wrong_kind: bool = False
 
     def messages(self, model: str) -> tuple[str, ...]:
-        """Give the one warning, or none."""
+        """Return the one warning, or none."""
         if self.wrong_kind or not self.reasons:
             return self.reasons
         return (
@@ -119,7 +119,7 @@ def organ_intensities(
     table: LabelTable,
     window: tuple[float, float],
 ) -> dict[str, float]:
-    """Give the median HU of each organ of at least some voxels, on the network's grid."""
+    """Return the median HU of each organ of at least some voxels, on the network's grid."""
     low, high = window
     medians = {}
     for value, key in table.organs.items():
@@ -132,7 +132,7 @@ def organ_intensities(
 def tops_above_liver(
     labels: NDArray[np.unsignedinteger], table: LabelTable, spacing: tuple[float, float, float]
 ) -> dict[str, float]:
-    """Give how far in mm the highest voxel of each organ lies above the liver's dome.
+    """Return how far in mm the highest voxel of each organ lies above the liver's dome.
 
     Nothing where no liver is found that is large enough to be one.
     """

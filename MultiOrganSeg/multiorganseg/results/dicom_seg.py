@@ -140,7 +140,7 @@ def write_dicom_seg(
 
 
 def _completed(source: Dataset, grid: Grid) -> Dataset:
-    """Give a header in which what DICOM lets be empty is empty, not missing, and the thickness is known."""
+    """Return a header in which what DICOM lets be empty is empty, not missing, and the thickness is known."""
     for name in EMPTY_WHERE_MISSING:
         if name not in source:
             setattr(source, name, "")

@@ -128,7 +128,7 @@ def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
 
 
 def _coded_key(entry: str, catalogue: Catalogue) -> str | None:
-    """Give the only organ of the catalogue that has the type and modifier of a terminology entry."""
+    """Return the only organ of the catalogue that has the type and modifier of a terminology entry."""
     parts = [tuple(part.split("^")[:2]) for part in entry.split("~")]
     if len(parts) < 4:
         return None

@@ -188,7 +188,7 @@ def _write_all(
 
 
 def _qform_of_input(source: Path) -> Affine | None:
-    """Give the qform by which other programs place the input, so that they place the result alike."""
+    """Return the qform by which other programs place the input, so that they place the result alike."""
     is_nifti = source.name.lower().endswith((".nii", ".nii.gz")) and source.is_file()
     return read_nifti_qform(source) if is_nifti else None
 

@@ -152,7 +152,7 @@ def check_affine(affine: Affine, path: Path) -> None:
 
 
 def compact(voxels: NDArray, *, narrow: bool = False) -> NDArray:
-    """Give voxels the types that the engine works with.
+    """Return voxels the types that the engine works with.
 
     Args:
         voxels: Any real array.

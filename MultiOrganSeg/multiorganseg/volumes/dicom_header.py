@@ -127,7 +127,7 @@ def open_dicom(path: Path) -> Dataset | None:
 
 
 def unsupported_syntax(uid: str) -> str:
-    """Give the name of a transfer syntax that cannot be decoded; empty when it can."""
+    """Return the name of a transfer syntax that cannot be decoded; empty when it can."""
     if not uid or uid in _TRANSFER_SYNTAXES:
         return ""
     from pydicom.uid import UID
@@ -136,7 +136,7 @@ def unsupported_syntax(uid: str) -> str:
 
 
 def numbers(data: Dataset, name: str, count: int) -> NDArray[np.float64]:
-    """Give `count` numbers of an attribute; NaN where it is missing, shorter, longer or no number."""
+    """Return `count` numbers of an attribute; NaN where it is missing, shorter, longer or no number."""
     try:
         value = data.get(name)
         values = [float(part) for part in ([value] if count == 1 else value)]

@@ -126,7 +126,7 @@ def listed_images(dicomdir: Path) -> list[tuple[Path, str]]:
 
 
 def tell_left_out(left_out: Sequence[LeftOut], folder: Path) -> None:
-    """Give a `VolumeWarning` for each kind of file that is left out."""
+    """Return a `VolumeWarning` for each kind of file that is left out."""
     for why in Why:
         some = [entry for entry in left_out if entry.why is why]
         if some:

@@ -17,7 +17,7 @@ _NOISE = 1e-3
 
 
 def label_values(voxels: NDArray, path: Path, slope: float = 1.0) -> NDArray[np.unsignedinteger]:
-    """Give label values, rounded where it is certain which ones are meant.
+    """Return label values, rounded where it is certain which ones are meant.
 
     Values are rounded, with a warning, when each lies within 0.05 of a whole number (0.988, 3.012), or when
     the header's slope below 1 explains the distance and no two values become one: so come labels back that a

@@ -141,7 +141,7 @@ def _affine(path: Path, fields: Mapping[str, str], axes: int) -> Affine:
 
 
 def _from_letters(letters: str, axes: int) -> NDArray[np.float64] | None:
-    """Give the directions of an `AnatomicalOrientation`: RAI means from right, anterior and inferior."""
+    """Return the directions of an `AnatomicalOrientation`: RAI means from right, anterior and inferior."""
     direction = np.eye(axes)
     direction[:3, :3] = 0
     if len(letters) != 3 or len({_FROM[letter][0] for letter in letters if letter in _FROM}) != 3:

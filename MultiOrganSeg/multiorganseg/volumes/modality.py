@@ -58,7 +58,7 @@ def apparent_modality(volume: Volume) -> Appearance | None:
 
 
 def modality_warning(volume: Volume, trained_on: str, model: str) -> str | None:
-    """Give the warning for a volume that is evidently not of the kind that a network was trained on.
+    """Return the warning for a volume that is evidently not of the kind that a network was trained on.
 
     Args:
         volume: The input.
@@ -75,13 +75,13 @@ def modality_warning(volume: Volume, trained_on: str, model: str) -> str | None:
 
 
 def sample_voxels(voxels: NDArray) -> NDArray:
-    """Give every n-th voxel along each axis, about `VOXELS_SEEN` of them."""
+    """Return every n-th voxel along each axis, about `VOXELS_SEEN` of them."""
     step = max(1, round((voxels.size / VOXELS_SEEN) ** (1 / 3)))
     return voxels[::step, ::step, ::step]
 
 
 def share(voxels: NDArray, between: tuple[float, float]) -> float:
-    """Give the share of the voxels between two values, both included."""
+    """Return the share of the voxels between two values, both included."""
     low, high = between
     return np.count_nonzero((voxels >= low) & (voxels <= high)) / voxels.size
 

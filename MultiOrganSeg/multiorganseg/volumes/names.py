@@ -25,14 +25,14 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 def volume_suffix(name: str) -> str:
-    """Give the known suffix that a file name ends in, as spelled there; empty when there is none."""
+    """Return the known suffix that a file name ends in, as spelled there; empty when there is none."""
     known = (*RESULT_SUFFIXES, *MAP_SUFFIXES, *IMAGE_SUFFIXES, *DICOM_SUFFIXES)
     suffix = next((suffix for suffix in known if name.lower().endswith(suffix)), "")
     return name[len(name) - len(suffix) :]
 
 
 def case_name(name: str) -> str:
-    """Give a file name without its volume suffix: `ct.nii.gz` and `ct.seg.nrrd` → `ct`."""
+    """Return a file name without its volume suffix: `ct.nii.gz` and `ct.seg.nrrd` → `ct`."""
     return name.removesuffix(volume_suffix(name))
 
 

@@ -138,7 +138,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
 
 
 def read_nifti_qform(path: Path) -> Affine | None:
-    """Give the qform of a NIfTI file as an affine to LPS mm; None when it has none that can be used.
+    """Return the qform of a NIfTI file as an affine to LPS mm; None when it has none that can be used.
 
     Raises:
         VolumeError: It is not a single-file NIfTI header.
@@ -228,7 +228,7 @@ def _units(record: np.void, path: Path) -> float:
 
 
 def _scaling(record: np.void, path: Path) -> tuple[float, float]:
-    """Give slope and intercept; a slope of 0, and one that is no number, means that nothing is scaled."""
+    """Return slope and intercept; a slope of 0, and one that is no number, means that nothing is scaled."""
     slope, intercept = float(record["scl_slope"]), float(record["scl_inter"])
     if slope == 0 or np.isnan(slope):
         return 1.0, 0.0
@@ -238,7 +238,7 @@ def _scaling(record: np.void, path: Path) -> tuple[float, float]:
 
 
 def _offset(record: np.void, size: int, path: Path) -> int:
-    """Give where the voxels begin: behind the header, and within the file."""
+    """Return where the voxels begin: behind the header, and within the file."""
     offset = float(record["vox_offset"])
     if not (offset.is_integer() and int(record["sizeof_hdr"]) <= offset <= size):
         raise _damaged(path, f"Its voxels are said to begin at byte {offset:g}.")
@@ -276,7 +276,7 @@ def _affine(record: np.void, path: Path) -> Affine:
 
 
 def _qform(record: np.void, units: float) -> Affine | None:
-    """Give the qform in RAS mm; None where there is none or its numbers cannot be used."""
+    """Return the qform in RAS mm; None where there is none or its numbers cannot be used."""
     from scipy.spatial.transform import Rotation
 
     spacing, vector = record["pixdim"][1:4].astype(np.float64), record["quatern"].astype(np.float64)
@@ -293,7 +293,7 @@ def _qform(record: np.void, units: float) -> Affine | None:
 
 
 def _without_shear(affine: Affine, sizes: NDArray[np.float64]) -> Affine:
-    """Give the nearest affine with axes at right angles, of the same spacing and centre."""
+    """Return the nearest affine with axes at right angles, of the same spacing and centre."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     left, _, right = np.linalg.svd(affine[:3, :3] / spacing)
     nearest = affine.copy()

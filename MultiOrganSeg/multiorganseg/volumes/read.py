@@ -89,7 +89,7 @@ def read_labels(path: Path) -> Volume:
 
 
 def _slope(path: Path, volume: Volume) -> float:
-    """Give the header's factor where it can explain labels that are no whole numbers."""
+    """Return the header's factor where it can explain labels that are no whole numbers."""
     if volume.voxels.dtype.kind != "f":
         return 1.0
     if path.name.lower().endswith(_NIFTI):

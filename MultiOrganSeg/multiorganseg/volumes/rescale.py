@@ -9,7 +9,7 @@ from multiorganseg.volumes.check import compact
 
 
 def rescaled(voxels: NDArray, slope: float = 1.0, intercept: float = 0.0) -> NDArray:
-    """Give `voxels × slope + intercept` in the types that the engine works with.
+    """Return `voxels × slope + intercept` in the types that the engine works with.
 
     Integers with a whole intercept stay integers, in the narrowest signed type of at least their width that
     holds them; they are turned in place where the width stays.

@@ -13,7 +13,7 @@ from scipy import ndimage
 from multiorganseg.geometry.crop import Crop
 from multiorganseg.geometry.orient import reorient
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.appearance import PHASES, change_phase
+from multiorganseg_training.data.appearance import PHASES, change_phase
 
 SOFT_TISSUE_HU = 50.0
 
@@ -86,7 +86,7 @@ def arm_beside(scan: Scan, radius_mm: float = 55.0) -> Scan:
 
 
 def in_phase(scan: Scan, phase: str, seed: int = 0) -> Scan:
-    """Show organs as in another contrast phase; see `multiorganseg_training.appearance`."""
+    """Show organs as in another contrast phase; see `multiorganseg_training.data.appearance`."""
     low, high = scan.window
     mapped = (np.clip(scan.volume.voxels.astype(np.float32), low, high) - low) * (2 / (high - low)) - 1
     patch = torch.from_numpy(mapped)[None]

@@ -41,7 +41,7 @@ class Machine:
     command: str
 
     def lines(self) -> list[str]:
-        """Give the facts as short texts."""
+        """Return the facts as short texts."""
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         busy = " (other programs were running: do not trust the seconds)" if self.load > 0.7 else ""
         return [

@@ -12,7 +12,7 @@ from multiorganseg.bundles import Bundle, Metadata, Preprocessing, read_weights,
 from multiorganseg.networks.build import build_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.recipe.file import load_recipe
 
 HEAD_WEIGHT, HEAD_BIAS = "head.weight", "head.bias"
 SPLIT_SIZE = 0.05

@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from multiorganseg_training.data.mixing import Boxes, cross_set_partner, draw_boxes
+from multiorganseg_training.losses.prototypes import PrototypeBank, PrototypeClassifier
 from multiorganseg_training.methods import Batch
-from multiorganseg_training.mixing.cutmix import Boxes, draw_boxes
-from multiorganseg_training.mixing.partner import cross_set_partner
-from multiorganseg_training.prototypes.banks import PrototypeBank
-from multiorganseg_training.prototypes.classifier import PrototypeClassifier
 
 Array = NDArray[Any]
 IGNORE = -1

@@ -42,7 +42,7 @@ class Patches(Dataset[tuple[Tensor, Tensor]]):
         return len(self.volumes)
 
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
-        """Give image (1, k, j, i) float32 and labels (k, j, i) int64."""
+        """Return image (1, k, j, i) float32 and labels (k, j, i) int64."""
         image, labels = self.volumes[number]
         box = []
         for size, patch in zip(image.shape, self.patch_shape, strict=True):
@@ -68,7 +68,7 @@ class TwoStreams(Sampler[list[int]]):
         self.unlabelled = unlabelled
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Give the numbers of a batch."""
+        """Return the numbers of a batch."""
         streams = [
             (_shuffled(self.labelled), LABELLED_PER_BATCH),
             (_shuffled(self.unlabelled), UNLABELLED_PER_BATCH),
@@ -80,14 +80,14 @@ class TwoStreams(Sampler[list[int]]):
 def patch_loader(
     volumes: Sequence[tuple[Array, Array]], labelled: int, patch_shape: Sequence[int], workers: int = 0
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Give batches of four patches without end; the first `labelled` volumes are the annotated ones."""
+    """Return batches of four patches without end; the first `labelled` volumes are the annotated ones."""
     numbers = range(len(volumes))
     batches = TwoStreams(numbers[:labelled], numbers[labelled:])
     return DataLoader(Patches(volumes, patch_shape), batch_sampler=batches, num_workers=workers)
 
 
 def plain_mutual_loss(network: nn.Module, image: Tensor, labels: Tensor, beta: float = 1.0) -> Tensor:
-    """Give γ Σ Dice + β Σ L of all ordered pairs of decoders.
+    """Return γ Σ Dice + β Σ L of all ordered pairs of decoders.
 
     Args:
         network: With several decoders, in training.

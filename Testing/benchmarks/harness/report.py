@@ -37,7 +37,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def table(self) -> Table:
-        """Give the table for a terminal."""
+        """Return the table for a terminal."""
         table = Table(title=self.title)
         for number, name in enumerate(self.header):
             table.add_column(name, justify="left" if number < self.texts else "right", overflow="fold")
@@ -46,7 +46,7 @@ class Report:
         return table
 
     def markdown(self) -> str:
-        """Give the table in Markdown."""
+        """Return the table in Markdown."""
         rule = ["---"] * self.texts + ["---:"] * (len(self.header) - self.texts)
         lines = [f"| {' | '.join(cells)} |" for cells in (self.header, rule, *self.rows)]
         return "\n".join([f"**{self.title}**", "", *lines, *(f"\n{note}" for note in self.notes)])

@@ -71,7 +71,7 @@ def time_steps(case: str, ways: dict[str, Step], repeat: int, device: torch.devi
 
 
 def timing_report(title: str, timings: list[Timing], notes: tuple[str, ...] = ()) -> Report:
-    """Give the table of timings, with the ratio of medians to the plain way of the same case."""
+    """Return the table of timings, with the ratio of medians to the plain way of the same case."""
     plain = {timing.case: timing.seconds for timing in timings if timing.way == PLAIN}
     rows: list[tuple[str, ...]] = [
         (

@@ -16,7 +16,7 @@ from campaign.training import RECIPE, tomllib
 
 
 def _tiny_recipe() -> Any:
-    from multiorganseg_training.recipe_dict import recipe_from_dict
+    from multiorganseg_training.recipe.file import recipe_from_dict
 
     said = tomllib.loads(RECIPE)
     said.pop("base")
@@ -27,8 +27,8 @@ def _parts() -> Any:
     """The objects that a run restores from its checkpoint, as new."""
     import torch
 
-    from multiorganseg_training.average import WeightAverage
-    from multiorganseg_training.build import build_optimiser, recipe_method, recipe_network
+    from multiorganseg_training.run.build import build_optimiser, recipe_method, recipe_network
+    from multiorganseg_training.run.checkpoint import WeightAverage
 
     recipe = _tiny_recipe()
     torch.manual_seed(0)
@@ -42,8 +42,8 @@ def _parts() -> Any:
 def _prepare_checkpoint(folder: Path) -> None:
     import torch
 
-    from multiorganseg_training.checkpoint import Checkpoint, save_checkpoint
-    from multiorganseg_training.recipe_dict import recipe_to_dict
+    from multiorganseg_training.recipe.file import recipe_to_dict
+    from multiorganseg_training.run.checkpoint import Checkpoint, save_checkpoint
 
     recipe, network, average, method, optimiser, generator = _parts()
     for parameter in network.parameters():
@@ -119,7 +119,7 @@ def _extreme_state(random: Random) -> Any:
 
 
 def _read_checkpoint(folder: Path) -> Any:
-    from multiorganseg_training import loop
+    from multiorganseg_training.run import loop
 
     recipe, *rest = _parts()
     return loop._resume(folder, recipe, *rest)

@@ -21,7 +21,7 @@ TEXTS = (
 
 
 def extreme_value(random: Random) -> Any:
-    """Give a JSON value that is of another type or far out of range."""
+    """Return a JSON value that is of another type or far out of range."""
     deep: Any = 1
     for _ in range(random.choice((3, 200, 5000))):
         deep = [deep]
@@ -191,7 +191,7 @@ def _changed(
 
 
 def _near(random: Random, value: Any) -> Any:
-    """Give another value of the same type, which may well be valid."""
+    """Return another value of the same type, which may well be valid."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, (int, float)):

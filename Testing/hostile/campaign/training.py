@@ -94,7 +94,7 @@ def _mutate_recipe(random: Random, folder: Path) -> str:
 
 
 def _read_recipe(folder: Path) -> Any:
-    from multiorganseg_training.recipe_dict import load_recipe, recipe_to_dict
+    from multiorganseg_training.recipe.file import load_recipe, recipe_to_dict
 
     recipe = load_recipe(folder / "recipe.toml")
     recipe.data.table, recipe.data.channels, recipe.data.known_channels("case_a")
@@ -218,7 +218,7 @@ def _mutate_events(random: Random, folder: Path) -> str:
 
 
 def _read_events(folder: Path) -> Any:
-    from multiorganseg_training.project.run_state import run_states
+    from multiorganseg.projects.runs import run_states
 
     states = run_states(folder)
     json.dumps(states)
@@ -242,8 +242,7 @@ def _judge_events(folder: Path, states: Any) -> str:
 
 
 def _prepare_acceptance(folder: Path) -> None:
-    from multiorganseg_training.gate import Gate, OrganVerdict, Verdict
-    from multiorganseg_training.gate.gate_json import save_gate
+    from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, save_gate
 
     verdicts = {
         organ: OrganVerdict(
@@ -263,7 +262,7 @@ def _mutate_acceptance(random: Random, folder: Path) -> str:
 
 
 def _read_acceptance(folder: Path) -> Any:
-    from multiorganseg_training.gate.gate_json import gate_to_json, load_gate
+    from multiorganseg.projects.acceptance import gate_to_json, load_gate
 
     gate = load_gate(folder)
     assert gate is not None

@@ -248,7 +248,7 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
     import typer.main
 
     from multiorganseg.organs.catalogue import load_catalogue
-    from multiorganseg_training.cli import app
+    from multiorganseg_training.cli.app import app
     from MultiOrganSegLib.teach import commands
 
     root, folder = typer.main.get_command(app), Path("P")

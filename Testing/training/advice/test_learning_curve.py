@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, save_gate
 from multiorganseg_training.advice import CurvePoint, cases_needed, collect_points, draw_curve, fit_curve
-from multiorganseg_training.cli import app
-from multiorganseg_training.gate import Gate, OrganVerdict, Verdict, save_gate
+from multiorganseg_training.cli.app import app
 from multiorganseg_training.project import create_project
 
 TRUE = (0.85, 0.6, 0.7)

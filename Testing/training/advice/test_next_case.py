@@ -12,7 +12,7 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.advice import CaseFacts, next_cases, rank_cases
 from multiorganseg_training.advice.network_view import Viewer
 from multiorganseg_training.advice.next_case import mean_prototypes, prototype_distance
-from multiorganseg_training.cli import app
+from multiorganseg_training.cli.app import app
 from multiorganseg_training.project import LabelStatus, Project, import_folder, save_project
 from multiorganseg_training.project.organs import add_organ
 

@@ -9,12 +9,11 @@ import torch
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
+from multiorganseg_training.losses.known import tri_state, within_matrix
+from multiorganseg_training.losses.mutual import reliability
+from multiorganseg_training.losses.partial import log_dice, masked_dice
 from multiorganseg_training.methods import Batch, FusedMethod, Setting, Step, build_method
-from multiorganseg_training.mutual.reliability import reliability
-from multiorganseg_training.partial.dice import log_dice, masked_dice
-from multiorganseg_training.partial.known import within_matrix
-from multiorganseg_training.partial.targets import tri_state
-from multiorganseg_training.thin_convolution import guard_thin_convolutions
+from multiorganseg_training.run.build import guard_thin_convolutions
 
 SHAPE = (4, 8, 8)
 WIDTH = 8

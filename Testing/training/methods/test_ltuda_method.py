@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses.alignment import align
+from multiorganseg_training.losses.known import full_targets, tri_state
+from multiorganseg_training.losses.partial import log_dice, masked_bce, masked_dice
 from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
-from multiorganseg_training.partial.dice import log_dice, masked_dice
-from multiorganseg_training.partial.sigmoid_loss import masked_bce
-from multiorganseg_training.partial.targets import full_targets, tri_state
-from multiorganseg_training.prototypes.losses import align
 
 ORGANS, WIDTH = 2, 16
 

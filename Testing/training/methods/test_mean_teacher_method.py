@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from multiorganseg.networks.vnet import VNet
-from multiorganseg_training.losses import cross_entropy_and_dice
+from multiorganseg_training.losses.partial import cross_entropy_and_dice
 from multiorganseg_training.methods import Batch, MeanTeacher, Setting, Step, build_method
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.vnet import VNet
 from multiorganseg_training.methods import Batch, Mutual, Setting, Step, build_method
-from multiorganseg_training.thin_convolution import guard_thin_convolutions
+from multiorganseg_training.run.build import guard_thin_convolutions
 
 STILL = {"dropout": 0.0, "normalisation": "none"}
 
@@ -43,13 +43,13 @@ def _step(method: Mutual, network: VNet, batch: Batch) -> Step:
 
 
 def _slow_dice(logits: Tensor, labels: Tensor) -> float:
-    """Give 1 − Dice of the one organ, pooled over the two labelled patches."""
+    """Return 1 − Dice of the one organ, pooled over the two labelled patches."""
     p, y = logits.softmax(1)[:2, 1].double(), (labels[:2] == 1).double()
     return float(1 - (2 * (p * y).sum() + 1e-8) / (p.sum() + y.sum() + 1e-8))
 
 
 def _slow_pair(student: Tensor, teacher: Tensor, features: Tensor) -> float:
-    """Give L of a student and a teacher voxel by voxel, as section by section of the paper."""
+    """Return L of a student and a teacher voxel by voxel, as section by section of the paper."""
     p, q, f = student.softmax(1).double(), teacher.softmax(1).double(), features.double()
     total = count = 0.0
     for b in range(len(p)):

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses import cross_entropy_and_dice
+from multiorganseg_training.losses.known import organ_probs, tri_state
+from multiorganseg_training.losses.partial import cross_entropy_and_dice, log_dice
 from multiorganseg_training.methods import Batch, Setting, build_method
-from multiorganseg_training.partial.dice import log_dice
-from multiorganseg_training.partial.probabilities import organ_probs
-from multiorganseg_training.partial.targets import tri_state
 
 ORGANS = 3
 GENERATOR = np.random.default_rng(0)

@@ -14,7 +14,7 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.read import read_volume
-from multiorganseg_training.project.dicom_seg_codes import organ_of, own_name, segment_codes
+from multiorganseg_training.project.dicom_seg import organ_of, own_name, segment_codes
 from multiorganseg_training.project.read_dataset import open_dataset
 from multiorganseg_training.project.read_dicom_seg import has_dicom_seg
 

@@ -24,7 +24,7 @@ from multiorganseg_training.project import (
     save_annotation,
 )
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
-from multiorganseg_training.project.import_into import import_into
+from multiorganseg_training.project.import_dataset import import_into
 from multiorganseg_training.project.read_dataset import open_dataset
 
 ENGINE = runpy.run_path(str(Path(__file__).parents[2] / "engine" / "results" / "conftest.py"))

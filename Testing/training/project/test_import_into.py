@@ -10,7 +10,7 @@ from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.errors import Cancelled, MultiOrganSegError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import CancelToken, Progress
-from multiorganseg_training.cli import app
+from multiorganseg_training.cli.app import app
 from multiorganseg_training.project import (
     LabelStatus,
     add_organ,
@@ -18,7 +18,7 @@ from multiorganseg_training.project import (
     find_contradictions,
     load_project,
 )
-from multiorganseg_training.project.import_into import import_into
+from multiorganseg_training.project.import_dataset import import_into
 from multiorganseg_training.project.read_dataset import open_dataset
 
 RULES = {"left kidney": "kidney_left"}

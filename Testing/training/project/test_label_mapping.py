@@ -4,7 +4,7 @@ import pytest
 
 from multiorganseg.errors import OrganError, TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
-from multiorganseg_training.project.label_mapping import map_labels
+from multiorganseg_training.project.organs import map_labels
 
 LIVER = {1: "liver", 2: "cancer"}
 

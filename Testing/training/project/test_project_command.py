@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner, Result
 
-from multiorganseg_training.cli import app
+from multiorganseg_training.cli.app import app
 from multiorganseg_training.project import LabelStatus, load_project
 
 

@@ -9,8 +9,7 @@ import pytest
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.errors import TrainingError
 from multiorganseg.events import event_log
-from multiorganseg_training.locks import run_lock
-from multiorganseg_training.pause import request_pause, withdraw_pause
+from multiorganseg.projects.runs import request_pause, run_lock, withdraw_pause
 from multiorganseg_training.project import add_organ, project_state
 
 

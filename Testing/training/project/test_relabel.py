@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.project.relabel import count_values, relabel
+from multiorganseg_training.project.labels import count_values, relabel
 
 label_maps = st.sampled_from([np.uint8, np.uint16]).flatmap(
     lambda dtype: arrays(dtype, array_shapes(min_dims=3, max_dims=3, max_side=5), elements=st.integers(0, 9))

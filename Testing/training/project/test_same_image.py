@@ -12,7 +12,7 @@ from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project import add_case, create_project, load_project
-from multiorganseg_training.project.same_image import cases_with_image
+from multiorganseg_training.project.add_case import cases_with_image
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.projects.runs import folder_lock
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.locks import folder_lock
 from multiorganseg_training.project import (
     LabelStatus,
     add_case,
@@ -155,7 +155,7 @@ def test_a_full_disk_keeps_what_is_there(folder, image, tmp_path):
 
 
 def test_a_project_that_another_program_holds(folder, image, monkeypatch):
-    monkeypatch.setattr("multiorganseg_training.project.lock.PROJECT_SECONDS", 0.1)
+    monkeypatch.setattr("multiorganseg.projects.file.PROJECT_SECONDS", 0.1)
     project = add_case(folder, "one", image)
     with folder_lock(folder, "It", 0, "Wait."):
         for work in (

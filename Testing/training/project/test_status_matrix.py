@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from multiorganseg.errors import OrganError, TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.projects.file import matrix_from_json, matrix_to_json
+from multiorganseg.projects.matrix import united
+from multiorganseg_training.cli.progress import LEGEND, cases_table, counts_table
 from multiorganseg_training.project import LabelStatus, LabelStatusMatrix, load_matrix, save_matrix
-from multiorganseg_training.project.matrix_json import matrix_from_json, matrix_to_json
-from multiorganseg_training.project.matrix_table import LEGEND, cases_table, counts_table
-from multiorganseg_training.project.status import united
 
 ANNOTATED, ABSENT, UNKNOWN, PSEUDO = LabelStatus
 

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from multiorganseg_training.recipe_dict import load_recipe
+from multiorganseg_training.recipe.file import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
 LIST = """
@@ -54,7 +54,7 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
     commands = []
 
     def run(command, **options):
-        commands.append(command[3:])
+        commands.append(command[2:])
         assert options["env"]["OMP_NUM_THREADS"] == "1"
         return type("Done", (), {"returncode": int(command[3] == "evaluate")})
 
@@ -65,7 +65,7 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
     assert sweep.work(first, tmp_path, tmp_path, 1)
     assert commands == []
     assert not sweep.work(second, tmp_path, tmp_path, 1), "what failed is told"
-    assert [command[0] for command in commands] == ["fit", "evaluate"]
+    assert [command[1] for command in commands] == ["fit", "evaluate"]
     fit, evaluate = (" ".join(command) for command in commands)
     assert f"--seed 0 --initial {first.run}" in fit
     assert evaluate.endswith("--weights last")

@@ -1,12 +1,12 @@
 """How many more cases to annotate, and which one next."""
 
-from multiorganseg_training.advice.collect_points import collect_points
-from multiorganseg_training.advice.draw_curve import draw_curve
 from multiorganseg_training.advice.learning_curve import (
     CasesNeeded,
     CurvePoint,
     LearningCurve,
     cases_needed,
+    collect_points,
+    draw_curve,
     fit_curve,
 )
 from multiorganseg_training.advice.next_case import CaseFacts, RankedCase, next_cases, rank_cases

@@ -1,15 +1,18 @@
-"""The learning curve: Dice of an organ over the number of its annotated cases."""
+"""The learning curve: Dice of an organ over the number of its annotated cases, fitted and drawn."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
+from multiorganseg.projects.acceptance import GATE_FILE, load_gate
 
 FEWEST_SIZES = 3
 SMALLEST_NOISE = 0.02
@@ -61,11 +64,11 @@ class LearningCurve:
         return max(point.cases for point in self.points)
 
     def dice(self, cases: float | NDArray[np.floating]) -> NDArray[np.float64]:
-        """Give the best fit at a number of cases (n,)."""
+        """Return the best fit at a number of cases (n,)."""
         return curve(np.asarray(cases, np.float64), *self.best)
 
     def band(self, cases: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Give lower and upper end (2, n) of the 80 % band at numbers of cases (n,)."""
+        """Return lower and upper end (2, n) of the 80 % band at numbers of cases (n,)."""
         drawn = np.stack([curve(np.asarray(cases, np.float64), *draw) for draw in self.draws])
         share = 50 * (1 - COVERAGE)
         ends: NDArray[np.float64] = np.percentile(drawn, (share, 100 - share), axis=0)
@@ -107,7 +110,7 @@ class CasesNeeded:
 
 
 def curve(cases: NDArray[np.float64], limit: float, drop: float, rate: float) -> NDArray[np.float64]:
-    """Give limit − drop·cases^(−rate), the inverse power law of learning curves (Cortes et al. 1993)."""
+    """Return limit − drop·cases^(−rate), the inverse power law of learning curves (Cortes et al. 1993)."""
     return limit - drop * cases**-rate
 
 
@@ -214,3 +217,89 @@ def _fit(counts: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np.f
     edge, rate = np.divmod(errors.argmin(axis=1), len(RATES))
     each = np.arange(len(dice))
     return np.stack([limits[edge, each, rate], drops[edge, each, rate], RATES[rate]], axis=1)
+
+
+RUNS = "runs"
+
+
+def collect_points(project_folder: Path) -> dict[str, list[CurvePoint]]:
+    """Read every gate.json of a project.
+
+    Args:
+        project_folder: With `runs/`.
+
+    Returns:
+        By organ key, one point for each run that learned the organ and measured it on held-out cases, fewest
+        cases first.
+
+    Raises:
+        TrainingError: A gate.json is damaged.
+    """
+    points: dict[str, list[CurvePoint]] = {}
+    for path in sorted((project_folder / RUNS).glob(f"*/{GATE_FILE}")):
+        gate = load_gate(path.parent)
+        if gate is None:
+            continue
+        for key, organ in gate.with_role("new").items():
+            count = gate.training_cases.get(key, 0)
+            if organ.dice_new is not None and count > 0:
+                points.setdefault(key, []).append(CurvePoint(count, organ.dice_new, path.parent.name))
+    return {key: sorted(found, key=lambda point: point.cases) for key, found in points.items()}
+
+
+SIZE_INCHES, DPI = (8.0, 5.0), 120
+FURTHEST = 4
+CURVE, BAND, POINT, AIM = "#0b6fb8", "#0b6fb8", "#1b1f24", "#c2410c"
+
+
+def draw_curve(learned: LearningCurve, needed: CasesNeeded, organ: str, path: Path) -> None:
+    """Draw the runs, the curve with its 80 % band, and the Dice that is asked for, as PNG of 960×600 pixels.
+
+    Args:
+        learned: The curve.
+        needed: What is asked for.
+        organ: Its name for people.
+        path: PNG file.
+
+    Raises:
+        ResourceError: The file cannot be written.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=SIZE_INCHES, dpi=DPI, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    first, last = min(point.cases for point in learned.points), learned.most_cases
+    aim = None if needed.more is None else last + needed.more
+    end = max(last * 1.5, last + 3, min(aim * 1.1, last * FURTHEST) if aim is not None else 0)
+    grid = np.linspace(first, end, 200)
+    low, high = np.clip(learned.band(grid), 0, 1)
+    axes.fill_between(
+        grid, low, high, color=BAND, alpha=0.18, linewidth=0, label="80 % of the curves that fit"
+    )
+    measured = grid <= last
+    axes.plot(grid[measured], learned.dice(grid[measured]), color=CURVE, linewidth=2, label="fitted curve")
+    axes.plot(grid[~measured], learned.dice(grid[~measured]), color=CURVE, linewidth=2, linestyle=(0, (4, 3)))
+    counts, dice = zip(*((point.cases, point.dice) for point in learned.points), strict=True)
+    axes.plot(counts, dice, "o", color=POINT, markersize=7, label="runs, on held-out cases", zorder=3)
+    axes.axhline(needed.target, color=AIM, linewidth=1.2, linestyle=":")
+    axes.annotate(
+        f"Dice {needed.target:.2f}", (1, needed.target), (-4, 4), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", va="bottom", color=AIM, fontsize=10,
+    )  # fmt: skip
+    if aim is not None and aim <= end:
+        axes.plot([aim], [needed.target], "D", color=AIM, markersize=8, zorder=4, label=f"about {aim} cases")
+    bottom = min(float(low.min()), *dice) - 0.05
+    axes.set_ylim(max(bottom, 0), min(max(float(high.max()), needed.target) + 0.06, 1.0))
+    axes.set_xlim(left=max(first - 0.5, 0), right=end)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("annotated cases in training")
+    axes.set_ylabel("Dice")
+    axes.set_title(organ, loc="left", weight="bold", parse_math=False)
+    axes.grid(color="#d9dde3", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower right", frameon=False)
+    with atomic_path(path) as partial:
+        canvas.print_png(str(partial))

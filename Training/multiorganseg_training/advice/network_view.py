@@ -24,7 +24,7 @@ from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.case_store import content_digest, load_entry, save_entry
+from multiorganseg_training.data.cache import content_digest, load_entry, save_entry
 
 FORMAT = 1
 FEWEST_VOXELS = 32

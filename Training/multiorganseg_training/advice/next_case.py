@@ -14,9 +14,9 @@ from scipy.stats import rankdata
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.progress import Progress
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from multiorganseg_training.advice.network_view import Viewer
-from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.status import LabelStatus
 
 UNUSUAL = 0.75
 """Rank from which a fact is told as the reason."""
@@ -141,7 +141,7 @@ def mean_prototypes(cases: Sequence[Mapping[str, NDArray[np.float32]]]) -> dict[
 def prototype_distance(
     case: Mapping[str, NDArray[np.float32]], prototypes: Mapping[str, NDArray[np.float32]]
 ) -> float:
-    """Give the mean cosine distance in [0, 2] over the classes that both have; NaN when there is none."""
+    """Return the mean cosine distance in [0, 2] over the classes that both have; NaN when there is none."""
     distances = [1.0 - float(_unit(case[key]) @ _unit(prototypes[key])) for key in case if key in prototypes]
     return math.fsum(distances) / len(distances) if distances else float("nan")
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.methods.extend import Extend
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.methods.add_organ import Extend
 from multiorganseg_training.methods.fused import FusedMethod
 from multiorganseg_training.methods.ltuda import LTUDA
 from multiorganseg_training.methods.mean_teacher import MeanTeacher
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.methods.method import Method, Setting, Step
 from multiorganseg_training.methods.mutual import Mutual
-from multiorganseg_training.methods.partial import Partial
-from multiorganseg_training.methods.supervised import Supervised
+from multiorganseg_training.methods.supervised import Partial, Supervised
 
 METHODS: Mapping[str, type[Method]] = {
     "supervised": Supervised,

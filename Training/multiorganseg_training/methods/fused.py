@@ -9,26 +9,35 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from multiorganseg_training.features.grid import on_grid
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.methods.teacher import follower
-from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
-from multiorganseg_training.mixing.mix import mix
-from multiorganseg_training.mixing.partner import cross_set_partner
-from multiorganseg_training.mutual.certainty import ENTROPY, doubt, more_certain, require_selection
-from multiorganseg_training.mutual.loss import reliable_cross_entropy
-from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.mutual.reliability import HALF_SUM, reliability, require_form
-from multiorganseg_training.mutual.similarity import MIN_VOXELS
-from multiorganseg_training.partial.dice import log_dice, masked_dice
-from multiorganseg_training.partial.fusion import RUNNER_UP, fuse
-from multiorganseg_training.partial.known import known_map, may_be
-from multiorganseg_training.partial.probabilities import log_probs, organ_probs, probs
-from multiorganseg_training.partial.targets import tri_state
-from multiorganseg_training.prototypes.assignment import subsample
-from multiorganseg_training.prototypes.classifier import PrototypeClassifier
-from multiorganseg_training.prototypes.losses import AlignmentSpec, align
-from multiorganseg_training.randomness import torch_generator
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.data.mixing import SAME, BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
+from multiorganseg_training.losses.alignment import AlignmentSpec, align, subsample
+from multiorganseg_training.losses.known import (
+    known_map,
+    log_probs,
+    may_be,
+    on_grid,
+    organ_probs,
+    probs,
+    tri_state,
+)
+from multiorganseg_training.losses.mutual import (
+    ENTROPY,
+    HALF_SUM,
+    MIN_VOXELS,
+    Ramp,
+    doubt,
+    more_certain,
+    reliability,
+    reliable_cross_entropy,
+    require_form,
+    require_selection,
+)
+from multiorganseg_training.losses.partial import log_dice, masked_dice
+from multiorganseg_training.losses.prototypes import PrototypeClassifier
+from multiorganseg_training.losses.pseudo_labels import RUNNER_UP, fuse
+from multiorganseg_training.methods.mean_teacher import follower
+from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
 SMOOTH = 1e-8
 
@@ -183,7 +192,7 @@ class FusedMethod(Method):
         return Step(loss, logs)
 
     def judge(self) -> PrototypeClassifier | None:
-        """Give the prototype classifiers, where there are some."""
+        """Return the prototype classifiers, where there are some."""
         return self.classifier
 
     @torch.no_grad()

@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.features.grid import on_grid
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.mixing.carvemix import carve_mask
-from multiorganseg_training.mixing.cutmix import SAME, BoxSpec, box_mask, draw_boxes
-from multiorganseg_training.mixing.mix import mix
-from multiorganseg_training.mixing.partner import cross_set_partner, next_partner
-from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.partial.dice import log_dice, masked_dice
-from multiorganseg_training.partial.fusion import Fused, fuse
-from multiorganseg_training.partial.known import may_be
-from multiorganseg_training.partial.probabilities import SIGMOID
-from multiorganseg_training.partial.sigmoid_loss import SUM_BATCH, masked_bce
-from multiorganseg_training.partial.targets import IGNORE, full_targets, tri_state
-from multiorganseg_training.partial.threshold import linear_threshold
-from multiorganseg_training.prototypes.assignment import ARGMAX
-from multiorganseg_training.prototypes.classifier import PrototypeClassifier
-from multiorganseg_training.prototypes.losses import AlignmentSpec, align
-from multiorganseg_training.randomness import torch_generator
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.data.mixing import (
+    SAME,
+    BoxSpec,
+    box_mask,
+    carve_mask,
+    cross_set_partner,
+    draw_boxes,
+    mix,
+    next_partner,
+)
+from multiorganseg_training.losses.alignment import ARGMAX, AlignmentSpec, align
+from multiorganseg_training.losses.known import IGNORE, SIGMOID, full_targets, may_be, on_grid, tri_state
+from multiorganseg_training.losses.mutual import Ramp
+from multiorganseg_training.losses.partial import SUM_BATCH, log_dice, masked_bce, masked_dice
+from multiorganseg_training.losses.prototypes import PrototypeClassifier
+from multiorganseg_training.losses.pseudo_labels import Fused, fuse, linear_threshold
+from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
 CUTMIX, CARVEMIX, NO_MIXING = "cutmix", "carvemix", "none"
 CROSS_SET, NEXT = "cross_set", "next"
@@ -190,7 +190,7 @@ class LTUDA(Method):
         return Step(loss, logs)
 
     def judge(self) -> PrototypeClassifier | None:
-        """Give the prototype classifiers, where there are some."""
+        """Return the prototype classifiers, where there are some."""
         return self.classifier
 
     @torch.no_grad()

@@ -5,15 +5,33 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.methods.teacher import follower
-from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
-from multiorganseg_training.partial.dice import masked_dice
-from multiorganseg_training.partial.probabilities import log_probs, organ_probs
-from multiorganseg_training.partial.targets import tri_state
-from multiorganseg_training.randomness import torch_generator
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.losses.known import log_probs, organ_probs, tri_state
+from multiorganseg_training.losses.mutual import Ramp
+from multiorganseg_training.losses.partial import masked_dice, partial_cross_entropy
+from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
+
+
+def follower(network: nn.Module, decay: float) -> AveragedModel:
+    """Return a teacher: the exponential moving average of a network, its running statistics included.
+
+    The decay rises as 1 − 1 / (t + 1) until it reaches `decay`, so that the teacher forgets the random start.
+
+    Args:
+        network: Copied as it is now; `update_parameters(network)` lets the teacher follow.
+        decay: In [0, 1).
+    """
+
+    def average(teacher: Tensor, now: Tensor, updates: Tensor | int) -> Tensor:
+        if not teacher.is_floating_point():
+            return now
+        return teacher.lerp(now, max(1 / (float(updates) + 1), 1 - decay))
+
+    followed = AveragedModel(network, avg_fn=average, use_buffers=True)
+    followed.requires_grad_(False)
+    return followed
 
 
 class MeanTeacher(Method):

@@ -1,4 +1,4 @@
-"""What the training loop knows of a method."""
+"""What the training loop knows of a method, and random numbers that depend on the run alone."""
 
 from __future__ import annotations
 
@@ -6,23 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Batch:
-    """Training patches on the device.
-
-    Attributes:
-        image: (batch, 1, k, j, i), normalised.
-        labels: (batch, k, j, i), int64 network channels: 0 is background or not annotated, organs count
-            from 1 whatever the activation.
-        known: (batch, organs), bool: whether the organ is annotated over the whole case.
-    """
-
-    image: Tensor
-    labels: Tensor
-    known: Tensor
+from multiorganseg_training.data.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -68,8 +55,13 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def judge(self) -> nn.Module | None:
-        """Give what of the method labels images beside the network; it is averaged as the network is."""
+        """Return what of the method labels images beside the network; it is averaged as the network is."""
         return None
 
     def after_step(self, network: nn.Module) -> None:
         """Follow the network after each step of the optimiser."""
+
+
+def torch_generator(generator: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Return a torch generator on a device, seeded by the next number of the run's generator."""
+    return torch.Generator(device).manual_seed(int(generator.integers(2**62)))

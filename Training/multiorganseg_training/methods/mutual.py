@@ -10,16 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.features.grid import on_grid
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
-from multiorganseg_training.mutual.certainty import ENTROPY, doubt, more_certain, require_selection
-from multiorganseg_training.mutual.loss import reliable_cross_entropy
-from multiorganseg_training.mutual.ramp import Ramp
-from multiorganseg_training.mutual.reliability import MEAN, reliability, require_form
-from multiorganseg_training.partial.cross_entropy import partial_cross_entropy
-from multiorganseg_training.partial.dice import masked_dice
-from multiorganseg_training.partial.probabilities import log_probs, organ_probs
-from multiorganseg_training.partial.targets import tri_state
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.losses.known import log_probs, on_grid, organ_probs, tri_state
+from multiorganseg_training.losses.mutual import (
+    ENTROPY,
+    MEAN,
+    Ramp,
+    doubt,
+    more_certain,
+    reliability,
+    reliable_cross_entropy,
+    require_form,
+    require_selection,
+)
+from multiorganseg_training.losses.partial import masked_dice, partial_cross_entropy
+from multiorganseg_training.methods.method import Method, Setting, Step
 
 SMOOTH = 1e-8
 

@@ -1,13 +1,25 @@
-"""Fully supervised learning: cross-entropy and soft Dice."""
+"""Learning from annotations alone, whether all organs of a case are annotated or only some."""
 
 from __future__ import annotations
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses import cross_entropy_and_dice
-from multiorganseg_training.methods.method import Batch, Method, Setting, Step
+from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.losses.known import SOFTMAX, organ_probs, tri_state
+from multiorganseg_training.losses.partial import (
+    MEAN,
+    REDUCTIONS,
+    cross_entropy_and_dice,
+    exclusion,
+    log_dice,
+    marginal_cross_entropy,
+    masked_bce,
+    masked_dice,
+)
+from multiorganseg_training.methods.method import Method, Setting, Step
 
 
 class Supervised(Method):
@@ -40,3 +52,84 @@ class Supervised(Method):
         cross_entropy, dice = cross_entropy_and_dice(network(batch.image).logits, batch.labels)
         loss = cross_entropy + self.dice_weight * dice
         return Step(loss, {"cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()})
+
+
+class Partial(Method):
+    """Losses over the annotated organs of each case.
+
+    Sigmoids: binary cross-entropy over targets that are yes, no or not to be judged; without `exclusive`,
+    with the reduction "sum_batch" and no Dice term this is the labelled-only baseline of LTUDA (Jiang et
+    al. 2024). Softmax: marginal cross-entropy, in which background and organs that are not annotated are
+    one class. With every organ annotated both are the plain losses.
+
+    Args:
+        setting: What it is built for.
+        dice_weight: Weight of the Dice term over the annotated organs.
+        log: Whether the Dice term is the negative logarithm, which still pulls while an organ has hardly any
+            probability.
+        exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
+        exclusion_weight: Weight of the overlap of other organs with annotated ones; softmax only.
+        reduction: Of the binary cross-entropy: "mean", "paper" or "sum_batch"; sigmoids only.
+        missing_is_background: Whether organs without annotation are learned as background: the mistake that
+            partial labels invite, for comparison.
+
+    Raises:
+        TrainingError: The reduction is unknown.
+    """
+
+    within: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        dice_weight: float = 1.0,
+        log: bool = False,
+        exclusive: bool = True,
+        exclusion_weight: float = 1.0,
+        reduction: str = MEAN,
+        missing_is_background: bool = False,
+    ) -> None:
+        super().__init__()
+        if reduction not in REDUCTIONS:
+            msg = f"No reduction '{reduction}'."
+            raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
+        self.activation = setting.activation
+        self.dice_weight = dice_weight
+        self.dice = log_dice if log else masked_dice
+        self.exclusive = exclusive
+        self.exclusion_weight = exclusion_weight
+        self.reduction = reduction
+        self.missing_is_background = missing_is_background
+        self.register_buffer("within", setting.within, persistent=False)
+
+    def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
+        """Compute the loss of one batch."""
+        logits: Tensor = network(batch.image).logits
+        known = torch.ones_like(batch.known) if self.missing_is_background else batch.known
+        if self.activation == SOFTMAX and self.dice is masked_dice and bool(known.all()):
+            return self._all_known(logits, batch.labels)
+        targets = tri_state(batch.labels, known, self.exclusive, self.within)
+        logs = {}
+        if self.activation == SOFTMAX:
+            loss = marginal_cross_entropy(logits, batch.labels, known, within=self.within)
+            logs["marginal_cross_entropy"] = loss.detach()
+        else:
+            loss = masked_bce(logits, targets, self.reduction)
+            logs["cross_entropy"] = loss.detach()
+        with torch.autocast(logits.device.type, enabled=False):
+            organs = organ_probs(logits, self.activation, self.within)
+            if self.dice_weight:
+                dice = self.dice(organs, targets, known)
+                loss = loss + self.dice_weight * dice
+                logs["dice_loss"] = dice.detach()
+            if self.activation == SOFTMAX and self.exclusive and self.exclusion_weight:
+                overlap = exclusion(organs, targets, known)
+                loss = loss + self.exclusion_weight * overlap
+                logs["exclusion"] = overlap.detach()
+        return Step(loss, logs)
+
+    def _all_known(self, logits: Tensor, labels: Tensor) -> Step:
+        """Return the same losses where nothing is unknown, in a fraction of the time."""
+        cross_entropy, dice = cross_entropy_and_dice(logits, labels)
+        logs = {"marginal_cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()}
+        return Step(cross_entropy + self.dice_weight * dice, logs)

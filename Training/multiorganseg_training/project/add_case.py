@@ -1,28 +1,125 @@
-"""Add a case to a project."""
+"""Add a case to a project, and say what is known of its organs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from multiorganseg.bundles.safe_names import clashes
-from multiorganseg.errors import TrainingError
+from multiorganseg.errors import TrainingError, VolumeError
+from multiorganseg.geometry.orient import reorient
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.projects.file import load_project, project_lock, save_project
+from multiorganseg.projects.matrix import KNOWN, LabelStatus
+from multiorganseg.projects.project import Project
 from multiorganseg.volumes.check import compact
 from multiorganseg.volumes.dicom_series import is_dicom
 from multiorganseg.volumes.names import DICOM_SUFFIXES, volume_suffix
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import file_grid, kept_private, place_image, project_case
-from multiorganseg_training.project.grids import on_image_grid
-from multiorganseg_training.project.lock import project_lock
-from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.project_json import load_project, save_project
-from multiorganseg_training.project.relabel import count_values, label_array, relabel
-from multiorganseg_training.project.status import LabelStatus
-from multiorganseg_training.project.voxel_status import require_voxels
+from multiorganseg_training.project.case_files import (
+    file_grid,
+    kept_private,
+    on_image_grid,
+    place_image,
+    project_case,
+)
+from multiorganseg_training.project.labels import count_values, label_array, relabel, require_voxels
+
+
+def set_status(folder: Path, case: str, organ: str, status: LabelStatus) -> Project:
+    """Set one entry of the label-status matrix and save the project; see `set_statuses`."""
+    return set_statuses(folder, [case], [organ], status)
+
+
+def set_statuses(
+    folder: Path, cases: Collection[str], organs: Collection[str], status: LabelStatus
+) -> Project:
+    """Set a status for several cases and organs and save the project; label files stay as they are.
+
+    Labels of an organ that becomes unknown are kept, and no training sees them.
+
+    Args:
+        folder: Of the project.
+        cases: Names of the cases.
+        organs: Organ keys.
+        status: What is known of them.
+
+    Returns:
+        The project as it is now.
+
+    Raises:
+        TrainingError: There is no such case or organ, an annotated organ has no voxel or an absent one has
+            some, a status needs a label file, or the project is in use.
+        VolumeError: A label file cannot be read.
+        ResourceError: The project cannot be written.
+    """
+    if status in KNOWN:
+        _require_voxels(_changed(load_project(folder), cases, organs, status), cases, organs)
+    with project_lock(folder):
+        project = _changed(load_project(folder), cases, organs, status)
+        save_project(project)
+    return project
+
+
+def _changed(
+    project: Project, cases: Collection[str], organs: Collection[str], status: LabelStatus
+) -> Project:
+    return project.with_matrix(project.matrix.with_statuses(cases, organs, status))
+
+
+def _require_voxels(project: Project, cases: Collection[str], organs: Collection[str]) -> None:
+    for case in cases:
+        path = project.labels_path(case)
+        if path is not None:
+            require_voxels(project, case, count_values(read_labels(path).voxels), organs)
+
+
+def digest(voxels: NDArray) -> str:
+    """Hash of the values of an array, whatever its type."""
+    return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
+
+
+def cases_with_image(project: Project, image: Path) -> list[str]:
+    """Names of the cases whose image has the very voxels of another one, in whichever order of the axes.
+
+    Only images of the same size are read. One that cannot be read is like no other: whether it may be in the
+    project is not judged here.
+
+    Args:
+        project: Where to look.
+        image: A file, or a folder with a DICOM series.
+    """
+    wanted = _digest_of(image)
+    if wanted is None:
+        return []
+    paths = {case: project.image_path(case) for case in project.cases}
+    return [
+        case for case, path in paths.items() if _size_of(path) == wanted[0] and _digest_of(path) == wanted
+    ]
+
+
+def _size_of(path: Path) -> tuple[int, ...] | None:
+    try:
+        return reorient(file_grid(path)).target.shape
+    except VolumeError:
+        return None
+
+
+def _digest_of(path: Path) -> tuple[tuple[int, ...], str] | None:
+    try:
+        volume = read_volume(path)
+    except VolumeError:
+        return None
+    turn = reorient(volume.grid)
+    return turn.target.shape, digest(turn.apply(volume.voxels))
+
 
 CONVERTED = Path("image.nii.gz")
 """Suffix of images that come from DICOM, from two files or from memory."""

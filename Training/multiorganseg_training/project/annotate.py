@@ -11,16 +11,14 @@ from numpy.typing import NDArray
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.projects.file import load_project, project_lock, save_project
+from multiorganseg.projects.matrix import LABELLED, LabelStatus
+from multiorganseg.projects.project import Project, ProjectCase
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Affine, Grid, Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project.case_files import file_grid, kept_private
-from multiorganseg_training.project.grids import on_image_grid, other_grid
-from multiorganseg_training.project.lock import project_lock
-from multiorganseg_training.project.project import Project, ProjectCase
-from multiorganseg_training.project.project_json import load_project, save_project
-from multiorganseg_training.project.relabel import LabelArray, count_values, label_array
-from multiorganseg_training.project.status import LABELLED, LabelStatus
+from multiorganseg_training.project.case_files import file_grid, kept_private, on_image_grid, other_grid
+from multiorganseg_training.project.labels import LabelArray, count_values, label_array
 
 
 @dataclass(frozen=True)

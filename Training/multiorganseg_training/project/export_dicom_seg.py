@@ -15,18 +15,18 @@ from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.dicom_series import find_dicom_series, series_files
 from multiorganseg.volumes.read import read_dicom_series, read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.project.new_folder import new_folder
+from multiorganseg_training.project.add_case import digest
+from multiorganseg_training.project.create import new_folder
+from multiorganseg_training.project.labels import relabel
 from multiorganseg_training.project.organs import project_catalogue
-from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.relabel import relabel
-from multiorganseg_training.project.same_image import digest
-from multiorganseg_training.project.status import LabelStatus
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,19 @@ from multiorganseg.bundles.json_text import format_json
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.progress import Progress
+from multiorganseg.projects.file import matrix_to_json
+from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
+from multiorganseg.projects.project import Project
 from multiorganseg.volumes.names import volume_suffix
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.case_files import file_grid, kept_private, place_image
+from multiorganseg_training.project.create import new_folder
 from multiorganseg_training.project.dataset import DATASET_FILE
-from multiorganseg_training.project.matrix import LabelStatusMatrix
-from multiorganseg_training.project.matrix_json import matrix_to_json
-from multiorganseg_training.project.new_folder import new_folder
+from multiorganseg_training.project.labels import relabel
 from multiorganseg_training.project.organs import project_catalogue
-from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.read_nnunet import IGNORE, STATUS_KEY, dataset_folder_problem
-from multiorganseg_training.project.relabel import relabel
-from multiorganseg_training.project.status import LabelStatus
+from multiorganseg_training.project.read_dataset import IGNORE, STATUS_KEY, dataset_folder_problem
 
 
 class PartialCases(str, Enum):

@@ -13,6 +13,7 @@ from multiorganseg.errors import TrainingError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
+from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
 from multiorganseg.volumes.check import compact
 from multiorganseg.volumes.dicom_header import LeftOut, Why
 from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, scan_series
@@ -21,20 +22,20 @@ from multiorganseg.volumes.read import read_dicom_series
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project.dataset import Dataset, DatasetCase, modality_of
-from multiorganseg_training.project.dicom_seg_codes import SegmentCodes, described
-from multiorganseg_training.project.dicom_seg_labels import (
+from multiorganseg_training.project.dicom_seg import (
     DicomSegment,
+    SegmentCodes,
     damage_told,
+    described,
     read_seg,
     referenced_series,
     segment_masks,
     segments,
 )
-from multiorganseg_training.project.matrix import LabelStatusMatrix
-from multiorganseg_training.project.status import LabelStatus
 
 if TYPE_CHECKING:
     import pydicom
+
 
 Found = list[tuple[Path, "pydicom.Dataset", SeriesInfo]]
 

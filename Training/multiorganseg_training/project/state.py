@@ -8,10 +8,10 @@ from typing import Any
 from multiorganseg.bundles.bundle import load_bundle
 from multiorganseg.bundles.folders import visible_folders
 from multiorganseg.errors import BundleError
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
+from multiorganseg.projects.runs import run_states
 from multiorganseg_training.project.organs import project_catalogue
-from multiorganseg_training.project.project import Project
-from multiorganseg_training.project.run_state import run_states
-from multiorganseg_training.project.status import LabelStatus
 
 BUNDLES = "bundles"
 STATE_VERSION = 1

@@ -19,7 +19,7 @@ def show_properties(qt_class: type) -> None:
 
 
 def show_name(qt_object_class: type) -> None:
-    """Give all objects `name` for `objectName` and the method `className`."""
+    """Return all objects `name` for `objectName` and the method `className`."""
     qt_object_class.name = property(  # type: ignore[attr-defined]
         lambda self: self.property("objectName"),
         lambda self, value: self.setProperty("objectName", value),

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from multiorganseg.bundles.metadata import Domain
+from multiorganseg_training.acceptance.card import training_domain
+
+
+def test_it_is_measured_on_cases_with_organs_alone(phantom_recipe, prepared):
+    recipe = phantom_recipe()
+    domain = training_domain(prepared, recipe)
+    assert isinstance(domain, Domain)
+    assert set(domain.organs_hu) == set(recipe.data.table.keys)
+    assert domain.scan["length_mm"][0] > 0
+    empty = replace(
+        prepared[0],
+        image=np.full_like(prepared[0].image, 0.9),
+        labels=np.zeros_like(prepared[0].labels),
+    )
+    assert training_domain([*prepared, empty], recipe) == domain
+
+
+def test_one_odd_case_of_many_does_not_widen_the_range(phantom_recipe, prepared):
+    recipe = phantom_recipe()
+    bright = replace(prepared[0], image=np.clip(prepared[0].image + 0.5, -1, 1))
+    many = training_domain([prepared[0]] * 19 + [bright], recipe)
+    alone = training_domain([prepared[0]], recipe)
+    assert many is not None
+    assert alone is not None
+    assert many.organs_hu == alone.organs_hu
+
+
+def test_networks_without_a_window_have_none(phantom_recipe, prepared):
+    recipe = phantom_recipe(preprocessing={"intensity": "zscore"})
+    assert training_domain(prepared, recipe) is None

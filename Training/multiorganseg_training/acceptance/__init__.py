@@ -1,0 +1,1 @@
+"""Adding an organ: plan, training, the acceptance check of old against new, publishing."""

@@ -1,0 +1,325 @@
+"""From an annotated project to a network with further organs, and its acceptance check."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from multiorganseg.bundles import Bundle, find_bundle
+from multiorganseg.errors import TrainingError
+from multiorganseg.events import EventKind, EventStream, event_log
+from multiorganseg.guarded import guarded_folder, make_folders
+from multiorganseg.progress import Progress
+from multiorganseg.projects.acceptance import Gate
+from multiorganseg.projects.runs import Paused, is_pause_requested, run_lock, withdraw_pause
+from multiorganseg.scratch import clean_up
+from multiorganseg_training.acceptance.budget import (
+    curve_points,
+    fit_memory,
+    iterations_in,
+    seconds_per_iteration,
+)
+from multiorganseg_training.acceptance.check import FOLDS, gate_run, split_for_gate
+from multiorganseg_training.acceptance.compare import GateOptions
+from multiorganseg_training.acceptance.plan import (
+    CURVE_POINTS,
+    Plan,
+    Wishes,
+    check_wishes,
+    extension_recipe,
+    load_plan,
+    plan_warnings,
+    save_plan,
+    with_annotated_first,
+    with_iterations,
+)
+from multiorganseg_training.data.cache import PreparedCase, prepare_cases
+from multiorganseg_training.data.cases import training_cases
+from multiorganseg_training.project import Project, load_project
+from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
+from multiorganseg_training.run.checkpoint import load_checkpoint
+from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, Place, end_told, fit_locked
+from multiorganseg_training.run.loop import TRAINING, NotFiniteError
+
+
+class PartEvents(EventStream):
+    """Counts iterations over all trainings and names the one in progress; its start and end are not told.
+
+    Args:
+        whole: Receives the events.
+        number: Of this training, from 0.
+        count: How many trainings there are.
+        iterations: Of each.
+    """
+
+    def __init__(self, whole: EventStream, number: int, count: int, iterations: int) -> None:
+        super().__init__()
+        self._whole = whole
+        self._number = number
+        self._count = count
+        self._iterations = iterations
+
+    @property
+    def stage(self) -> str:
+        """The training's name, for people."""
+        last = self._number == self._count - 1
+        return "training" if last else f"training without fold {self._number + 1} of {self._count - 1}"
+
+    def emit(self, kind: EventKind, **content: Any) -> None:
+        """Write one event."""
+        if kind in ("started", "finished"):
+            return
+        if kind in ("progress", "metric"):
+            content["iteration"] += self._number * self._iterations
+        if kind == "progress":
+            left = (self._count - 1 - self._number) * self._iterations
+            content["iterations"] = self._count * self._iterations
+            content["eta_seconds"] += round(left * content["seconds_per_iteration"])
+            content["stage"] = self.stage
+        self._whole.emit(kind, **content)
+
+
+BEGUN_ANEW = "bfloat16 fails on this device: the training begins anew in float32, which takes longer."
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where an extension reads and writes.
+
+    Attributes:
+        project: Folder of the project.
+        run: Folder of the run.
+        cache: Folder of prepared cases.
+        device: Where to train.
+    """
+
+    project: Path
+    run: Path
+    cache: Path
+    device: torch.device
+
+
+def _ignore(message: str) -> None:
+    return None
+
+
+def extend(
+    wishes: Wishes,
+    place: Workplace,
+    progress: Progress,
+    warn: Callable[[str], None] = _ignore,
+    started: float | None = None,
+) -> Gate:
+    """Teach a network further organs from a project's annotated cases, and judge the result.
+
+    The first call plans: it holds cases out, fits batch and patch to the memory, and measures an iteration to
+    know how many the time allows. The plan lies in the run's folder, and the same call again goes on where
+    the run was. With few cases, one training a fold comes before the one on all cases. The lock of the run's
+    folder is held all the time; a request to pause is heeded at every step, and forgotten at the next start.
+
+    Args:
+        wishes: What to learn, and for how long; a run that has begun keeps its plan.
+        place: Where.
+        progress: Told every step; cancelling keeps a checkpoint.
+        warn: Told what the user should know of the plan; the events tell it too.
+        started: As for `fit`.
+
+    Raises:
+        TrainingError: The wishes cannot be met, the run was begun with others, or it goes on in another
+            program.
+        BundleError: The base is missing or damaged.
+        ResourceError: The memory does not suffice, or the folder cannot be written.
+        Cancelled: The user asked for it.
+        Paused: A pause was requested.
+    """
+    started = time.time() if started is None else started
+    project, base = load_project(place.project), find_bundle(wishes.base)
+    check_wishes(base, project, wishes)
+    with guarded_folder(place.project), run_lock(place.run):
+        plan = _begun(base, wishes, place.run)
+        withdraw_pause(place.run, started)
+        clean_up(place.run)
+        with event_log(place.run / EVENTS_FILE) as events, end_told(events):
+            events.emit("started", recipe=place.run.name, device=str(place.device), pid=os.getpid())
+            if plan is None:
+                told = _pausing(place, events, progress, 0, 0)
+                plan, warnings = _plan(base, project, wishes, place, told)
+                save_plan(plan, place.run)
+                for message in warnings:
+                    events.emit("warning", message=message)
+                    warn(message)
+            plan = _train_finitely(plan, place, events, progress, warn)
+            gate = _judge(plan, base, project, place, events, progress)
+            events.emit("finished", passed=gate.passed)
+            return gate
+
+
+def _plan(
+    base: Bundle, project: Project, wishes: Wishes, place: Workplace, progress: Progress
+) -> tuple[Plan, list[str]]:
+    split = split_for_gate(project, wishes.organs, wishes.seed)
+    wanted = extension_recipe(base, split, wishes)
+    folds = tuple(fold.held_out for fold in split.folds)
+    if wishes.iterations is not None:
+        recipe = with_iterations(fit_memory(wanted, place.device), wishes.iterations, CURVE_POINTS)
+    else:
+        cases = prepare_cases(
+            training_cases(place.project, wanted), place.cache, wanted.preprocessing, progress
+        )
+        training = [case for case in cases if case.name not in wanted.data.validation]
+        recipe, pace = _paced(wanted, training, place.device, progress)
+        iterations = iterations_in(wishes.seconds, pace, 1 + len(folds))
+        shapes = [case.image.shape for case in cases if case.name in split.held_out]
+        seconds = pace * iterations * (1 + len(folds))
+        points = curve_points(seconds, pace, recipe.network.patch_shape, shapes)
+        recipe = with_iterations(recipe, iterations, points)
+    plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
+    return plan, plan_warnings(wanted, recipe, split)
+
+
+def _paced(
+    wanted: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress
+) -> tuple[Recipe, float]:
+    """Return the recipe that fits into memory, in float32 where bfloat16 fails, and its pace."""
+    recipe = fit_memory(wanted, device)
+    try:
+        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+    except NotFiniteError:
+        recipe = fit_memory(_exact(wanted), device)
+        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+
+
+def _exact(recipe: Recipe) -> Recipe:
+    return replace(recipe, optimisation=replace(recipe.optimisation, precision="fp32"))
+
+
+def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
+    """Let the trainings that have not ended begin anew in float32.
+
+    Raises:
+        TrainingError: They are in float32.
+    """
+    if plan.recipe.optimisation.precision == "fp32":
+        msg = "The training does not converge."
+        raise TrainingError(
+            msg,
+            cause=error.problem,
+            next_step=f"Check the annotations: multiorganseg-train project check {place.project}. Then begin "
+            "another run: --run NAME --seed 1",
+        ) from error
+    for run in [place.run, *(_fold(place, number) for number in range(len(plan.folds)))]:
+        if not (run / RESULT_FILE).is_file():
+            (run / CHECKPOINT_FILE).unlink(missing_ok=True)
+    exact = replace(plan, recipe=fit_memory(_exact(plan.recipe), place.device))
+    save_plan(exact, place.run)
+    return exact
+
+
+def _begun(base: Bundle, wishes: Wishes, run: Path) -> Plan | None:
+    """Return the plan of a run that has begun.
+
+    Raises:
+        TrainingError: It was begun with other wishes, or is no extension.
+    """
+    plan = load_plan(run)
+    if plan is None:
+        cause = "It is a training of another kind." if load_checkpoint(run) is not None else ""
+    elif plan.base_sha256 != base.digest:
+        cause = f"It was begun with another base, or another version of {base.metadata.name}."
+    elif plan.new_organs != wishes.organs:
+        cause = f"It was begun for {', '.join(plan.new_organs)}."
+    elif plan.recipe.seed != wishes.seed:
+        cause = f"It was begun with the seed {plan.recipe.seed}."
+    elif wishes.iterations not in (None, plan.recipe.optimisation.iterations):
+        cause = f"It was begun with {plan.recipe.optimisation.iterations} iterations."
+    else:
+        cause = ""
+    if cause:
+        msg = f"The run {run.name} cannot go on so."
+        raise TrainingError(msg, cause=cause, next_step="Begin another run: --run NAME")
+    return plan
+
+
+def _train_finitely(
+    plan: Plan, place: Workplace, events: EventStream, progress: Progress, warn: Callable[[str], None]
+) -> Plan:
+    try:
+        _train(plan, place, events, progress)
+    except NotFiniteError as error:
+        exact = _exact_plan(plan, place, error)
+        events.emit("warning", message=BEGUN_ANEW)
+        warn(BEGUN_ANEW)
+        return _train_finitely(exact, place, events, progress, warn)
+    return plan
+
+
+def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress) -> None:
+    count, iterations = 1 + len(plan.folds), plan.recipe.optimisation.iterations
+    for number in range(count):
+        run, recipe = place.run, plan.recipe
+        if number < len(plan.folds):
+            run = _fold(place, number)
+            recipe = replace(recipe, data=replace(recipe.data, validation=plan.folds[number]))
+            make_folders(run)
+            clean_up(run)
+        if (run / RESULT_FILE).is_file():
+            continue
+        part = PartEvents(events, number, count, iterations)
+        prefix = part.stage if plan.folds else ""
+        told = _pausing(place, None, progress, number * iterations, count * iterations, prefix, iterations)
+        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, told)
+
+
+def _fold(place: Workplace, number: int) -> Path:
+    return place.run / FOLDS / str(number + 1)
+
+
+def _judge(
+    plan: Plan, base: Bundle, project: Project, place: Workplace, events: EventStream, progress: Progress
+) -> Gate:
+    done = (1 + len(plan.folds)) * plan.recipe.optimisation.iterations
+    told = _pausing(place, events, progress, done, done)
+    gate = gate_run(place.run, project, GateOptions(device=place.device.type), told, base=base)
+    events.emit(
+        "gate",
+        passed=gate.passed,
+        organs={
+            key: {"old": organ.dice_old, "new": organ.dice_new, "verdict": organ.verdict.value}
+            for key, organ in gate.organs.items()
+        },
+    )
+    return gate
+
+
+def _pausing(
+    place: Workplace,
+    events: EventStream | None,
+    progress: Progress,
+    done: int,
+    total: int,
+    prefix: str = "",
+    iterations: int = 0,
+) -> Progress:
+    """Return a progress that raises `Paused` where a pause is requested, and tells stages as events."""
+    stages: list[str] = []
+    reached = done
+
+    def report(stage: str, fraction: float) -> None:
+        nonlocal reached
+        if stage.startswith(TRAINING):
+            reached = done + round(fraction * iterations)
+        if events is not None and stage not in stages:
+            stages.append(stage)
+            events.emit("progress", iteration=done, iterations=total, stage=stage)
+        progress.report(f"{prefix}: {stage}" if prefix else stage, fraction)
+        if is_pause_requested(place.run):
+            raise Paused(reached, total)
+
+    return Progress(report, progress.token)

@@ -1,0 +1,293 @@
+"""What a user asks for when an organ is added, and the recipe that follows from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from multiorganseg.atomic import write_text_atomically
+from multiorganseg.bundles import Bundle
+from multiorganseg.bundles.json_text import read_json_object
+from multiorganseg.errors import OptionError, TrainingError
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
+from multiorganseg.projects.typed import typed
+from multiorganseg_training.acceptance.check import Split
+from multiorganseg_training.acceptance.publish import extension_name
+from multiorganseg_training.recipe.file import recipe_to_dict
+from multiorganseg_training.recipe.recipe import (
+    AugmentationSpec,
+    DataSpec,
+    NetworkSpec,
+    OptimisationSpec,
+    PreprocessingSpec,
+    Recipe,
+    ReportingSpec,
+)
+
+PRESETS = {"10m": 600.0, "1h": 3600.0, "overnight": 8 * 3600.0}
+"""Seconds of training by preset."""
+
+UNITS = {"m": 60.0, "h": 3600.0}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What to learn, from what, and for how long.
+
+    Attributes:
+        base: Name or folder of the bundle that is extended.
+        organs: Keys of the organs that it does not know.
+        seconds: Of training, all folds together.
+        iterations: Of each training, instead of `seconds`; None measures.
+        seed: Of all randomness.
+    """
+
+    base: str
+    organs: tuple[str, ...]
+    seconds: float = PRESETS["1h"]
+    iterations: int | None = None
+    seed: int = 0
+
+
+def parse_seconds(text: str) -> float:
+    """Read a preset, or a number of minutes or hours such as "90m" or "2.5h".
+
+    Raises:
+        OptionError: It is neither, or not above 0.
+    """
+    if text in PRESETS:
+        return PRESETS[text]
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mh])", text.strip())
+    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    if not seconds:
+        msg = f"'{text}' is not a time."
+        raise OptionError(msg, next_step=f"Give one of {', '.join(PRESETS)}, or such as 90m or 2.5h.")
+    return seconds
+
+
+NEW_ORGAN_SHARE = 1 / 3
+"""Share of patches centred on a new organ."""
+
+ANNOTATED_SHARE = 3 / 4
+"""Share of patches from cases in which something is annotated: also those without a new organ teach it."""
+
+PATCHES, SLICES = 2, 8
+"""A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
+
+CURVE_POINTS = 5
+"""How often a run validates where the time allows it."""
+
+FEW_ITERATIONS = 100
+
+
+def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
+    """Name a run and the bundle made from it: that of the base, plus the organs."""
+    return extension_name(base.metadata.name, organs)
+
+
+def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
+    """Refuse what cannot be learned.
+
+    Raises:
+        TrainingError: No organ is named, one is named twice or known already, the project lacks it or has no
+            case in which it is annotated, or the project has images of another modality.
+    """
+    known = base.metadata.labels.keys
+    problem, step = "", "Name organs that the model lacks: --organ KEY"
+    if not wishes.organs:
+        problem = "No organ is named."
+    elif len(set(wishes.organs)) < len(wishes.organs):
+        problem = "An organ is named twice."
+    elif project.modality != base.metadata.modality:
+        problem = f"The project holds {project.modality}, the model segments {base.metadata.modality}."
+        step = "Take another model or another project."
+    for organ in wishes.organs if not problem else ():
+        if organ in known:
+            problem = f"{base.metadata.name} knows {organ} already."
+        elif organ not in project.table.keys:
+            problem = f"The project has no organ {organ}."
+            step = f"Add it: multiorganseg-train project add-organ {project.folder} {organ}"
+        elif not any(
+            project.matrix.status(case, organ) is LabelStatus.ANNOTATED for case in project.matrix.cases
+        ):
+            problem = f"In no case of the project {organ} is annotated."
+            step = f"Annotate one: multiorganseg-train project annotate {project.folder} --help"
+    if problem:
+        msg = "The model cannot be extended so."
+        raise TrainingError(msg, cause=problem, next_step=step)
+
+
+def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
+    """Plan the training, all but its length.
+
+    The base's own network and preprocessing, with a branch for the new organs, whose last layer has ten times
+    the learning rate; a third of the patches of annotated cases on a new organ.
+
+    Args:
+        base: What is extended.
+        split: Its held-out cases are the validation fold.
+        wishes: Organs and seed.
+    """
+    said = base.metadata
+    organs = (*said.labels.keys, *wishes.organs)
+    window = said.preprocessing.window
+    return Recipe(
+        name=run_name(base, wishes.organs),
+        description=f"{said.description}; and {', '.join(wishes.organs)}",
+        data=DataSpec(
+            labels={str(value): key for value, key in enumerate(organs, 1)},
+            validation=split.held_out if split.how == "hold-out" else (),
+            modality=said.modality,
+        ),
+        method="extend",
+        seed=wishes.seed,
+        preprocessing=PreprocessingSpec(
+            said.preprocessing.spacing_mm,
+            **({"window": window} if window else {}),
+            intensity=said.preprocessing.intensity,
+        ),
+        network=NetworkSpec(
+            said.architecture,
+            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]},
+            said.activation,
+            said.patch_shape,
+            _place_of(base, wishes),
+        ),
+        augmentation=AugmentationSpec(
+            organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
+        ),
+        optimisation=OptimisationSpec(
+            batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
+            learning_rate=2e-3,
+            head_factor=10.0,
+            weight_decay=1e-4,
+            ema_decay=0.99,
+        ),
+    )
+
+
+def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
+    """Say what a user should know of a plan before it runs.
+
+    Args:
+        wanted: Before it was fitted to memory and time.
+        recipe: What will run.
+        split: What is held out.
+    """
+    iterations, patch = recipe.optimisation.iterations, recipe.network.patch_shape
+    warnings = []
+    if split.how == "none":
+        warnings.append(
+            "No case can be held out, so that nothing will prove what is learned. Annotate the new organs in "
+            "a further case."
+        )
+    if iterations < FEW_ITERATIONS:
+        warnings.append(
+            f"Only {iterations} iterations: an organ is seldom learned in fewer than {FEW_ITERATIONS}. Give "
+            "more time, or train on a GPU."
+        )
+    if patch != wanted.network.patch_shape:
+        warnings.append(
+            f"The memory allows patches of {' × '.join(map(str, patch))} voxels instead of "
+            f"{' × '.join(map(str, wanted.network.patch_shape))}: the network sees less around an organ."
+        )
+    if recipe.optimisation.batch_size == 1 < wanted.optimisation.batch_size:
+        warnings.append("The memory allows one patch a step, so that cases are not mixed.")
+    return warnings
+
+
+def with_annotated_first(recipe: Recipe, project: Project) -> Recipe:
+    """Return the recipe `ANNOTATED_SHARE` of its patches from annotated cases, where there are others."""
+    organs = set(recipe.data.table.keys)
+    training = set(project.matrix.cases) - set(recipe.data.validation)
+    kinds = {bool(project.matrix.known(case) & organs) for case in training}
+    count = int(ANNOTATED_SHARE * recipe.optimisation.batch_size) if len(kinds) > 1 else 0
+    return replace(recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=count))
+
+
+def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:
+    """Return the recipe a length, and so many points to its curve of Dice."""
+    return replace(
+        recipe,
+        optimisation=replace(recipe.optimisation, iterations=iterations),
+        reporting=ReportingSpec(
+            log_every=max(1, iterations // 200),
+            validate_every=max(1, iterations // points) if points else 0,
+            checkpoint_every=min(50, max(1, iterations // 10)),
+        ),
+    )
+
+
+def _place_of(base: Bundle, wishes: Wishes) -> str:
+    """Return the name where that was asked for, which still holds when the bundles have moved."""
+    return wishes.base if wishes.base == base.metadata.name else str(base.folder.absolute())
+
+
+PLAN_FILE = "plan.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, decided once.
+
+    Attributes:
+        recipe: Of the training whose network will be published.
+        folds: Held-out cases of each training that comes before it; empty without cross-validation.
+        base_sha256: Digest of the bundle that is extended.
+    """
+
+    recipe: Recipe
+    folds: tuple[tuple[str, ...], ...]
+    base_sha256: str
+
+    @property
+    def new_organs(self) -> tuple[str, ...]:
+        """Keys of the organs that are learned."""
+        return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
+
+
+@dataclass(frozen=True)
+class _PlanFile:
+    recipe: Recipe
+    folds: tuple[tuple[str, ...], ...]
+    base_sha256: str
+    schema_version: int = SCHEMA_VERSION
+
+
+def save_plan(plan: Plan, run: Path) -> None:
+    """Write the plan of a run atomically."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "base_sha256": plan.base_sha256,
+        "folds": plan.folds,
+        "recipe": recipe_to_dict(plan.recipe),
+    }
+    write_text_atomically(run / PLAN_FILE, json.dumps(content, indent=2) + "\n")
+
+
+def load_plan(run: Path) -> Plan | None:
+    """Read the plan of a run; None when it has none yet.
+
+    Raises:
+        TrainingError: The file is damaged.
+    """
+    path = run / PLAN_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = read_json_object(path)
+        said = typed(_PlanFile, content, path.name)
+        plan = Plan(said.recipe, said.folds, said.base_sha256)
+        if plan.new_organs:
+            return plan
+        cause = "It names no new organ."
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, TrainingError) as error:
+        cause = str(error)
+    msg = f"The plan {path} cannot be read."
+    raise TrainingError(
+        msg, cause=cause, next_step="Delete the run's folder, or name another run: --run NAME"
+    )

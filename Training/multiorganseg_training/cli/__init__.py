@@ -1,0 +1,1 @@
+"""The command `multiorganseg-train`: arguments and texts, nothing else."""

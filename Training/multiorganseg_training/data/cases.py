@@ -1,0 +1,134 @@
+"""Cases of a project, or of a data folder: `images/` and `labels/` with equal file names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from multiorganseg.errors import TrainingError
+from multiorganseg.projects.file import PROJECT_FILE, load_project
+from multiorganseg.projects.project import Project
+from multiorganseg.volumes.names import case_name, is_image_name
+from multiorganseg_training.project.labels import channel_lookup, known_channels
+from multiorganseg_training.recipe.recipe import DataSpec, Recipe
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and what is known of its labels.
+
+    Attributes:
+        name: File name without suffix.
+        image: Path of the image.
+        labels: Path of the label map on the image's grid; None when nothing is labelled.
+        channels: Network channel by label value of the file; other values count as background.
+        known: Channels of which every voxel is known, annotated or absent.
+    """
+
+    name: str
+    image: Path
+    labels: Path | None
+    channels: Mapping[int, int] = field(default_factory=dict)
+    known: frozenset[int] = frozenset()
+
+
+def training_cases(data: Path, recipe: Recipe) -> list[Case]:
+    """List the cases of a project or a data folder and what their labels mean to a recipe's network.
+
+    In a project the label-status matrix says what is known, and the project's label table what the values
+    mean; the recipe's data.labels names the organs alone. In a data folder the recipe says both. The
+    recipe's data.known hides more, except in the validation fold.
+
+    Raises:
+        TrainingError: There is no case, an image of a data folder has no labels, or the project has another
+            modality or none of the recipe's organs.
+        OrganError: The project has an organ that nothing knows.
+    """
+    said = recipe.data
+    if (data / PROJECT_FILE).is_file():
+        return _project_cases(load_project(data), said)
+    return [
+        replace(case, channels=said.channels, known=_wanted(said, case.name)) for case in find_cases(data)
+    ]
+
+
+def find_cases(folder: Path) -> list[Case]:
+    """List the cases of a data folder in the order of their names, without the meaning of their labels.
+
+    Raises:
+        TrainingError: There is no case, or an image has no labels.
+    """
+    cases, unlabelled = [], []
+    for image in sorted((folder / "images").glob("*")):
+        if not is_image_name(image.name):
+            continue
+        name = case_name(image.name)
+        labels = folder / "labels" / image.name
+        if labels.is_file():
+            cases.append(Case(name, image, labels))
+        else:
+            unlabelled.append(name)
+    if unlabelled or not cases:
+        msg = f"The data folder {folder} is not complete."
+        raise TrainingError(
+            msg,
+            cause=f"No labels for {', '.join(unlabelled)}." if unlabelled else "It holds no image.",
+            next_step="Put images into images/ and label maps of the same file name into labels/.",
+        )
+    return cases
+
+
+def split_cases(cases: list[Case], validation: tuple[str, ...]) -> tuple[list[Case], list[Case]]:
+    """Divide cases into those that train and those of the validation fold.
+
+    Raises:
+        TrainingError: A case of the fold does not exist, or none is left to train.
+    """
+    missing = sorted(set(validation) - {case.name for case in cases})
+    train = [case for case in cases if case.name not in validation]
+    if missing or not train:
+        msg = "The validation fold does not fit the data."
+        raise TrainingError(
+            msg,
+            cause=f"Missing: {', '.join(missing)}." if missing else "No case is left to train.",
+            next_step="Correct data.validation in the recipe, or the data folder.",
+        )
+    return train, [case for case in cases if case.name in validation]
+
+
+def _project_cases(project: Project, said: DataSpec) -> list[Case]:
+    organs = said.table.keys
+    problem = ""
+    if not project.cases:
+        problem = "The project has no case."
+    elif project.modality != said.modality:
+        problem = f"The project is of {project.modality}, the recipe of {said.modality}."
+    elif not set(organs) & set(project.table.keys):
+        problem = f"The project has none of the organs {', '.join(organs)}."
+    if problem:
+        msg = f"The project '{project.name}' does not fit the recipe."
+        raise TrainingError(
+            msg, cause=problem, next_step="Add cases or organs to the project, or take another recipe."
+        )
+    cases = []
+    for name in project.cases:
+        lookup = channel_lookup(project, name, organs)
+        channels = {int(value): int(lookup[value]) for value in np.flatnonzero(lookup)}
+        known = frozenset((np.flatnonzero(known_channels(project, name, organs)) + 1).tolist())
+        cases.append(
+            Case(
+                name,
+                project.image_path(name),
+                project.labels_path(name),
+                channels,
+                known & _wanted(said, name),
+            )
+        )
+    return cases
+
+
+def _wanted(said: DataSpec, name: str) -> frozenset[int]:
+    return frozenset(said.table.organs) if name in said.validation else said.known_channels(name)

@@ -1,1 +1,0 @@
-"""Measure finished runs on their fold, and compare runs with each other."""

@@ -1,1 +1,0 @@
-"""Teaching a trained network further organs without losing those that it knows."""

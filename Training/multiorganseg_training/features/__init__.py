@@ -1,1 +1,0 @@
-"""Where a network puts labelled and unlabelled voxels: variances, distances and a picture of its features."""

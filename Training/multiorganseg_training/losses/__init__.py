@@ -1,0 +1,1 @@
+"""Losses over what is known of each organ; pseudo-labels; prototypes."""

@@ -1,0 +1,218 @@
+"""Pseudo-labels: annotations where there are any, the teacher's labels where nothing contradicts them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses.known import (
+    SIGMOID,
+    check_activation,
+    expand_known,
+    hide_unknown,
+    may_be,
+    organ_probs,
+)
+
+
+def linear_threshold(
+    logits: Tensor, threshold: float | Sequence[float] = 0.5, allowed: Tensor | None = None
+) -> Tensor:
+    """Return the most probable organ where it reaches the threshold, else background.
+
+    LTUDA (Jiang et al. 2024), Eq. 2. With a threshold for each organ, the most probable of the organs that
+    reach their own wins.
+
+    Args:
+        logits: (batch, classes, *space) of sigmoid channels, any floating type.
+        threshold: Probability between 0 and 1, one for all or one for each organ.
+        allowed: (batch, classes), bool: the organs that may win; all by default.
+
+    Returns:
+        (batch, *space), int64 in 0…classes.
+
+    Raises:
+        TrainingError: A threshold is not between 0 and 1, or their number does not fit.
+    """
+    classes, dimensions = logits.shape[1], logits.ndim - 2
+    each = [threshold] * classes if isinstance(threshold, int | float) else list(threshold)
+    if len(each) != classes or not all(0 < value < 1 for value in each):
+        msg = f"The thresholds {each} do not suit {classes} organs."
+        raise TrainingError(msg, next_step="Give one threshold between 0 and 1, or one for each organ.")
+    least = torch.tensor([math.log(value / (1 - value)) for value in each], device=logits.device)
+    logits = logits.detach().float()
+    reached = logits >= least.reshape(-1, *[1] * dimensions)
+    if allowed is not None:
+        reached = reached & expand_known(allowed, dimensions)
+    best, organ = logits.masked_fill(~reached, -math.inf).max(dim=1)
+    return (organ + 1).where(best > -math.inf, 0)
+
+
+def hard_labels(
+    logits: Tensor,
+    activation: str,
+    threshold: float | Sequence[float] = 0.5,
+    allowed: Tensor | None = None,
+) -> Tensor:
+    """Return labels from either kind of head: `linear_threshold` for sigmoids, the argmax for softmax.
+
+    Args:
+        logits: (batch, channels, *space), as in `probabilities.probs`.
+        activation: "softmax" or "sigmoid".
+        threshold: For sigmoids only.
+        allowed: (batch, classes), bool: the organs that may win; background always may.
+
+    Returns:
+        (batch, *space), int64 in 0…classes.
+
+    Raises:
+        TrainingError: The activation or a threshold is not valid.
+    """
+    check_activation(activation)
+    if activation == SIGMOID:
+        return linear_threshold(logits, threshold, allowed)
+    return best_allowed(logits.detach(), allowed)
+
+
+def best_allowed(scores: Tensor, allowed: Tensor | None) -> Tensor:
+    """Return the argmax over background and the allowed organs.
+
+    Args:
+        scores: (batch, classes + 1, *space): logits or probabilities.
+        allowed: (batch, classes) or (batch, classes, *space), bool; None allows all.
+
+    Returns:
+        (batch, *space), int64 in 0…classes.
+    """
+    if allowed is not None:
+        background = torch.ones_like(allowed[:, :1])
+        may_win = expand_known(torch.cat([background, allowed], dim=1), scores.ndim - 2)
+        scores = scores.masked_fill(~may_win, -math.inf)
+    return scores.max(dim=1).indices
+
+
+BACKGROUND = "background"
+RUNNER_UP = "runner_up"
+NOT_IN_SPLIT = -1
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Labels of all organs for a batch.
+
+    Attributes:
+        labels: (batch, *space), int64 in 0…classes: annotation and teacher together.
+        truth: (batch, *space), bool: the label is an annotation.
+        labelled: (batch, *space), int64: the label on annotated voxels, 0 on background, −1 elsewhere.
+        unlabelled: (batch, *space), int64: the teacher's organs and 0 on background, −1 on annotated voxels.
+    """
+
+    labels: Tensor
+    truth: Tensor
+    labelled: Tensor
+    unlabelled: Tensor
+
+
+def fuse(
+    labels: Tensor,
+    known: Tensor,
+    teacher_labels: Tensor | None = None,
+    teacher_probs: Tensor | None = None,
+    deny: str = BACKGROUND,
+    within: Tensor | None = None,
+) -> Fused:
+    """Fuse annotations with a teacher's prediction (pseudo-label fusion of LTUDA, for any known set).
+
+    A voxel of a known organ keeps its label, unless the teacher claims an organ inside it that is not known:
+    `may_be` says where that can be. Elsewhere the teacher's organ counts unless it is known: the
+    annotation denies such a claim, and the voxel becomes background, or with "runner_up" the best of
+    background and the organs that are not known. For the runner-up of sigmoids under a threshold, give
+    `teacher_labels` of `linear_threshold` with `allowed=~known`.
+
+    Args:
+        labels: (batch, *space), int64; labels of organs that are not known count as not annotated.
+        known: (batch, classes), bool.
+        teacher_labels: (batch, *space), int64 in 0…classes; or else
+        teacher_probs: (batch, classes + 1, *space), channel 0 is background.
+        deny: "background" or "runner_up", which needs `teacher_probs`.
+        within: (classes, classes), bool: [t, o] says that organ t lies inside organ o, over all layers.
+
+    Returns:
+        Fused labels and the two split masks, which share the background.
+
+    Raises:
+        TrainingError: Not one teacher is given, `deny` does not fit, or the shapes do not fit.
+    """
+    annotation = hide_unknown(labels, known)
+    possible = may_be(labels, known, within)
+    own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
+        1, -1, *[1] * (labels.ndim - 1)
+    )
+    claim = _claim(possible | own, teacher_labels, teacher_probs, deny)
+    claimed = (claim > 0) & possible.gather(1, (claim - 1).clamp(min=0)[:, None])[:, 0]
+    fused = claim.where(claimed, annotation)
+    truth = (annotation > 0) & ~claimed
+    return Fused(
+        labels=fused,
+        truth=truth,
+        labelled=fused.masked_fill(~truth & (fused > 0), NOT_IN_SPLIT),
+        unlabelled=fused.masked_fill(truth, NOT_IN_SPLIT),
+    )
+
+
+def _claim(allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str) -> Tensor:
+    if teacher_labels is not None and teacher_probs is None and deny == BACKGROUND:
+        return teacher_labels
+    if teacher_probs is not None and teacher_labels is None and deny in (BACKGROUND, RUNNER_UP):
+        return best_allowed(teacher_probs.detach(), allowed if deny == RUNNER_UP else None)
+    msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied claims."
+    raise TrainingError(
+        msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."
+    )
+
+
+HIGHEST = 1 - 1e-6
+"""Of a probability, so that the logarithm of its complement stays finite."""
+
+
+def claimed_loss(
+    logits: Tensor, old: int, known: Tensor, within: Tensor, weights: Tensor, activation: str
+) -> Tensor:
+    """Return the cross-entropy that keeps new organs off voxels that the trained network claims.
+
+    Pseudo-labels where a new organ n is not annotated: the mean of −w · max_o p_o · log(1 − p_n) over these
+    voxels and the new organs. p_o is the probability of an old organ before there were new ones;
+    organs inside which n lies claim nothing from it.
+
+    Args:
+        logits: (batch, channels, *space), any floating type; the old organs' channels come first.
+        old: How many organs the network knew.
+        known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
+        within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
+        weights: (batch, *space), ≥ 0: how reliable the claims are.
+        activation: "softmax" (channel 0 is background) or "sigmoid".
+
+    Returns:
+        Scalar, float32, ≥ 0; 0 with zero gradients where every new organ is annotated everywhere.
+
+    Raises:
+        TrainingError: The activation is unknown.
+    """
+    probabilities = organ_probs(logits, activation)
+    new = probabilities.shape[1] - old
+    claims = organ_probs(logits[:, :-new].detach(), activation)
+    unknown = ~expand_known(known, logits.ndim - 2)[:, old:].expand(-1, -1, *logits.shape[2:])
+    total, voxels = 0.0 * probabilities.sum(), unknown.sum().clamp(min=1)
+    for organ in range(new):
+        claimed = claims[:, ~within[old + organ, :old]]
+        if not claimed.shape[1]:
+            continue
+        likely = probabilities[:, old + organ].clamp(max=HIGHEST)
+        each = -weights.float() * claimed.amax(dim=1) * torch.log1p(-likely)
+        total = total + each.where(unknown[:, organ], 0.0).sum() / voxels
+    return total

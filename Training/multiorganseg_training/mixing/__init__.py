@@ -1,1 +1,0 @@
-"""Strong views: pasting a part of one sample into another."""

@@ -1,1 +1,0 @@
-"""Mutual learning with reliable pseudo-labels."""

@@ -1,1 +1,0 @@
-"""Losses, probabilities and pseudo-labels for cases in which only some organs are annotated."""

@@ -1,1 +1,0 @@
-"""Prototypes of labelled and of unlabelled voxels, and the classifiers made of them."""

@@ -1,0 +1,1 @@
+"""What an experiment is told: recipes and their files."""

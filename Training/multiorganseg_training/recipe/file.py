@@ -1,0 +1,101 @@
+"""Recipes as TOML files that may build on others, and as nested dictionaries."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from multiorganseg.bundles.json_text import read_small_file
+from multiorganseg.errors import TrainingError
+from multiorganseg.projects.typed import typed
+from multiorganseg_training.recipe.recipe import Recipe
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+BASE = "base"
+
+
+def read_recipe_file(path: Path) -> dict[str, Any]:
+    """Read a recipe's tables, with those of the files that its field `base` names.
+
+    `base` is a path or a list of paths, relative to the file it stands in; those files may have bases too.
+    Tables are merged key by key; any other value replaces the one that was there. A later base goes over an
+    earlier one, the file itself over all.
+
+    Args:
+        path: A TOML file; a base need not be a whole recipe.
+
+    Returns:
+        The merged tables, without `base`.
+
+    Raises:
+        TrainingError: A file is missing or is no TOML, `base` is no path, or a file builds on itself.
+    """
+    return _read(path, ())
+
+
+def _read(path: Path, builders: tuple[Path, ...]) -> dict[str, Any]:
+    resolved = Path(os.path.realpath(path)) if "\0" not in str(path) else path
+    if resolved in builders:
+        msg = f"The recipe {path} builds on itself."
+        raise TrainingError(msg, next_step=f"Remove it from `{BASE}` in {builders[-1]}.")
+    try:
+        own = tomllib.loads(read_small_file(path).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        msg = f"Cannot read the recipe {path}."
+        named = f"Correct it, or `{BASE}` in {builders[-1]}." if builders else ""
+        raise TrainingError(
+            msg, cause=str(error), next_step=named or "Start from one in Training/recipes."
+        ) from error
+    merged: dict[str, Any] = {}
+    for base in _bases(own.pop(BASE, []), path):
+        merged = _merge(merged, _read(path.parent / base, (*builders, resolved)))
+    return _merge(merged, own)
+
+
+def _bases(value: Any, path: Path) -> list[str]:
+    bases = [value] if isinstance(value, str) else value
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        msg = f"The field `{BASE}` of the recipe {path} has a wrong type: {value!r}."
+        raise TrainingError(msg, next_step="Give the path of another recipe, or a list of paths.")
+    return bases
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(under)
+    for key, value in over.items():
+        known = merged.get(key)
+        merged[key] = (
+            _merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a recipe, with those that it builds on.
+
+    Raises:
+        TrainingError: A file is missing or is not TOML, or a field is unknown, missing or of a wrong type.
+    """
+    return recipe_from_dict(read_recipe_file(path))
+
+
+def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
+    """Build a recipe from nested dictionaries, as in the TOML file or in a checkpoint.
+
+    Raises:
+        TrainingError: A field is unknown, missing, of a wrong type or out of range.
+    """
+    return typed(Recipe, data, "The recipe")
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Return the nested dictionaries that `recipe_from_dict` reads, with every default written out."""
+    return dataclasses.asdict(recipe)

@@ -1,0 +1,309 @@
+"""The network, the method and the optimiser that a recipe asks for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multiorganseg.bundles.metadata import Metadata
+from multiorganseg.bundles.registry import find_bundle
+from multiorganseg.errors import TrainingError
+from multiorganseg.inference.backends import load_network
+from multiorganseg.networks.branching import BranchingNetwork
+from multiorganseg.networks.build import build_network
+from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg_training.losses.known import SOFTMAX, within_matrix
+from multiorganseg_training.methods import Method, Setting, build_method
+from multiorganseg_training.recipe.file import recipe_from_dict
+from multiorganseg_training.recipe.recipe import NetworkSpec, OptimisationSpec, Recipe
+from multiorganseg_training.run.checkpoint import load_checkpoint
+
+THIN_SINCE = 2
+
+
+class ThinConvolution(nn.Conv3d):
+    """A convolution that pads thin images by itself on a CPU.
+
+    The CPU library's (oneDNN's) bfloat16 weight gradient of a padded 3D convolution is wrong, often by as
+    much as its own size and at times infinite, when the image has at least two planes along k but fewer than
+    the kernel. It is right for the same image with the planes of zeros already there.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        reach = (self.kernel_size[0] - 1) * self.dilation[0] + 1
+        numbers = not isinstance(self.padding, str) and self.padding_mode == "zeros"
+        if not numbers or input.device.type != "cpu" or not THIN_SINCE <= input.shape[-3] < reach:
+            return super()._conv_forward(input, weight, bias)
+        along_k, *others = (int(size) for size in self.padding)
+        padded = functional.pad(input, (0, 0, 0, 0, along_k, along_k))
+        return torch.conv3d(padded, weight, bias, self.stride, (0, *others), self.dilation, self.groups)
+
+
+def guard_thin_convolutions(network: nn.Module) -> None:
+    """Let every 3D convolution of a network, whose weights stay as they are, be a `ThinConvolution`."""
+    for module in network.modules():
+        if type(module) is nn.Conv3d:
+            module.__class__ = ThinConvolution
+
+
+PRIOR = 0.01
+
+
+def widen_state(
+    trained: Mapping[str, Tensor], widened: Mapping[str, Tensor], activation: str, prior: float = PRIOR
+) -> dict[str, Tensor]:
+    """Return a trained network's state to one with more organs, the further ones after its own.
+
+    The network says of its own organs what it said before. Under a softmax the new organs start as the
+    background does and take the share `prior` of its probability (as MiB, Cermelli et al. 2020, whose share
+    for one organ is a half: too much for one that fills a thousandth of the body); with sigmoids they start
+    with the probability `prior` everywhere.
+
+    Args:
+        trained: State of the trained network; its last layers have fewer channels.
+        widened: State of the network to be, with any weights.
+        activation: "softmax" (channel 0 is background) or "sigmoid".
+        prior: In (0, 1).
+
+    Returns:
+        State for the network to be.
+
+    Raises:
+        TrainingError: More than the channels of the last layers differs.
+    """
+    if trained.keys() != widened.keys():
+        raise _unlike(sorted(trained.keys() ^ widened.keys())[0])
+    return {name: _widen(name, trained[name], widened[name], activation, prior) for name in trained}
+
+
+def _widen(name: str, trained: Tensor, widened: Tensor, activation: str, prior: float) -> Tensor:
+    if trained.shape == widened.shape:
+        return trained
+    pairs = enumerate(zip(trained.shape, widened.shape, strict=False))
+    axes = [axis for axis, (old, new) in pairs if old != new]
+    if trained.ndim != widened.ndim or len(axes) != 1 or trained.numel() > widened.numel():
+        raise _unlike(name)
+    axis = axes[0]
+    more = widened.shape[axis] - trained.shape[axis]
+    fresh = further_channels(trained, axis, more, activation, prior)
+    if activation == SOFTMAX and trained.ndim == 1:
+        background = trained[:1] + math.log(1 - prior)
+        return torch.cat([background, trained[1:], fresh])
+    return torch.cat([trained, fresh], dim=axis)
+
+
+def further_channels(trained: Tensor, axis: int, more: int, activation: str, prior: float = PRIOR) -> Tensor:
+    """Return weights or bias with which further channels of a last layer start; see `widen_state`.
+
+    Args:
+        trained: Weights or bias of a trained last layer.
+        axis: That of its channels.
+        more: How many channels are wanted.
+        activation: "softmax" (channel 0 is background) or "sigmoid".
+        prior: In (0, 1).
+    """
+    background = trained.narrow(axis, 0, 1)
+    shape = list(trained.shape)
+    shape[axis] = more
+    is_bias = trained.ndim == 1
+    if activation != SOFTMAX:
+        return torch.full(shape, math.log(prior / (1 - prior)) if is_bias else 0.0).to(trained)
+    return background.expand(shape) + (math.log(prior / more) if is_bias else 0.0)
+
+
+def _unlike(name: str) -> TrainingError:
+    msg = "The network to be extended is not built like the recipe's."
+    return TrainingError(
+        msg,
+        cause=f"They differ in '{name}'.",
+        next_step="Copy architecture and arguments from its metadata; name its organs first, in its order.",
+    )
+
+
+def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIOR) -> None:
+    """Set the weights of a network's last branch: its decoders are those of the network.
+
+    Its organs start as those of `widen_state`; beside them the network says of its own organs what it said
+    before.
+
+    Args:
+        network: Trained but for its last branch.
+        activation: "softmax" (channel 0 is background) or "sigmoid".
+        prior: In (0, 1).
+    """
+    branch = network.all_branches()[-1]
+    for own, started in zip(network.own_decoders(), branch.decoders, strict=True):
+        started.load_state_dict(own.state_dict())
+    with torch.no_grad():
+        for own, started in zip(network.own_heads(), branch.heads, strict=True):
+            axes = (int(isinstance(started, nn.ConvTranspose3d)), 0)
+            for trained, wanted, axis in zip(own.parameters(), started.parameters(), axes, strict=True):
+                wanted.copy_(further_channels(trained, axis, branch.organs, activation, prior))
+
+
+TRUNK = 0
+FROM_TO = ("sigmoid", "softmax")
+ADDED_LATER = ("statistics", "detail")
+"""Arguments of a network that may differ from what it starts from; what they add is new."""
+
+
+def recipe_network(recipe: Recipe) -> BranchingNetwork:
+    """Build the recipe's network: one channel in; one an organ out, and background under a softmax.
+
+    Raises:
+        TrainingError: The patch does not suit the network, or what the recipe starts from has another
+            network or other organs; organs after those that it has are new to it.
+        BundleError: The bundle that it starts from is missing or damaged, or the architecture is unknown.
+    """
+    spec = recipe.network
+    network = _started_network(recipe) if spec.initial else new_network(recipe)
+    divisor = network.divisor
+    if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
+        msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
+        raise TrainingError(
+            msg,
+            cause=f"Its stages halve the patch down to cells of {' × '.join(map(str, divisor))} voxels.",
+            next_step="Set network.patch_shape to multiples of these.",
+        )
+    guard_thin_convolutions(network)
+    return network
+
+
+def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
+    """Build the recipe's method for a network.
+
+    Raises:
+        TrainingError: The method is unknown, or its arguments or the activation do not fit.
+    """
+    table, catalogue = recipe.data.table, load_catalogue()
+    parents = {
+        channel: table.value(organ.within)
+        for channel, key in table.organs.items()
+        if (organ := catalogue.organs.get(key)) and organ.within in table.keys
+    }
+    setting = Setting(
+        network,
+        recipe.network.activation,
+        len(table.keys),
+        network.feature_channels,
+        within_matrix(parents, len(table.keys)),
+    )
+    return build_method(recipe.method, recipe.method_arguments, setting)
+
+
+def build_optimiser(
+    network: BranchingNetwork, method: Method, spec: OptimisationSpec
+) -> torch.optim.Optimizer:
+    """Build the optimiser of the network's and the method's parameters that are not frozen.
+
+    Each group of parameters has its own "peak": the learning rate at the top of the schedule. The
+    network without the last layers of its decoders is group `TRUNK`.
+    """
+    last_layers = [
+        *network.own_heads(),
+        *(head for branch in network.all_branches() for head in branch.heads),
+    ]
+    known = {id(parameter) for layer in last_layers for parameter in layer.parameters()}
+    moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    head = [parameter for parameter in moving if id(parameter) in known]
+    trunk = [parameter for parameter in moving if id(parameter) not in known]
+    own = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": trunk, "peak": spec.learning_rate * spec.trunk_factor},
+        {"params": head, "peak": spec.learning_rate * spec.head_factor},
+        {"params": own, "peak": spec.learning_rate},
+    ]
+    if spec.optimiser == "sgd":
+        return torch.optim.SGD(
+            groups,
+            lr=spec.learning_rate,
+            momentum=spec.momentum,
+            nesterov=spec.nesterov and spec.momentum > 0,
+            weight_decay=spec.weight_decay,
+        )
+    return torch.optim.AdamW(groups, lr=spec.learning_rate, weight_decay=spec.weight_decay)
+
+
+def new_network(recipe: Recipe) -> BranchingNetwork:
+    """Build the recipe's network with random weights."""
+    spec = recipe.network
+    channels = len(recipe.data.table.keys) + (spec.activation == "softmax")
+    return build_network(spec.architecture, {"in_channels": 1, "out_channels": channels, **spec.arguments})
+
+
+def _started_network(recipe: Recipe) -> BranchingNetwork:
+    spec = recipe.network
+    checkpoint = load_checkpoint(Path(spec.initial))
+    said: NetworkSpec | Metadata
+    if checkpoint is not None:
+        theirs = recipe_from_dict(checkpoint.recipe)
+        said, organs, state = theirs.network, theirs.data.table.keys, checkpoint.network
+    else:
+        bundle = find_bundle(spec.initial)
+        said, organs, state = bundle.metadata, bundle.metadata.labels.keys, load_network(bundle).state_dict()
+    branching = _branching(recipe, said, organs)
+    network = new_network(recipe)
+    if said.activation != spec.activation:
+        state = _with_background(network, state)
+    if branching:
+        fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
+        network.load_state_dict({**state, **fresh})
+        start_branch(network, spec.activation)
+    else:
+        ours = network.state_dict()
+        added = {name: tensor for name, tensor in ours.items() if name not in state and _added(name)}
+        widened = {name: tensor for name, tensor in ours.items() if name not in added}
+        network.load_state_dict({**widen_state(state, widened, spec.activation), **added})
+    return network
+
+
+def _with_background(network: BranchingNetwork, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of a network with sigmoids to one with a softmax: the logit of background is 0.
+
+    Where one organ alone is likely, its probability is what it was: e^z / (1 + e^z).
+    """
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    widened = dict(state)
+    for head in network.own_heads():
+        axes = (int(isinstance(head, nn.ConvTranspose3d)), 0)
+        for parameter, axis in zip(head.parameters(), axes, strict=True):
+            organs = state[names[id(parameter)]]
+            none = torch.zeros_like(organs.narrow(axis, 0, 1))
+            widened[names[id(parameter)]] = torch.cat([none, organs], dim=axis)
+    return widened
+
+
+def _added(name: str) -> bool:
+    return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
+
+
+def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
+    """Say whether the recipe's network has a branch more than what it starts from.
+
+    Raises:
+        TrainingError: It differs otherwise.
+    """
+    spec, keys = recipe.network, recipe.data.table.keys
+    ours, theirs = (
+        {name: value for name, value in arguments.items() if name not in ADDED_LATER}
+        for arguments in (spec.arguments, said.arguments)
+    )
+    branches, further = theirs.get("branches", ()), len(keys) - len(organs)
+    branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
+    widened = ours == theirs and not (branches and further)
+    same = spec.architecture == said.architecture and keys[: len(organs)] == organs
+    same = same and (spec.activation == said.activation or (said.activation, spec.activation) == FROM_TO)
+    if not same or not (branching or widened):
+        msg = f"The training cannot start from '{spec.initial}'."
+        raise TrainingError(
+            msg,
+            cause="Its architecture, arguments or activation are not those of the recipe (but sigmoids may "
+            "become a softmax), or its organs are not the recipe's first ones.",
+            next_step="Copy them from its metadata or recipe, or leave network.initial away.",
+        )
+    return branching

@@ -1,0 +1,1 @@
+"""How the papers' tables and pictures are made; not packaged."""

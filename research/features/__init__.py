@@ -1,0 +1,1 @@
+"""Where a network puts labelled and unlabelled voxels: variances, distances and a picture."""
