@@ -79,7 +79,7 @@ def event_log(path: Path, *hidden: Path) -> Iterator[EventStream]:
 
 
 def told_to(stream: EventStream, progress: Progress, prefix: str = "") -> Progress:
-    """Return a progress that is also written as events; `prefix` stands before each stage for people alone."""
+    """Return a progress that is also written as events; people alone see `prefix` before stages."""
 
     def report(stage: str, fraction: float) -> None:
         progress.report(prefix + stage, fraction)

@@ -13,7 +13,7 @@ HEADER = "# Written by `make package-list`: every file of the package. Do not ed
 
 
 def list_package(root: Path) -> dict[str, list[str]]:
-    """Return the files of the package: scripts and resources from the module's folder, shared ones from `root`.
+    """Return the package's files: scripts and resources from the module's folder, shared ones from `root`.
 
     Compiled Python, hidden files and CMake's own files do not count.
     """

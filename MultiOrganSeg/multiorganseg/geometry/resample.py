@@ -85,7 +85,7 @@ def upright_grid(grid: Grid, spacing: tuple[float, float, float]) -> Grid:
 
 
 def index_map(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the matrix (3, 3) and offset (3,) that map (k, j, i) indices of `source` to those of `target`."""
+    """Return the matrix (3, 3) and offset (3,) from (k, j, i) indices of `source` to those of `target`."""
     offset = target.to_index(source.to_patient((0.0, 0.0, 0.0)))
     columns = [target.to_index(source.to_patient(tuple(unit))) - offset for unit in np.eye(3)]
     return np.stack(columns, axis=1), offset

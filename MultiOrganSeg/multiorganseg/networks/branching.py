@@ -26,7 +26,7 @@ class SkipDecoder(nn.ModuleList):
 
 
 def add_skips(maps: Maps, enlargements: Iterable[nn.Module], levels: Iterable[nn.Module]) -> Tensor:
-    """Return the features of the finest level, where each level adds the next finer map to what it enlarges."""
+    """Return the features of the finest level; each level adds the next finer map to what it enlarges."""
     features = maps[-1]
     for enlarge, level, skip in zip(enlargements, levels, reversed(maps[:-1]), strict=True):
         features = level(enlarge(features) + skip)

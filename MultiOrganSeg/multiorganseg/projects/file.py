@@ -25,7 +25,7 @@ _MOST = 64 * 2**20
 
 
 def matrix_to_json(matrix: LabelStatusMatrix) -> dict[str, Any]:
-    """Return `{"organs": […], "cases": {"case": {"annotated": ["liver"], …}}}`; unknown organs are left out."""
+    """Return `{"organs": […], "cases": {"case": {"annotated": ["liver"], …}}}`, without unknown organs."""
     shown = [status for status in LabelStatus if status is not LabelStatus.UNKNOWN]
     cases = {}
     for case, row in matrix.rows.items():

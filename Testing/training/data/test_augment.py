@@ -73,7 +73,7 @@ def test_without_change_a_patch_is_a_crop(start):
 
 
 def _corners(volume: tuple[int, ...], centre: tuple[float, ...] | None, patch: tuple[int, ...]) -> NDArray:
-    """Return the low corners (500, 3) of patches of a still volume, read off the voxel that they show first."""
+    """Return the low corners (500, 3) of patches of a still volume, read off their first voxel."""
     places = torch.arange(math.prod(volume), dtype=torch.float32).reshape(volume) / math.prod(volume)
     generator = np.random.default_rng(0)
     place = None if centre is None else np.array(centre, float)

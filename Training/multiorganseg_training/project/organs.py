@@ -83,7 +83,7 @@ def _refuse_taken(key: str, custom: CustomOrgan, catalogue: Catalogue) -> None:
 
 
 def suggested_organ(name: str, project: Project) -> str:
-    """Return the key of the project's organ that has a label's name, in whichever order of words; else nothing.
+    """Return the key of the project's organ with a label's name, in any order of words; else nothing.
 
     A tumour in an organ is not the organ, and is never suggested as such.
     """
