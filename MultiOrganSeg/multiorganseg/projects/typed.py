@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import reprlib
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -66,7 +67,7 @@ def _convert(hint: Any, value: Any, what: str, where: str) -> Any:
             return {key: _convert(inner[1], item, what, f"{where}.{key}") for key, item in value.items()}
     elif _is_plain(hint, value):
         return hint(value)
-    msg = f"{what} has a wrong type in the field {where}: {str(value)[:200]!r}."
+    msg = f"{what} has a wrong type in the field {where}: {reprlib.repr(value)}."
     raise TrainingError(msg, next_step=f"It must be {hint}.")
 
 

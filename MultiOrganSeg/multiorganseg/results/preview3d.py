@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from multiorganseg.children import module_command, module_environment
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import present_values
+from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.volume import Affine
 
 TIMEOUT_SECONDS = 90
@@ -53,8 +53,8 @@ def render_in_child(
     labels, affine = _thinned(segmentation.labels, segmentation.affine, filled)
     present = present_values(labels)
     values = [value for value in colors if value in present]
-    with tempfile.TemporaryDirectory(prefix="multiorganseg-") as folder:
-        scene, picture = Path(folder) / "scene.npz", Path(folder) / "picture.png"
+    with work_folder() as folder:
+        scene, picture = folder / "scene.npz", folder / "picture.png"
         np.savez(
             scene,
             labels=labels,

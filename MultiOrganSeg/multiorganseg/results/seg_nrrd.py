@@ -32,6 +32,7 @@ TAG_PREFIX = "MultiOrganSeg."
 TERMINOLOGY_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 ANATOMIC_CONTEXT = "Anatomic codes - DICOM master list"
 _TERMINOLOGY = re.compile(r"TerminologyEntry:([^|]*)")
+_SEGMENT = re.compile(r"Segment(\d{1,9})_")
 _KEY = re.compile(r"[a-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*")
 
 
@@ -75,16 +76,16 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
     its code in the terminology tells; another one keeps its ID, or its name where 3D Slicer made up the ID.
 
     Raises:
-        OrganError: The header names no segments, segments share a label value on several layers or are one
-            organ, or the ID, name and code of a segment tell different organs.
+        OrganError: The header names no segments, one has neither ID nor name, segments share a label value on
+            several layers or are one organ, or the ID, name and code of a segment tell different organs.
         VolumeError: The file cannot be read or is no NRRD file.
     """
     _, pairs = read_image_header(path)
     organs: dict[int, str] = {}
-    index = 0
-    while f"Segment{index}_ID" in pairs:
-        value = segment_value(pairs.get(f"Segment{index}_LabelValue", "1"), path)
-        key = _segment_key(f"Segment{index}_", pairs, path)
+    numbers = {int(found[1]) for key in pairs if (found := _SEGMENT.match(key))}
+    for prefix in (f"Segment{number}_" for number in sorted(numbers)):
+        value = segment_value(pairs.get(f"{prefix}LabelValue", "1"), path)
+        key = _segment_key(prefix, pairs, path)
         if value in organs:
             msg = f"{path} has overlapping segments on several layers."
             raise OrganError(
@@ -93,7 +94,6 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
                 next_step="In 3D Slicer, export the segments to a labelmap and use that file.",
             )
         organs[value] = key
-        index += 1
     if not organs:
         msg = f"{path} names no segments."
         raise OrganError(
@@ -104,7 +104,7 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
 
 
 def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
-    identity, name = pairs[f"{prefix}ID"].strip(), pairs.get(f"{prefix}Name", "").strip()
+    identity, name = (pairs.get(f"{prefix}{part}", "").strip() for part in ("ID", "Name"))
     entry = _TERMINOLOGY.search(pairs.get(f"{prefix}Tags", ""))
     catalogue = load_catalogue()
     told = {
@@ -124,6 +124,11 @@ def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
     if keys:
         return next(iter(keys.values()))
     spelt = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
+    if not identity and not spelt:
+        msg = f"{path.name} has a segment without ID and name."
+        raise OrganError(
+            msg, cause=f"Only other fields begin with '{prefix}'.", next_step="Save it again from 3D Slicer."
+        )
     return identity if _KEY.fullmatch(identity) or not spelt else spelt
 
 

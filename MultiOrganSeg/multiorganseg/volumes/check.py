@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.errors import ResourceError, VolumeError
+from multiorganseg.memory import available_memory
 from multiorganseg.volumes.volume import Affine, Volume
 
 DEFLATE_RATIO = 1032
@@ -103,9 +104,7 @@ def check_header(header: Header, *, layered: bool = False) -> None:
             cause=f"{sizes} voxels take {header.nbytes:,} bytes; at most {header.capacity:,} can be there.",
             next_step="Copy or export the file again.",
         )
-    import psutil
-
-    free = psutil.virtual_memory().available
+    free = available_memory()
     if header.nbytes > free:
         msg = f"{name} does not fit into memory."
         raise ResourceError(

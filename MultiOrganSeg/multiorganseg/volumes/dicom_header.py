@@ -31,6 +31,8 @@ _FIRST_GROUPS = (0x0002, 0x0008)
 _FIRST_VRS = frozenset(b"AE CS DA DT LO OB PN SH SQ ST TM UC UI UL UN UR US UT".split())
 _LONGEST_FIRST_VALUE = 1024
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_NAMED_TEXT = 40
+_COLOURS = ("RGB", "ARGB", "CMYK", "HSV", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _TRANSFER_SYNTAXES = {
     *(f"1.2.840.10008.1.2{part}" for part in ("", ".1", ".2", ".5")),
     *(f"1.2.840.10008.1.2.4.{part}" for part in (50, 51, 57, 70, 80, 81, 90, 91)),
@@ -101,16 +103,16 @@ def read_dicom_header(path: Path) -> Slice | LeftOut:
             if pixels:
                 _walk_rest(bounded, data)
             slice_ = _slice(path, data, pixels) if pixels else None
+            wrong = _impossible(slice_, pixels, data) if slice_ and pixels else ""
+            uid, modality = _text(data, "SeriesInstanceUID"), _text(data, "Modality")
         except MultiOrganSegError:
             raise
         except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
             return LeftOut(path, Why.DAMAGED, f"{type(error).__name__}: {error}")
-    uid = _text(data, "SeriesInstanceUID")
     if bounded.beyond:
         return LeftOut(path, Why.DAMAGED, "an element is longer than the file", uid)
-    if slice_ is None or pixels is None:
-        return LeftOut(path, Why.IMAGELESS, _text(data, "Modality"), uid)
-    wrong = _impossible(slice_, pixels, data)
+    if slice_ is None:
+        return LeftOut(path, Why.IMAGELESS, modality, uid)
     return LeftOut(path, Why.DAMAGED, wrong, uid) if wrong else slice_
 
 
@@ -239,10 +241,19 @@ def _impossible(piece: Slice, pixels: _PixelElement, data: Dataset) -> str:
     """Say why the pixels cannot be what the header says; empty when they can."""
     if min(piece.rows, piece.columns, piece.frames, piece.components) < 1:
         return f"its header says {piece.columns} × {piece.rows} pixels in {piece.frames} frames"
+    if piece.components == 1 and _text(data, "PhotometricInterpretation") in _COLOURS:
+        return "its header says colours in one sample a pixel"
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        if _text(data, name) and not np.isfinite(numbers(data, name, 1)[0]):
+            return f"its {name} is no number: {_text(data, name)[:_NAMED_TEXT]!r}"
+    if _text(data, "RescaleSlope") and numbers(data, "RescaleSlope", 1)[0] == 0:
+        return "its RescaleSlope is 0, which makes all its pixels alike"
     if pixels.fragments is not None:
         held = pixels.fragments
     else:
-        bits = int(data.get("BitsAllocated") or 16)
+        bits = _whole(data, "BitsAllocated") if data.get("BitsAllocated") else 16
+        if bits is None or bits < 1:
+            return "its header does not say how many bits a pixel has"
         held = pixels.length * 8 // (bits * piece.components * piece.rows * piece.columns)
     if held < piece.frames:
         return f"its header says {piece.frames:,} frame(s) and its pixels suffice for {held:,}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from multiorganseg.errors import VolumeError
+from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.check import compact
 from multiorganseg.volumes.dicom_geometry import Slice
 from multiorganseg.volumes.headers import unreadable
@@ -87,8 +87,8 @@ def _decode_mended(piece: Slice, first: RuntimeError) -> sitk.Image:
         mended.MediaStorageSOPClassUID = data.SOPClassUID = storage
         mended.MediaStorageSOPInstanceUID = data.SOPInstanceUID = pydicom.uid.generate_uid()
         data.file_meta = mended
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "slice.dcm"
+        with work_folder() as folder:
+            copy = folder / "slice.dcm"
             data.save_as(copy, enforce_file_format=True)
             return _decode(copy)
     except Exception as error:  # pydicom lets errors of any type escape from damaged bytes

@@ -116,7 +116,7 @@ def listed_images(dicomdir: Path) -> list[tuple[Path, str]]:
         try:
             kind, named = str(record.get("DirectoryRecordType", "")), record.get("ReferencedFileID")
             uid = str(record.get("SeriesInstanceUID", "")) if kind == "SERIES" else uid
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, NotImplementedError):
             return []
         if kind == "IMAGE" and named:
             names = [named] if isinstance(named, str) else list(map(str, named))

@@ -155,7 +155,7 @@ def tell_other_series(others: Sequence[SeriesInfo], path: Path) -> None:
 
 def _choose_series(path: Path) -> SeriesInfo:
     if path.is_file() and not is_dicomdir(path):
-        found, left_out = scan_series(path.parent.iterdir())
+        found, left_out = scan_series(sorted(file for file in path.parent.iterdir() if file.is_file()))
         own = next((info for info in found if path in info.files), None)
         if own is None or not own.is_image:
             reason = next((entry for entry in left_out if entry.file == path), None)

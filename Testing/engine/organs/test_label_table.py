@@ -27,6 +27,12 @@ def test_an_organ_stands_once() -> None:
         LabelTable({1: "liver", 2: "spleen", 3: "liver"})
 
 
+@pytest.mark.parametrize("key", ["", " ", "\t\u00a0"])
+def test_an_organ_has_a_name(key) -> None:
+    with pytest.raises(OrganError, match="no organ for 2"):
+        LabelTable({1: "liver", 2: key})
+
+
 def test_json_there_and_back() -> None:
     table = LabelTable({3: "spleen", 10: "liver"})
     text = json.dumps(table.to_json())

@@ -49,6 +49,7 @@ def test_forms_of_a_table(text: str, organs: dict, encoding: str, tmp_path: Path
         ('{"labels": {"liver": null}}', "no whole number"),
         ('{"labels": {"liver": "one"}}', "no whole number"),
         ('{"1": {"name": "liver"}}', "no text"),
+        ('{"1": "liver", "2": " "}', "no organ for 2"),
         ('{"0": "liver"}', "1…65535"),
         ('{"labels": {"background": 0}}', "no organ"),
         ("[1]", ""),

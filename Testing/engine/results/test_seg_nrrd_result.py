@@ -276,3 +276,29 @@ def test_an_impossible_label_value_is_refused(tmp_path, value):
     write_nrrd(tmp_path / "a.seg.nrrd", np.zeros((2, 3, 4), np.uint8), np.eye(4), pairs)
     with pytest.raises(VolumeError, match="impossible label value"):
         read_label_table(tmp_path / "a.seg.nrrd")
+
+
+@pytest.mark.parametrize(
+    ("left", "organs"),
+    [
+        ({0: "spleen", 2: "liver"}, {1: "spleen", 3: "liver"}),
+        ({3: "liver"}, {4: "liver"}),
+        ({11: "spleen", 2: "liver"}, {3: "liver", 12: "spleen"}),
+    ],
+)
+def test_segments_beyond_a_gap_in_the_numbers_are_kept(tmp_path, left, organs):
+    pairs = {}
+    for number, key in left.items():
+        pairs |= {f"Segment{number}_ID": key, f"Segment{number}_LabelValue": str(number + 1)}
+    write_nrrd(tmp_path / "a.seg.nrrd", np.zeros((2, 3, 4), np.uint8), np.eye(4), pairs)
+    assert read_label_table(tmp_path / "a.seg.nrrd").organs == organs
+
+
+def test_a_segment_without_an_id_goes_by_its_name_and_one_without_either_is_refused(tmp_path):
+    pairs = {"Segment0_ID": "spleen", "Segment1_Name": "Liver", "Segment1_LabelValue": "2"}
+    path = tmp_path / "a.seg.nrrd"
+    write_nrrd(path, np.zeros((2, 3, 4), np.uint8), np.eye(4), pairs)
+    assert read_label_table(path).organs == {1: "spleen", 2: "liver"}
+    write_nrrd(path, np.zeros((2, 3, 4), np.uint8), np.eye(4), {**pairs, "Segment2_LabelValue": "3"})
+    with pytest.raises(OrganError, match="without ID and name"):
+        read_label_table(path)

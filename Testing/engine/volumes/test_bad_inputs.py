@@ -182,8 +182,7 @@ def test_volume_larger_than_memory(
     voxels: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = nifti(tmp_path / "ct.nii", voxels)
-    free = psutil.virtual_memory()._replace(available=100)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    monkeypatch.setattr("multiorganseg.volumes.check.available_memory", lambda: 100)
     with pytest.raises(ResourceError, match="memory"):
         read_volume(path)
 

@@ -96,3 +96,43 @@ def test_damaged_bytes_end_in_typed_errors(write_series: Callable[..., Path]) ->
         file.write_bytes(data[: generator.integers(140, len(data) + 1)])
         with contextlib.suppress(VolumeError):
             read_volume(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"BitsAllocated": [16, 16]}, "how many bits"),
+        ({"BitsAllocated": [8, 8, 8]}, "how many bits"),
+        ({"PhotometricInterpretation": "RGB"}, "colours in one sample"),
+        ({"PhotometricInterpretation": "YBR_FULL"}, "colours in one sample"),
+        ({"RescaleSlope": "nan"}, "RescaleSlope is no number: 'nan'"),
+        ({"RescaleSlope": "inf"}, "RescaleSlope is no number"),
+        ({"RescaleIntercept": "NaN"}, "RescaleIntercept is no number"),
+        ({"RescaleSlope": ["1", "2"]}, "RescaleSlope is no number"),
+        ({"RescaleSlope": "0"}, "RescaleSlope is 0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "".join(map(str, value.values())),
+)
+def test_a_header_that_cannot_be_of_an_image_is_refused(
+    write_series: Callable[..., Path], fields: dict[str, object], said: str
+) -> None:
+    folder = write_series()
+    file = next(folder.glob("*-5.dcm"))
+    with pydicom.config.disable_value_validation():
+        slice_ = pydicom.dcmread(file)
+        slice_.update(fields)
+        slice_.save_as(file)
+    with pytest.raises(VolumeError, match="damaged") as caught:
+        read_volume(folder)
+    assert said in caught.value.cause
+
+
+@pytest.mark.parametrize("tag", [b"\x20\x00\x0e\x00UI", b"\x08\x00\x60\x00CS", b"\x28\x00\x00\x01US"])
+def test_a_value_representation_that_is_none_is_damage(write_series: Callable[..., Path], tag: bytes) -> None:
+    folder = write_series()
+    file = next(folder.glob("*-5.dcm"))
+    whole = file.read_bytes()
+    assert tag in whole
+    file.write_bytes(whole.replace(tag, tag[:-2] + bytes([tag[-2], 0xD7])))
+    with pytest.raises(VolumeError, match="damaged"):
+        read_volume(folder)

@@ -95,6 +95,7 @@ def test_one_file_stands_for_its_series(
     for k, plane in enumerate(pixels):
         other = ct_slice(plane + 1, (0, 0, 3 * k), SeriesInstanceUID="1.2.826.0.1.9")
         other.save_as(folder / f"IM{k}", enforce_file_format=True)
+    (folder / "a folder").mkdir()
     assert np.array_equal(read_volume(folder / "000-0.dcm").voxels, pixels - 1024)
     assert np.array_equal(read_volume(folder / "IM5").voxels, pixels - 1023)
 

@@ -122,7 +122,7 @@ def test_labels_on_another_grid_are_refused(base: Bundle, full, case, tmp_path):
     here = case()
     write_volume(Volume(np.zeros((4, 8, 8), np.uint8), np.eye(4)), tmp_path / "other.nii.gz")
     moved = type(here)(here.name, here.image, tmp_path / "other.nii.gz", here.organs, here.annotated)
-    with pytest.raises(TrainingError, match="different grids"):
+    with pytest.raises(TrainingError, match="not lie on its image's grid"):
         judge(base, full, [moved], ["spleen"])
 
 

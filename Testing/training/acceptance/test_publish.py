@@ -93,7 +93,7 @@ def test_the_card_has_the_table(bundle):
 def test_a_bundle_names_no_case_and_no_folder(bundle, phantom_run, tmp_path):
     said = json.dumps(bundle.metadata.training)
     assert "case_" not in said
-    assert bundle.metadata.training["recipe"]["data"]["validation"] == "1 cases"
+    assert bundle.metadata.training["recipe"]["data"]["validation"] == "1 case"
     run = tmp_path / "run"
     shutil.copytree(phantom_run.place.run, run)
     checkpoint = load_checkpoint(run)

@@ -17,6 +17,7 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.metrics import dice
 from multiorganseg.progress import Progress
+from multiorganseg.volumes.check import VolumeWarning
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
@@ -219,17 +220,30 @@ def test_an_oblique_volume_keeps_image_and_labels_together(tmp_path, add_case):
     assert dice(case.image > BRIGHT, case.labels == 1) > 0.85
 
 
-@pytest.mark.parametrize("moved", ["origin", "shape"])
-def test_labels_on_another_grid_are_refused(data, moved):
+@pytest.mark.parametrize("shift_mm", [0.4, 500.0], ids=["between voxels", "outside"])
+def test_labels_on_another_grid_are_refused(data, shift_mm):
     path = data / "labels" / "case_a.nii.gz"
     voxels, affine = read_labels(path).voxels, AFFINE.copy()
-    if moved == "origin":
-        affine[:3, 3] = 5
-    else:
-        voxels = voxels[:, :, :-1]
+    affine[:3, 3] += shift_mm
     write_volume(Volume(voxels, affine), path)
-    with pytest.raises(TrainingError, match=r"'case_a' lie on different grids"):
+    with pytest.raises(TrainingError, match=r"'case_a' (do not )?lie "):
         _prepare(data)
+
+
+def test_labels_of_the_same_voxels_in_another_frame_are_taken(data):
+    path = data / "labels" / "case_a.nii.gz"
+    expected = _prepare(data).labels
+    whole = read_labels(path)
+    turned, cropped = whole.affine.copy(), whole.affine.copy()
+    turned[:3, 3] += turned[:3, 0] * (whole.voxels.shape[2] - 1)
+    turned[:3, 0] *= -1
+    write_volume(Volume(whole.voxels[:, :, ::-1].copy(), turned), path)
+    assert np.array_equal(_prepare(data).labels, expected)
+    rows = np.flatnonzero(whole.voxels.any(axis=(0, 2)))
+    cropped[:3, 3] += cropped[:3, 1] * rows[0]
+    write_volume(Volume(whole.voxels[:, rows[0] : rows[-1] + 1].copy(), cropped), path)
+    with pytest.warns(VolumeWarning, match="counts as background"):
+        assert np.array_equal(_prepare(data).labels, expected)
 
 
 def test_progress_is_told(data):

@@ -82,6 +82,21 @@ def test_a_base_that_cannot_be_read_names_both_files(write, text):
     assert "top.toml" in caught.value.next_step
 
 
+@pytest.mark.parametrize(
+    "deep",
+    [".".join("a" * 2000) + " = 1", "[" + ".".join("a" * 2000) + "]\nb = 1", "a = " + "[" * 60 + "]" * 60],
+)
+def test_a_file_that_is_nested_too_deeply_is_refused(write, deep):
+    with pytest.raises(TrainingError, match="nested too deeply"):
+        read_recipe_file(write("a.toml", deep))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_recipe(write, tmp_path):
+    path = write("a.toml", "\ufeffseed = 3")
+    assert path.read_bytes().startswith(b"\xef\xbb\xbf")
+    assert read_recipe_file(path) == {"seed": 3}
+
+
 def test_the_run_writes_the_whole_recipe(phantom_recipe, save_recipe, place, write, tmp_path):
     save_recipe(tmp_path / "low.toml", phantom_recipe(optimisation={"iterations": 1}))
     recipe = load_recipe(write("top.toml", 'base = "low.toml"\nseed = 5'))

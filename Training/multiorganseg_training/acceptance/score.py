@@ -10,15 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from multiorganseg.errors import TrainingError
 from multiorganseg.metrics import dice, normalized_surface_distance
-from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid
+from multiorganseg_training.project.case_files import on_image_grid
 
 
 @dataclass(frozen=True)
@@ -60,19 +59,12 @@ class GateCase:
             grid: Of the image.
 
         Raises:
-            TrainingError: The labels lie on another grid.
+            TrainingError: The labels lie on another grid; see `on_image_grid`.
             VolumeError: The file cannot be read.
         """
         if self.labels is None:
             return np.zeros(grid.shape, np.uint16)
-        labels = read_labels(self.labels)
-        if not grid.same_as(labels.grid, SAME_GRID_MM):
-            msg = f"Image and labels of the case '{self.name}' lie on different grids."
-            raise TrainingError(
-                msg,
-                cause=f"{grid.shape} and {labels.grid.shape} voxels, or another place or direction.",
-                next_step="Draw the labels on this image, or resample them onto its grid.",
-            )
+        labels = on_image_grid(self.name, grid, read_labels(self.labels))
         lookup = np.zeros(65536, np.uint16)
         for value, key in self.organs.items():
             if key in self.annotated:

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
-from multiorganseg.errors import OptionError, TrainingError, VolumeError
+from multiorganseg.errors import OptionError, VolumeError
 from multiorganseg.geometry.resample import restore_labels
 from multiorganseg.guarded import guarded_folder, make_folders
 from multiorganseg.inference.prepare import prepare
-from multiorganseg.metrics.compare import SAME_GRID_MM
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.data.cases import Case
+from multiorganseg_training.project.case_files import on_image_grid
 from multiorganseg_training.recipe.recipe import PreprocessingSpec
 
 DEFAULT_GIB = 20.0
@@ -233,18 +233,12 @@ def prepare_case(case: Case, preprocessing: PreprocessingSpec) -> PreparedCase:
     """Bring a case onto the network's grid, with all labels that its file has.
 
     Raises:
-        TrainingError: Image and labels lie on different grids.
+        TrainingError: The labels lie on another grid; see `on_image_grid`.
         VolumeError: A file cannot be read.
     """
     volume = read_volume(case.image)
-    reference = None if case.labels is None else read_labels(case.labels)
-    if reference is not None and not volume.grid.same_as(reference.grid, SAME_GRID_MM):
-        msg = f"Image and labels of the case '{case.name}' lie on different grids."
-        raise TrainingError(
-            msg,
-            cause=f"{volume.grid.shape} and {reference.grid.shape} voxels, or another place or direction.",
-            next_step="Draw the labels on this image, or resample them onto its grid.",
-        )
+    read = None if case.labels is None else read_labels(case.labels)
+    reference = None if read is None else on_image_grid(case.name, volume.grid, read)
     canonical, image = prepare(volume, preprocessing.for_bundle())
     if reference is None:
         nothing = np.zeros(image.shape, np.uint8)

@@ -20,6 +20,7 @@ else:
     import tomli as tomllib
 
 BASE = "base"
+_DEEPEST = 32
 
 
 def read_recipe_file(path: Path) -> dict[str, Any]:
@@ -47,7 +48,8 @@ def _read(path: Path, builders: tuple[Path, ...]) -> dict[str, Any]:
         msg = f"The recipe {path} builds on itself."
         raise TrainingError(msg, next_step=f"Remove it from `{BASE}` in {builders[-1]}.")
     try:
-        own = tomllib.loads(read_small_file(path).decode("utf-8"))
+        own = tomllib.loads(read_small_file(path).decode("utf-8-sig"))
+        _require_shallow(own)
     except (OSError, ValueError, RecursionError) as error:
         msg = f"Cannot read the recipe {path}."
         named = f"Correct it, or `{BASE}` in {builders[-1]}." if builders else ""
@@ -58,6 +60,21 @@ def _read(path: Path, builders: tuple[Path, ...]) -> dict[str, Any]:
     for base in _bases(own.pop(BASE, []), path):
         merged = _merge(merged, _read(path.parent / base, (*builders, resolved)))
     return _merge(merged, own)
+
+
+def _require_shallow(tables: Mapping[str, Any]) -> None:
+    """Refuse what no recipe needs and no later step could walk through, such as a key of a thousand dots."""
+    level: list[Any] = [tables]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (Mapping, list))
+            for inner in (value.values() if isinstance(value, Mapping) else value)
+        ]
+    if level:
+        message = "nested too deeply"
+        raise ValueError(message)
 
 
 def _bases(value: Any, path: Path) -> list[str]:

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def recipe(base) -> Recipe:
-    """Batches of two patches of 16 × 32 × 32 voxels, in float32."""
+    """Batches of two patches of 16 × 40 × 48 voxels, in float32."""
     wished = Wishes(str(base.folder), ("spleen",))
     made = extension_recipe(base, Split((), (), "none"), wished)
     return replace(made, optimisation=replace(made.optimisation, precision="fp32"))
@@ -60,10 +60,10 @@ def test_much_memory_changes_nothing(recipe):
 
 
 def test_less_memory_first_makes_the_batch_smaller_and_then_the_patch(recipe, needed):
-    whole = 16 * 32 * 32
-    assert _chosen(recipe, needed(2, whole)) == (2, (16, 32, 32))
-    assert _chosen(recipe, needed(2, whole) - 10) == (1, (16, 32, 32))
-    assert _chosen(recipe, needed(1, whole) - 10) == (1, (12, 32, 32))
+    whole = 16 * 40 * 48
+    assert _chosen(recipe, needed(2, whole)) == (2, (16, 40, 48))
+    assert _chosen(recipe, needed(2, whole) - 10) == (1, (16, 40, 48))
+    assert _chosen(recipe, needed(1, whole) - 10) == (1, (16, 40, 40))
     assert _chosen(recipe, needed(1, 8 * 16 * 16)) == (1, (8, 16, 16))
 
 
