@@ -15,7 +15,7 @@ PACKAGES = [Path(__file__).parents[2] / name for name in ("MultiOrganSeg", "Trai
 HOLD = """
 import sys, time
 from pathlib import Path
-from multiorganseg_training.locks import run_lock
+from multiorganseg.projects.runs import run_lock
 with run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
