@@ -54,8 +54,8 @@ def evaluate_command(
     empty predictions are counted and enter no distance. Writes evaluation.json and evaluation.csv.
     """
     from multiorganseg.inference.backends import choose_device
-    from research.runs.measure import evaluate_run
-    from research.runs.report import evaluation_tables, evaluation_title, write_evaluation
+    from research.evaluation.measure import evaluate_run
+    from research.evaluation.report import evaluation_tables, evaluation_title, write_evaluation
 
     options = Options(weights, classifier, split, components)
     place = cache or user_cache_dir() / "cases"
@@ -84,9 +84,9 @@ def compare_command(
     best network that the validation fold ever saw (optimistic: it is chosen by the cases that measure it),
     and of what `evaluate` wrote into the runs. Writes comparison.md, comparison.json and curves.png.
     """
-    from research.runs.comparison import compare
-    from research.runs.comparison_report import comparison_table, namesakes_text, write_comparison
-    from research.runs.finished import read_runs
+    from research.evaluation.comparison import compare
+    from research.evaluation.comparison_report import comparison_table, namesakes_text, write_comparison
+    from research.evaluation.finished import read_runs
 
     finished, unfinished = read_runs(runs)
     if unfinished:

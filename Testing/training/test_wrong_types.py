@@ -26,7 +26,7 @@ from multiorganseg_training.project import LabelStatus, load_matrix, load_projec
 from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
 from multiorganseg_training.run.checkpoint import FILE_NAME, Checkpoint, load_checkpoint
 from multiorganseg_training.run.loop import train
-from research.runs.finished import read_run
+from research.evaluation.finished import read_run
 
 NESTED: Any = 0
 for _ in range(400):
