@@ -96,6 +96,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/console.py
+  multiorganseg/cli/correct.py
   multiorganseg/cli/demo.py
   multiorganseg/cli/doctor.py
   multiorganseg/cli/errors.py
@@ -120,6 +121,7 @@ set(MODULE_SCRIPTS
   multiorganseg/guarded.py
   multiorganseg/inference/__init__.py
   multiorganseg/inference/backends.py
+  multiorganseg/inference/maps.py
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
   multiorganseg/inference/segment.py
@@ -179,6 +181,15 @@ set(MODULE_SCRIPTS
   multiorganseg/quality/flags.py
   multiorganseg/quality/measure.py
   multiorganseg/quality/statistics.py
+  multiorganseg/refine/__init__.py
+  multiorganseg/refine/answer.py
+  multiorganseg/refine/changes.py
+  multiorganseg/refine/geodesic.py
+  multiorganseg/refine/head.py
+  multiorganseg/refine/maps.py
+  multiorganseg/refine/prompts.py
+  multiorganseg/refine/session.py
+  multiorganseg/refine/steps.py
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
   multiorganseg/results/authorship.py
@@ -333,6 +344,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/fit.py
   Training/multiorganseg_training/run/loop.py
   Training/multiorganseg_training/run/validate.py
+  Training/multiorganseg_training/soup.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +22,26 @@ from multiorganseg.bundles import (
     write_bundle,
 )
 from multiorganseg.bundles.folders import visible_folders
+from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.write import write_results
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.project import (
     LabelStatus,
+    PartialCases,
     add_case,
+    add_organ,
     create_project,
+    export_nnunet,
     load_project,
+    merge_projects,
     save_annotation,
     tidy,
 )
+from multiorganseg_training.project.read_dataset import read_nnunet
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
@@ -159,6 +168,62 @@ def _check_results(folder: Path) -> None:
         read_volume(folder / "out" / "ct.nii.gz")
 
 
+def _add_organ(folder: Path) -> None:
+    if "kidney_left" not in load_project(folder / "p").table.keys:
+        add_organ(folder / "p", "kidney_left")
+    assert tidy(folder / "p") == []
+
+
+def _two_projects(folder: Path) -> None:
+    _project(folder)
+    create_project(folder / "q", "q", LabelTable({1: "spleen"}))
+    add_case(folder / "q", "b", _volume(2), _labels(), {"spleen": LabelStatus.ANNOTATED})
+
+
+def _merge(folder: Path) -> None:
+    with suppress(TrainingError):
+        merge_projects([load_project(folder / name) for name in ("p", "q")], folder / "merged", "merged")
+
+
+def _check_merged(folder: Path) -> None:
+    _check_project(folder)
+    if (folder / "merged").exists():
+        merged = load_project(folder / "merged")
+        assert set(merged.cases) == {"a", "b"}
+        for name in merged.cases:
+            assert np.count_nonzero(read_labels(merged.labels_path(name)).voxels) == 32
+
+
+def _export(folder: Path) -> None:
+    with suppress(TrainingError):
+        export_nnunet(load_project(folder / "p"), folder / "Dataset001_Liver", PartialCases.IGNORE)
+
+
+def _check_exported(folder: Path) -> None:
+    _check_project(folder)
+    target = folder / "Dataset001_Liver"
+    if target.exists():
+        (case,) = read_nnunet(target).cases
+        read_volume(case.image)
+        assert np.count_nonzero(read_labels(case.labels).voxels == 1) == 32
+
+
+def _segment(folder: Path) -> None:
+    (folder / "out").mkdir(exist_ok=True)
+    volume = replace(_volume(3), source=str(folder / "ct.nii.gz"))
+    made = Segmentation(_labels().voxels, volume.affine, LabelTable({1: "liver"}))
+    formats = {"seg.nrrd", "nii.gz", "csv", "json"}
+    write_results(made, volume, folder / "out", formats=formats, preview=False)
+
+
+def _check_segmented(folder: Path) -> None:
+    for file in (folder / "out").glob("[!.]*"):
+        if file.name.endswith((".nrrd", ".nii.gz")):
+            assert np.count_nonzero(read_labels(file).voxels == 1) == 32
+        else:
+            assert file.read_bytes()
+
+
 def _check_text(folder: Path) -> None:
     assert (folder / "table.csv").read_text(encoding="utf-8") in ("old", "new")
 
@@ -180,6 +245,10 @@ ACTIONS = (
     ),
     Killed("add a case", _project, _add, _check_project),
     Killed("annotate", _project, _annotate, _check_project),
+    Killed("add an organ", _project, _add_organ, _check_project),
+    Killed("merge", _two_projects, _merge, _check_merged),
+    Killed("export to nnU-Net", _project, _export, _check_exported),
+    Killed("outputs of a segmentation", lambda folder: None, _segment, _check_segmented),
     Killed("checkpoint", lambda folder: _save(folder, 1), lambda folder: _save(folder, 2), _check_checkpoint),
     Killed("results", lambda folder: None, _results, _check_results),
 )

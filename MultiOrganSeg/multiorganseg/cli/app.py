@@ -8,6 +8,7 @@ import typer
 
 from multiorganseg import __version__
 from multiorganseg.cli.console import out, prepare_output
+from multiorganseg.cli.correct import correct
 from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
@@ -39,6 +40,7 @@ def main_options(
 
 
 app.command()(segment)
+app.command()(correct)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(doctor)

@@ -10,7 +10,8 @@ from multiorganseg.geometry.crop import Crop
 from multiorganseg.volumes.volume import Grid
 
 SUBSAMPLING_MM = 6.0
-MARGIN_MM = 12.0
+MARGIN_MM = (0.0, 12.0, 12.0)
+SMALLEST_END_MM2 = 100.0
 SMALLEST_PART = 0.1
 AIR_SHARE_OF_WINDOW = 0.05
 
@@ -26,9 +27,11 @@ def air_threshold(window: tuple[float, float]) -> float:
 
 
 def body_crop(voxels: NDArray, grid: Grid, threshold: float) -> Crop:
-    """Find the box around the patient on a coarse subsample of the volume.
+    """Find the box around the patient, whatever lies around it.
 
-    Parts smaller than a tenth of the largest one (table, blankets, tubes) are left out.
+    Parts smaller than a tenth of the largest one (table, blankets, tubes) are left out on a coarse subsample;
+    the ends are then sought on the volume itself, so that air around the patient does not move the box. In
+    the plane a margin stays; along k there is none, since planes of air tell nothing and shorten the scan.
 
     Args:
         voxels: Array (k, j, i).
@@ -44,15 +47,34 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float) -> Crop:
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = np.isin(parts, np.flatnonzero(sizes > SMALLEST_PART * sizes.max()))
-    box = []
-    for axis, (step, spacing, size) in enumerate(zip(steps, grid.spacing, grid.shape, strict=True)):
+    rough = []
+    for axis, (step, size) in enumerate(zip(steps, grid.shape, strict=True)):
         occupied = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))
         if not occupied.size:
             return Crop.whole(grid)
-        margin = int(np.ceil(MARGIN_MM / spacing))
-        box.append(
-            slice(
-                max(0, int(occupied[0]) * step - margin), min(size, (int(occupied[-1]) + 1) * step + margin)
-            )
-        )
+        rough.append(slice(max(0, (int(occupied[0]) - 1) * step), min(size, (int(occupied[-1]) + 2) * step)))
+    box = []
+    for axis, (step, spacing, size) in enumerate(zip(steps, grid.spacing, grid.shape, strict=True)):
+        margin = int(np.ceil(MARGIN_MM[axis] / spacing))
+        first, last = _ends(voxels, rough, axis, step, grid, threshold)
+        box.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
     return Crop(grid, (box[0], box[1], box[2]))
+
+
+def _ends(
+    voxels: NDArray, rough: list[slice], axis: int, step: int, grid: Grid, threshold: float
+) -> tuple[int, int]:
+    """Find the first and last plane across an axis in which the patient has an area, near the rough ends."""
+    start, stop = rough[axis].start, rough[axis].stop
+    area = float(np.prod(np.delete(np.asarray(grid.spacing), axis)))
+    others = tuple(other for other in range(3) if other != axis)
+
+    def occupied(first: int, end: int) -> NDArray[np.intp]:
+        where = [*rough]
+        where[axis] = slice(first, end)
+        counts = np.count_nonzero(voxels[tuple(where)] > threshold, axis=others)
+        return first + np.flatnonzero(counts * area >= SMALLEST_END_MM2)
+
+    near = min(3 * step, stop - start)
+    low, high = occupied(start, start + near), occupied(stop - near, stop)
+    return int(low[0]) if low.size else start, int(high[-1]) if high.size else stop - 1

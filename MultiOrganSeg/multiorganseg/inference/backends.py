@@ -19,7 +19,7 @@ from multiorganseg.bundles.bundle import weights_header
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network, network_on_paper
-from multiorganseg.networks.output import decoder_outputs
+from multiorganseg.networks.output import decoder_outputs, feature_stride
 from multiorganseg.networks.placing import place_network
 from multiorganseg.offline import import_openvino
 from multiorganseg.user_folders import user_cache_dir
@@ -35,14 +35,17 @@ class Backend:
     """A loaded network.
 
     Attributes:
-        predict: Takes (batch, 1, k, j, i) float32 on `device`, gives logits of each decoder wanted.
+        predict: Takes (batch, 1, k, j, i) float32 on `device`, gives logits of each decoder wanted, and
+            after them the first one's features where they are wanted.
         device: Where it runs.
         name: For messages and provenance, such as "torch, cuda, bf16".
+        feature_stride: Voxels between features along (k, j, i); None where none are given.
     """
 
     predict: Predict
     device: torch.device
     name: str
+    feature_stride: tuple[int, int, int] | None = None
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -113,25 +116,32 @@ def _unfit(bundle: Bundle, cause: str) -> BundleError:
     return BundleError(msg, cause=cause, next_step="Install the bundle again, or train it again.")
 
 
-def load_backend(bundle: Bundle, device: torch.device, decoders: int = 1) -> Backend:
+def load_backend(
+    bundle: Bundle, device: torch.device, decoders: int = 1, *, features: bool = False
+) -> Backend:
     """Load a bundle's network in the fastest way that the device offers.
 
     On a CPU with bfloat16 instructions torch is as fast as OpenVINO and needs no conversion; on other CPUs
-    OpenVINO, when installed, takes about four fifths of torch's time. More than one decoder runs in torch
-    alone.
+    OpenVINO, when installed, takes about four fifths of torch's time. More than one decoder, and features,
+    come from torch alone.
 
     Args:
         bundle: Holds the network.
         device: Where it shall run.
         decoders: 1 for the one that labels, or as many as the network has.
+        features: Whether the first decoder's features follow the logits.
     """
-    if decoders == 1 and device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
+    openvino_will_do = decoders == 1 and not features
+    if openvino_will_do and device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
         return openvino_backend(bundle)
-    return torch_backend(load_network(bundle), device, decoders)
+    return torch_backend(load_network(bundle), device, decoders, features=features)
 
 
-def torch_backend(network: nn.Module, device: torch.device, decoders: int = 1) -> Backend:
-    """Run a network with torch, in bfloat16 where the device computes it; `decoders` as in `load_backend`."""
+def torch_backend(
+    network: nn.Module, device: torch.device, decoders: int = 1, *, features: bool = False
+) -> Backend:
+    """Run a network with torch, in bfloat16 where the device computes it; the rest as in `load_backend`."""
+    stride = feature_stride(network) if features else None
     network = place_network(network, device)
     reduced = computes_bf16(device)
 
@@ -139,9 +149,10 @@ def torch_backend(network: nn.Module, device: torch.device, decoders: int = 1) -
     def predict(batch: Tensor) -> tuple[Tensor, ...]:
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
             answers = (network(batch),) if decoders == 1 else decoder_outputs(network, batch)
-        return tuple(answer.logits for answer in answers)
+        logits = tuple(answer.logits for answer in answers)
+        return (*logits, answers[0].features) if features else logits
 
-    return Backend(predict, device, f"torch, {device.type}, {'bf16' if reduced else 'fp32'}")
+    return Backend(predict, device, f"torch, {device.type}, {'bf16' if reduced else 'fp32'}", stride)
 
 
 def openvino_backend(bundle: Bundle) -> Backend:

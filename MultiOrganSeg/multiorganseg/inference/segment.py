@@ -25,6 +25,7 @@ from multiorganseg.inference.backends import (
     load_backend,
     load_network,
 )
+from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
@@ -43,6 +44,7 @@ from multiorganseg.quality.domain import Judgement, drop_untaught, judge
 from multiorganseg.quality.flags import BEYOND_TRAINING, NOT_FOUND, OUT_OF_DOMAIN, worst_first
 from multiorganseg.quality.measure import measure
 from multiorganseg.quality.statistics import OrganStatistics
+from multiorganseg.refine.maps import NetworkMaps
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.hounsfield import to_hounsfield
 from multiorganseg.volumes.modality import modality_warning
@@ -108,7 +110,7 @@ class Segmenter:
         self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
         self._decoders = decoder_count(load_network(bundle)) if self.options.uncertainty else 1
-        self._backends: dict[str, Backend] = {}
+        self._backends: dict[tuple[str, bool], Backend] = {}
         self._seconds: dict[str, float] = {}
         for key in self.options.organs:
             bundle.metadata.labels.value(key)
@@ -116,12 +118,16 @@ class Segmenter:
             msg = f"No quality '{self.options.quality}'."
             raise OptionError(msg, next_step=f"Choose among: {', '.join(OVERLAPS)}.")
 
-    def segment(self, volume: Volume, progress: Progress | None = None) -> Segmentation:
+    def segment(
+        self, volume: Volume, progress: Progress | None = None, recorder: MapRecorder | None = None
+    ) -> Segmentation:
         """Segment one volume.
 
         Args:
             volume: CT or MR, as the bundle's modality says; a CT is brought to HU where it evidently is not.
             progress: Told each stage; cancelling raises `Cancelled`.
+            recorder: Keeps what the network says beside the labels, for corrections; its `maps` are there
+                when this returns.
 
         Returns:
             Labels on the volume's own grid, numbered as in the bundle's label table, with measurements and
@@ -129,7 +135,7 @@ class Segmenter:
             the others do not depend on the choice; nor do labels depend on whether the uncertainty is mapped.
         """
         progress = progress or Progress()
-        metadata, timings = self.bundle.metadata, Timings()
+        metadata, timings, given = self.bundle.metadata, Timings(), volume
         if metadata.modality == "CT":
             volume = to_hounsfield(volume, metadata.preprocessing.window)
         with timings.stage("resample"):
@@ -137,10 +143,12 @@ class Segmenter:
             canonical, image = prepare(volume, metadata.preprocessing)
         with timings.stage("load network"):
             progress("loading the network", 0.0)
-            settings = self._plan(metadata, image.shape, volume.voxels.size)
-            backend = self._backend(settings.device)
+            settings = self._plan(metadata, image.shape, volume.voxels.size, recorder)
+            backend = self._backend(settings.device, recorder is not None)
         with timings.stage("network"):
-            backend, settings, streamed = self._run(backend, settings, image, progress)
+            backend, settings, streamed = self._run(backend, settings, image, progress, recorder)
+            if recorder is not None:
+                recorder.finish(canonical.grid, metadata.labels, given)
         with timings.stage("clean"):
             progress("cleaning", 0.0)
             cleaned = keep_components(
@@ -174,6 +182,9 @@ class Segmenter:
                 if wrong_kind
                 else judge(metadata, image, cleaned.labels, statistics)
             )
+            if judgement.another_part:
+                labels = np.zeros_like(labels)
+                statistics = measure(labels, volume, table, {}, self.catalogue)
             statistics = _with_flags(statistics, beyond, bool(judgement.reasons))
         if self.options.organs:
             labels, table = select_organs(labels, table, self.options.organs)
@@ -182,9 +193,32 @@ class Segmenter:
         provenance = self._provenance(volume, settings, backend, streamed, timings, judgement)
         return Segmentation(labels, volume.affine, table, statistics, provenance, uncertainty)
 
-    def _plan(self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int) -> Settings:
+    def record(
+        self, volume: Volume, progress: Progress | None = None, recorder: MapRecorder | None = None
+    ) -> NetworkMaps:
+        """Run the network for what a correction needs, without labels.
+
+        Args:
+            volume: As in `segment`.
+            progress: Told each stage; cancelling raises `Cancelled`.
+            recorder: Says how many bytes may be kept.
+        """
+        progress, recorder = progress or Progress(), recorder or MapRecorder()
+        metadata, given = self.bundle.metadata, volume
+        if metadata.modality == "CT":
+            volume = to_hounsfield(volume, metadata.preprocessing.window)
+        progress("resampling", 0.0)
+        canonical, image = prepare(volume, metadata.preprocessing)
+        progress("loading the network", 0.0)
+        settings = self._plan(metadata, image.shape, volume.voxels.size, recorder)
+        self._run(self._backend(settings.device, True), settings, image, progress, recorder)
+        return recorder.finish(canonical.grid, metadata.labels, given)
+
+    def _plan(
+        self, metadata: Metadata, shape: tuple[int, ...], output_voxels: int, recorder: MapRecorder | None
+    ) -> Settings:
         on_card = torch.cuda.mem_get_info(self._device)[0] if self._device.type == "cuda" else 0
-        free = available_memory()
+        free = available_memory() - (2 * recorder.limit_bytes if recorder else 0)
         return plan_settings(
             metadata,
             (shape[0], shape[1], shape[2]),
@@ -197,10 +231,11 @@ class Segmenter:
             uncertain=self.options.uncertainty,
         )
 
-    def _backend(self, device: torch.device) -> Backend:
-        if device.type not in self._backends:
-            self._backends[device.type] = load_backend(self.bundle, device, self._decoders)
-        return self._backends[device.type]
+    def _backend(self, device: torch.device, features: bool) -> Backend:
+        wanted = (device.type, features)
+        if wanted not in self._backends:
+            self._backends[wanted] = load_backend(self.bundle, device, self._decoders, features=features)
+        return self._backends[wanted]
 
     def _window_seconds(self, backend: Backend) -> float:
         if backend.name not in self._seconds:
@@ -208,7 +243,12 @@ class Segmenter:
         return self._seconds[backend.name]
 
     def _run(
-        self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
+        self,
+        backend: Backend,
+        settings: Settings,
+        image: NDArray[np.float32],
+        progress: Progress,
+        recorder: MapRecorder | None,
     ) -> tuple[Backend, Settings, StreamedLabels]:
         metadata = self.bundle.metadata
         shape = (image.shape[0], image.shape[1], image.shape[2])
@@ -219,19 +259,28 @@ class Segmenter:
                 settings = limit_time(settings, self._window_seconds(backend), windows, limit)
         while True:
             try:
-                return backend, settings, self._stream(backend, settings, image, progress)
+                return backend, settings, self._stream(backend, settings, image, progress, recorder)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
                 free_unused(settings.device)
                 settings = _after_out_of_memory(settings)
-                backend = self._backend(settings.device)
+                backend = self._backend(settings.device, recorder is not None)
 
     def _stream(
-        self, backend: Backend, settings: Settings, image: NDArray[np.float32], progress: Progress
+        self,
+        backend: Backend,
+        settings: Settings,
+        image: NDArray[np.float32],
+        progress: Progress,
+        recorder: MapRecorder | None,
     ) -> StreamedLabels:
         metadata = self.bundle.metadata
         shape = (image.shape[0], image.shape[1], image.shape[2])
+        if recorder is not None:
+            assert backend.feature_stride is not None
+            organs = len(metadata.labels.organs)
+            recorder.begin(image, organs + 1, metadata.feature_channels, backend.feature_stride)
         return stream_labels(
             backend.predict,
             image,
@@ -245,6 +294,7 @@ class Segmenter:
             progress=progress,
             decoders=settings.decoders,
             uncertain=settings.uncertain,
+            recorder=recorder,
         )
 
     def _provenance(

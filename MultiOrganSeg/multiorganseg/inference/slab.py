@@ -71,6 +71,10 @@ class Slab:
             best = torch.where(winner == 0, 1 - scores[..., 1:].amax(dim=-1) / totals, best)
         return winner, best.clamp_(0, 1)
 
+    def probabilities(self, planes: int) -> Tensor:
+        """Return the first decoder's probabilities (k, j, i, channels) in the first planes."""
+        return self._scores[:planes] / self._totals[:planes, ..., None]
+
     def uncertainty(self, planes: int) -> Tensor:
         """Return the uncertainty in the first planes, in [0, 1], a few of them at a time to save memory."""
         at_once = max(1, NUMBERS_AT_ONCE // self._scores[0].numel())

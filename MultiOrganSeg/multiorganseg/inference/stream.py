@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.slab import Slab
 from multiorganseg.inference.windows import WindowPlan
 from multiorganseg.progress import Progress
@@ -51,6 +52,7 @@ def stream_labels(
     progress: Progress,
     decoders: int = 1,
     uncertain: bool = False,
+    recorder: MapRecorder | None = None,
 ) -> StreamedLabels:
     """Run the network window by window and finish each plane as soon as no window will touch it again.
 
@@ -73,8 +75,11 @@ def stream_labels(
         progress: Told after each batch.
         decoders: How many `predict` answers for.
         uncertain: Whether to map the uncertainty.
+        recorder: Gathers probabilities and features; `predict` then gives the first decoder's features too,
+            after the logits of all decoders.
     """
     padded, inside = fill_windows(image, plan.shape, air)
+    below = inside[0].start
     source = torch.from_numpy(padded)
     slab = Slab(plan, organs + 1, decoders, activation, device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
@@ -96,7 +101,10 @@ def stream_labels(
                 asked += len(chosen)
             for corner, is_busy in zip(spots, busy, strict=True):
                 if is_busy:
-                    slab.add(corner, next(predicted))
+                    answer = next(predicted)
+                    slab.add(corner, answer[:decoders])
+                    if recorder is not None:
+                        recorder.add_features((k - below, *corner), answer[decoders])
                 else:
                     slab.add_air(corner)
             done += len(spots)
@@ -106,6 +114,8 @@ def stream_labels(
         confidence[k:end] = _bytes(best)
         if uncertainty is not None:
             uncertainty[k:end] = _bytes(slab.uncertainty(end - k))
+        if recorder is not None:
+            recorder.add_probabilities(k - below, slab.probabilities(end - k))
         slab.shift(end - k)
     return StreamedLabels(
         labels[inside], confidence[inside], asked, None if uncertainty is None else uncertainty[inside]

@@ -26,6 +26,12 @@ def decoder_count(network: nn.Module) -> int:
     return int(count)
 
 
+def feature_stride(network: nn.Module) -> tuple[int, int, int]:
+    """Return how many voxels lie between features along (k, j, i): its `stride`, 1 when it says nothing."""
+    k, j, i = getattr(network, "stride", (1, 1, 1))
+    return int(k), int(j), int(i)
+
+
 def decoder_outputs(network: nn.Module, image: Tensor) -> tuple[NetworkOutput, ...]:
     """Run all decoders of a network, in evaluation too; the first one's output is the network's own.
 

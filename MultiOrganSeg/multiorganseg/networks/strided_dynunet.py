@@ -114,7 +114,8 @@ class Detail(nn.Module):
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """Return further features (batch, filters, k', j', i') on the grid of `features`."""
-        further: Tensor = functional.leaky_relu(self.fine(image), 0.1) * self.context(features)
+        fine = functional.leaky_relu(self.fine(image), 0.1).contiguous(memory_format=torch.channels_last_3d)
+        further: Tensor = fine * self.context(features)
         return further
 
     def logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:

@@ -34,6 +34,8 @@ SLACK: Mapping[str, float] = {
 """Least that each measure may lie outside the range of the training scans."""
 
 ORGAN_SLACK_HU = 12.0
+SLENDER = 0.7
+DROPPED = "The body in it is too slender for a trunk: what looked like organs is dropped."
 UNRELIABLE_SHARE = 0.5
 FEWEST_ORGANS = 5
 MOST_SAID = 3
@@ -58,10 +60,12 @@ class Judgement:
     Attributes:
         reasons: Sentences for the user; none where the scan is like them.
         wrong_kind: Whether the only reason is that of `modality_warning`.
+        another_part: Whether it evidently shows another part of the body, so that nothing found is an organ.
     """
 
     reasons: tuple[str, ...] = ()
     wrong_kind: bool = False
+    another_part: bool = False
 
     def messages(self, model: str) -> tuple[str, ...]:
         """Return the one warning, or none."""
@@ -208,9 +212,19 @@ def judge(
     else:
         reasons += _unlike_scans(found, metadata.domain)
         reasons += _unlike_organs(organ_intensities(image, labels, metadata.labels, window), metadata.domain)
-    if metadata.patch_shape[0] > 1:
-        reasons += _unreliable(statistics)
-    return Judgement(tuple(reasons))
+    doubtful = _unreliable(statistics) if metadata.patch_shape[0] > 1 else []
+    if doubtful and metadata.domain and _is_slender(found, metadata.domain):
+        return Judgement((*reasons, *doubtful, DROPPED), another_part=True)
+    return Judgement((*reasons, *doubtful))
+
+
+def _is_slender(found: Mapping[str, float], domain: Domain) -> bool:
+    """Tell a neck, a head or a leg, seen whole, from a trunk and from a small field of view of one."""
+    if not {"width_mm", "depth_mm", "cut_share"} <= domain.scan.keys():
+        return False
+    low, high = domain.scan["cut_share"]
+    whole = found["cut_share"] <= high + max(SLACK["cut_share"], WIDENED_BY * (high - low))
+    return whole and any(found[key] < SLENDER * domain.scan[key][0] for key in ("width_mm", "depth_mm"))
 
 
 def _unlike_scans(found: Mapping[str, float], domain: Domain) -> list[str]:

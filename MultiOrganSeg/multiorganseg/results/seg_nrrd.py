@@ -19,7 +19,7 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
 from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import Author
+from multiorganseg.results.authorship import TYPE_TAG, Author, author_from_tag
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
@@ -101,6 +101,23 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
             next_step="Save it from 3D Slicer as a segmentation, or put a label table beside it.",
         )
     return LabelTable(organs)
+
+
+def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
+    """Read who drew each organ of a segmentation file; people where it does not say so.
+
+    Raises:
+        OrganError: As `read_seg_nrrd_table`.
+        VolumeError: As `read_seg_nrrd_table`.
+    """
+    _, pairs = read_image_header(path)
+    authors, index = {}, 0
+    while f"Segment{index}_ID" in pairs:
+        prefix = f"Segment{index}_"
+        told = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
+        authors[_segment_key(prefix, pairs, path)] = author_from_tag(told[1] if told else "")
+        index += 1
+    return authors
 
 
 def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:

@@ -29,8 +29,8 @@ def test_the_trunk_is_found_without_the_table() -> None:
         assert part.start * spacing <= low
         assert min(part.stop, size) * spacing >= min(high, size * spacing)
     assert crop.box[0] == slice(0, SHAPE[0])
-    assert crop.box[1].start * SPACING[1] >= 40 - MARGIN_MM - 8
-    assert crop.box[1].stop * SPACING[1] <= 240 + MARGIN_MM + 8
+    assert crop.box[1].start * SPACING[1] >= 40 - MARGIN_MM[1] - 8
+    assert crop.box[1].stop * SPACING[1] <= 240 + MARGIN_MM[1] + 8
     assert crop.box[1].stop <= 130
 
 
@@ -56,3 +56,20 @@ def test_a_body_that_fills_the_image_is_kept_whole() -> None:
 def test_noise_in_clipped_air_is_not_patient() -> None:
     low, high = -160.0, 240.0
     assert low < air_threshold((low, high)) < low + 0.1 * (high - low)
+
+
+@pytest.mark.parametrize("wide", [(0, 5, 0), (3, 1, 2), (11, 20, 7)])
+def test_the_box_lies_on_the_patient_whatever_air_is_around(wide) -> None:
+    voxels, grid = _scan()
+    threshold = air_threshold((-160.0, 240.0))
+    plain = body_crop(np.pad(voxels, 16, constant_values=-1000), _larger(grid, 16), threshold)
+    padding = [(16 + size, 16) for size in wide]
+    moved = body_crop(np.pad(voxels, padding, constant_values=-1000), _larger(grid, 32), threshold)
+    for before, after, by in zip(plain.box, moved.box, wide, strict=True):
+        assert (after.start - by, after.stop - by) == (before.start, before.stop)
+    assert plain.box[0] == slice(16, 16 + SHAPE[0]), "no plane of air at the ends"
+
+
+def _larger(grid: Grid, by: int) -> Grid:
+    k, j, i = grid.shape
+    return Grid((k + 2 * by, j + 2 * by, i + 2 * by), grid.affine)

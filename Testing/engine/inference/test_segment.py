@@ -69,7 +69,7 @@ def _by_intensity(batch: torch.Tensor) -> tuple[torch.Tensor]:
 
 def _no_network(monkeypatch: pytest.MonkeyPatch, predict: Predict) -> None:
     fake = Backend(predict, CPU, "fake")
-    monkeypatch.setattr(module, "load_backend", lambda *_: fake)
+    monkeypatch.setattr(module, "load_backend", lambda *_, **__: fake)
 
 
 def _dice(first: np.ndarray, second: np.ndarray) -> float:
@@ -245,7 +245,7 @@ def test_a_full_graphics_card_is_no_crash(bundle, monkeypatch, largest, messages
     volume, truth = _phantom(0.0)
     used: list[str] = []
 
-    def load(_: object, device: torch.device, decoders: int) -> Backend:
+    def load(_: object, device: torch.device, decoders: int, *, features: bool) -> Backend:
         def predict(batch: torch.Tensor) -> tuple[torch.Tensor]:
             used.append(device.type)
             if device.type == card and len(batch) > largest:
@@ -311,3 +311,38 @@ def test_independent_organs_and_standardised_intensities(make_bundle) -> None:
     result = Segmenter(mr, Options(device="cpu", quality="fast")).segment(volume)
     assert set(np.unique(result.labels)) <= {0, 1, 2, 3}
     assert result.provenance["windows"] > 1
+
+
+@pytest.mark.parametrize("wide", [(0, 40, 40), (0, 7, 64), (9, 0, 0)])
+def test_air_around_the_patient_hardly_moves_labels(bundle, wide) -> None:
+    """Windows lie on the body, not on the image: at most two voxels of a hundred change with the air."""
+    phantom, _ = _phantom(0.0)
+    volume = Volume(
+        np.pad(phantom.voxels, [(0, 0), (12, 12), (12, 12)], constant_values=-1000), phantom.affine
+    )
+    padding = [(size, size) for size in wide]
+    voxels = np.pad(volume.voxels, padding, constant_values=-1000)
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.grid.to_patient(tuple(-float(size) for size in wide))
+    inner = tuple(slice(size, size + length) for size, length in zip(wide, volume.voxels.shape, strict=True))
+    segmenter = Segmenter(bundle, Options(device="cpu"))
+    plain = segmenter.segment(volume).labels
+    padded = segmenter.segment(Volume(voxels, affine)).labels
+    assert plain.any()
+    moved = np.count_nonzero(padded[inner] != plain) / np.count_nonzero(plain)
+    assert moved <= 0.02
+    outside = np.ones(voxels.shape, bool)
+    outside[inner] = False
+    assert np.count_nonzero(padded[outside]) <= 0.02 * np.count_nonzero(plain)
+
+
+def test_where_another_part_of_the_body_is_shown_nothing_is_an_organ(bundle, monkeypatch) -> None:
+    volume, _ = _phantom(0.0)
+    segmenter = Segmenter(bundle, Options(device="cpu"))
+    assert segmenter.segment(volume).labels.any()
+    judgement = module.Judgement(("A leg.",), another_part=True)
+    monkeypatch.setattr(module, "judge", lambda *_: judgement)
+    result = segmenter.segment(volume)
+    assert not result.labels.any()
+    assert all(row.flags == ("not_found",) for row in result.statistics)
+    assert result.provenance["unlike_training"] == ["A leg."]

@@ -172,3 +172,17 @@ def test_without_a_liver_nothing_is_known_of_heights(liver) -> None:
     kept, cut = drop_untaught(labels, TABLE, SPACING, Domain({}, {}, {"aorta": 9.0}))
     assert cut == frozenset()
     np.testing.assert_array_equal(kept, labels)
+
+
+@pytest.mark.parametrize(("doubtful", "dropped"), [(3, True), (1, False)])
+def test_in_a_slender_body_doubtful_organs_are_dropped(doubtful, dropped) -> None:
+    """A leg or a neck; a small field of view of a trunk is not taken for one."""
+    image, labels = _scan()
+    metadata = _metadata(image, labels)
+    rows = (*_rows(*[(NOT_FOUND,)] * doubtful, *[()] * (3 - doubtful)), *FINE[:2])
+    leg = np.full_like(image, -1)
+    leg[:, 20:50, 30:60] = image[:, 20:50, 30:60]
+    assert judge(metadata, leg, labels, rows).another_part is dropped
+    field = np.ascontiguousarray(image[:, 20:50, 30:60])
+    assert not judge(metadata, field, labels[:, 20:50, 30:60], rows).another_part
+    assert not judge(metadata, image, labels, rows).another_part

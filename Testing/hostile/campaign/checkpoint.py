@@ -33,10 +33,10 @@ def _parts() -> Any:
     recipe = _tiny_recipe()
     torch.manual_seed(0)
     network = recipe_network(recipe)
-    average = WeightAverage(network, 0.9)
+    average, judging = WeightAverage(network, 0.9), WeightAverage(network, 0.9)
     method = recipe_method(recipe, network)
     optimiser = build_optimiser(network, method, recipe.optimisation)
-    return recipe, network, average, method, optimiser, np.random.default_rng(0)
+    return recipe, network, average, method, judging, optimiser, np.random.default_rng(0)
 
 
 def _prepare_checkpoint(folder: Path) -> None:
@@ -45,7 +45,7 @@ def _prepare_checkpoint(folder: Path) -> None:
     from multiorganseg_training.recipe.file import recipe_to_dict
     from multiorganseg_training.run.checkpoint import Checkpoint, save_checkpoint
 
-    recipe, network, average, method, optimiser, generator = _parts()
+    recipe, network, average, method, judging, optimiser, generator = _parts()
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
@@ -53,7 +53,7 @@ def _prepare_checkpoint(folder: Path) -> None:
     save_checkpoint(
         Checkpoint(
             7, recipe_to_dict(recipe), network.state_dict(), average.network.state_dict(), 7,
-            method.state_dict(), optimiser.state_dict(), state,
+            method.state_dict(), optimiser.state_dict(), state, judging.network.state_dict(),
         ),
         folder,
     )  # fmt: skip

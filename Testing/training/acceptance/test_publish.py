@@ -138,3 +138,19 @@ def test_a_folder_that_is_no_bundle_stays(phantom_run, tmp_path):
             phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", PUBLICATION, Progress()
         )
     assert (tmp_path / "phantom-ct" / "letter.txt").is_file()
+
+
+def test_a_mixture_with_the_bundle_that_it_started_from_says_so(bundle, phantom_run, tmp_path):
+    said = replace(PUBLICATION, mixed_with=bundle, share=0.5, version="2.0.0")
+    mixed = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "mixed", said, Progress())
+    told = mixed.metadata.training["mixed_with"]
+    assert told == {
+        "name": "phantom-ct",
+        "version": "1.2.0",
+        "sha256": bundle.digest,
+        "share_of_this_run": 0.5,
+    }
+    old = read_weights(bundle)
+    for name, array in read_weights(mixed).items():
+        assert np.allclose(array, old[name], atol=1e-3, rtol=1e-3)
+    assert mixed.metadata.domain == bundle.metadata.domain is not None

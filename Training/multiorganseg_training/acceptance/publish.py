@@ -32,6 +32,7 @@ from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.build import new_network
 from multiorganseg_training.run.checkpoint import Checkpoint, trained_checkpoint
+from multiorganseg_training.soup import mix_weights, mixed_arguments
 
 LONGEST_DESCRIPTION = 2000
 LONGEST_STEM = 45
@@ -48,6 +49,8 @@ class Publication:
         notes: Markdown for the card: data, intended use, where it fails.
         quality: Quality at which the fold is measured.
         name: Of the bundle; that of the recipe where it is empty.
+        mixed_with: Bundle that the run started from, with whose weights the run's are mixed; None for none.
+        share: Of the run's weights in the mixture, in [0, 1].
     """
 
     version: str
@@ -56,6 +59,8 @@ class Publication:
     notes: str
     quality: str = "balanced"
     name: str = ""
+    mixed_with: Bundle | None = None
+    share: float = 1.0
 
 
 def publish(run: Path, data: Path, folder: Path, publication: Publication, progress: Progress) -> Bundle:
@@ -79,6 +84,22 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     prepared = (prepare_case(case, recipe.preprocessing) for case in training)
     domain = training_domain(prepared, recipe)
     draft = replace(_metadata(recipe, checkpoint, publication), domain=domain)
+    if publication.mixed_with:
+        mixed = mix_weights(publication.mixed_with, checkpoint.average, recipe, publication.share)
+        checkpoint = replace(checkpoint, average=mixed)
+        draft = replace(
+            draft,
+            arguments=mixed_arguments(recipe),
+            training={
+                **draft.training,
+                "mixed_with": {
+                    "name": publication.mixed_with.metadata.name,
+                    "version": publication.mixed_with.metadata.version,
+                    "sha256": publication.mixed_with.digest,
+                    "share_of_this_run": publication.share,
+                },
+            },
+        )
     bundle = _draft(folder, draft, checkpoint, publication.license_text)
     scores = measure_fold(bundle, fold, recipe, publication.quality, progress)
     metadata = replace(bundle.metadata, metrics=_metrics(scores))

@@ -149,8 +149,13 @@ def publish(
     license_name: Annotated[str, typer.Option("--license", help="Its SPDX identifier.")],
     version: Annotated[str, typer.Option(help="Of the bundle, three numbers.")] = "1.0.0",
     name: Annotated[str, typer.Option(help="Of the bundle; else the recipe's.")] = "",
+    mix_with: Annotated[
+        str, typer.Option(help="Bundle that the run started from; the weights of both are averaged.")
+    ] = "",
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of the run in that average.")] = 0.5,
 ) -> None:
     """Write the averaged network of a run as a bundle, measured on the validation fold."""
+    from multiorganseg.bundles import find_bundle
     from multiorganseg_training.acceptance.publish import Publication
     from multiorganseg_training.acceptance.publish import publish as write_publication
 
@@ -160,6 +165,8 @@ def publish(
         license_file.read_text(encoding="utf-8"),
         notes.read_text(encoding="utf-8"),
         name=name,
+        mixed_with=find_bundle(mix_with) if mix_with else None,
+        share=share,
     )
     with progress_bar() as progress:
         bundle = write_publication(run, data, output, publication, progress)

@@ -20,6 +20,7 @@ from multiorganseg.progress import Progress
 from multiorganseg.projects.file import save_project
 from multiorganseg.projects.matrix import LABELLED, LabelStatus, LabelStatusMatrix, united
 from multiorganseg.projects.project import Project
+from multiorganseg.scratch import clean_up
 from multiorganseg_training.project.case_files import place_image, place_labels, project_case
 
 
@@ -27,11 +28,14 @@ from multiorganseg_training.project.case_files import place_image, place_labels,
 def new_folder(target: Path) -> Iterator[Path]:
     """Return a hidden folder beside `target` and rename it when the block ends without an error.
 
+    What killed programs left beside `target` is put right first, even if `target` is refused.
+
     Raises:
         TrainingError: `target` exists and is not an empty folder, at the start or at the end.
         ResourceError: It cannot be written or the disk is full.
     """
     target = target.absolute()
+    clean_up(target.parent)
     _refuse_in_use(target)
     with scratch_folder(target) as scratch:
         folder = scratch / "new"
