@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -230,9 +232,20 @@ def _tell(result: CaseResult, stream: EventStream) -> None:
 
 
 def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
+    names = Counter(result.source.name for result in results)
+
+    def called(result: CaseResult) -> str:
+        if names[result.source.name] == 1:
+            return printable(result.source.name)
+        try:
+            root = os.path.commonpath([each.source.absolute().parent for each in results])
+            return printable(os.path.relpath(result.source, root))
+        except ValueError:  # they lie on several drives
+            return printable(str(result.source))
+
     for result in results:
         for message in (*result.messages, *result.asides):
-            whose = (f"{printable(result.source.name)}: ", "yellow")
+            whose = (f"{called(result)}: ", "yellow")
             err.print(Text.assemble(whose, printable(message, lines=True)), soft_wrap=True)
         if result.error:
             err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
@@ -251,8 +264,8 @@ def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
             look_at = Text(", ".join(flagged) or "–")
             if _is_unlike_training(result):
                 look_at = Text("the whole scan: unlike the training", "yellow")
-            name, seconds = printable(result.source.name), f"{result.seconds:.1f}"
-            table.add_row(name, state, seconds, str(len(found)), look_at)
+            seconds = f"{result.seconds:.1f}"
+            table.add_row(called(result), state, seconds, str(len(found)), look_at)
         out.print(table)
 
 

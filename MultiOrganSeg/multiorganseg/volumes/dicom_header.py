@@ -241,6 +241,9 @@ def _impossible(piece: Slice, pixels: _PixelElement, data: Dataset) -> str:
     """Say why the pixels cannot be what the header says; empty when they can."""
     if min(piece.rows, piece.columns, piece.frames, piece.components) < 1:
         return f"its header says {piece.columns} × {piece.rows} pixels in {piece.frames} frames"
+    stored, high = _whole(data, "BitsStored"), _whole(data, "HighBit")
+    if stored is not None and high is not None and high != stored - 1:
+        return f"its header says {stored} bits of which {high} is the highest"
     if piece.components == 1 and _text(data, "PhotometricInterpretation") in _COLOURS:
         return "its header says colours in one sample a pixel"
     for name in ("RescaleSlope", "RescaleIntercept"):

@@ -16,6 +16,8 @@ from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.data.appearance import PHASES, change_phase
 
 SOFT_TISSUE_HU = 50.0
+ARM = {1.0: -100.0, 0.85: SOFT_TISSUE_HU, 0.25: 270.0}
+"""HU by share of the radius: fat, muscle and bone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,8 @@ def arm_beside(scan: Scan, radius_mm: float = 55.0) -> Scan:
     sizes = zip(image.shape[1:], scan.volume.grid.spacing[1:], strict=True)
     rows, columns = (np.arange(size) * length for size, length in sizes)
     away = np.hypot(rows[:, None] - rows[len(rows) // 2], columns[None] - (columns[-1] - 1.2 * radius_mm))
-    image[:, away <= radius_mm] = SOFT_TISSUE_HU
+    for share, hu in ARM.items():
+        image[:, away <= share * radius_mm] = hu
     return replace(scan, volume=replace(scan.volume, voxels=image), labels=np.pad(scan.labels, wide))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ def _mean(games: Sequence[Game], value: Callable[[Game], float | None]) -> float
 
 
 def _area(dice: Sequence[float]) -> float | None:
-    return float(np.trapezoid(dice[1:6])) if len(dice) >= 6 else None
+    return sum((a + b) / 2 for a, b in pairwise(dice[1:6])) if len(dice) >= 6 else None
 
 
 def _reached(dice: Sequence[float]) -> int:

