@@ -57,18 +57,13 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/teach/command_queue.py
   MultiOrganSegLib/teach/commands.py
   MultiOrganSegLib/teach/curves.py
-  MultiOrganSegLib/teach/event_tail.py
   MultiOrganSegLib/teach/found_dataset.py
-  MultiOrganSegLib/teach/gate_report.py
   MultiOrganSegLib/teach/learned.py
-  MultiOrganSegLib/teach/noted.py
   MultiOrganSegLib/teach/organ_choice.py
-  MultiOrganSegLib/teach/project_file.py
   MultiOrganSegLib/teach/published.py
   MultiOrganSegLib/teach/ranking.py
   MultiOrganSegLib/teach/readiness.py
   MultiOrganSegLib/teach/session.py
-  MultiOrganSegLib/teach/told_error.py
   MultiOrganSegLib/teach/trainer.py
   MultiOrganSegLib/teach/training_run.py
   MultiOrganSegLib/undo.py

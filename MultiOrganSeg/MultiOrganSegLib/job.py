@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import subprocess
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from multiorganseg.events import parse_event
 from MultiOrganSegLib.folder import remove_folder
 from MultiOrganSegLib.job_log import JobLog
 from MultiOrganSegLib.process_tree import end_process_group, end_process_tree
@@ -144,7 +144,7 @@ class _Child:
 def _read_events(stream: IO[bytes], events: queue.SimpleQueue[dict[str, Any]], log: JobLog) -> None:
     with stream:
         for line in stream:
-            event = _event(line)
+            event = parse_event(line)
             if event is None:
                 log.add(line)
             else:
@@ -155,13 +155,3 @@ def _read_log(stream: IO[bytes], log: JobLog) -> None:
     with stream:
         for line in stream:
             log.add(line)
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b"{"):
-        return None
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and "event" in value else None

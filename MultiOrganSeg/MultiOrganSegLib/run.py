@@ -11,8 +11,9 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import Cancelled, MultiOrganSegError
+from multiorganseg.events import EventKind
 from MultiOrganSegLib.child import INPUT, RESULT
-from MultiOrganSegLib.failure import told_failure, untold_failure
+from MultiOrganSegLib.failure import reported_failure, silent_failure
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.stages import StageProgress
 
@@ -57,7 +58,7 @@ class SegmentRun:
         self._place = place
         self._progress = StageProgress()
         self._failure: dict[str, str] | None = None
-        self._told_finished = False
+        self._has_finished = False
         self._busy = False
 
     @property
@@ -131,14 +132,14 @@ class SegmentRun:
             self._conclude()
 
     def _take(self, event: dict[str, Any]) -> None:
-        if event["event"] == "progress":
+        if event["event"] == EventKind.PROGRESS:
             self._progress.update(str(event["stage"]), float(event["fraction"]))
-        elif event["event"] == "warning":
+        elif event["event"] == EventKind.WARNING:
             self.messages.append(self._named(event["message"]))
-        elif event["event"] == "failed":
+        elif event["event"] == EventKind.FAILED:
             self._failure = {key: self._named(text) for key, text in event.items()}
-        elif event["event"] == "finished":
-            self._told_finished = True
+        elif event["event"] == EventKind.FINISHED:
+            self._has_finished = True
 
     def _named(self, text: object) -> str:
         """Say the volume's name where the engine says the file's."""
@@ -148,9 +149,9 @@ class SegmentRun:
         code, result = self._job.exit_code, self._job.folder / RESULT
         try:
             if self._failure:
-                self.error = told_failure(self._failure, code)
-            elif not (self._told_finished and result.is_file()):
-                self.error = untold_failure(code, self._job.log)
+                self.error = reported_failure(self._failure)
+            elif not (self._has_finished and result.is_file()):
+                self.error = silent_failure(code, self._job.log)
             else:
                 self.segmentation_node = self._place(result)
         except MultiOrganSegError as error:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from multiorganseg.progress import Stage
+
 WEIGHTS = {
-    "reading": 0.02,
-    "resampling": 0.04,
-    "loading the network": 0.06,
-    "segmenting": 0.78,
-    "cleaning": 0.02,
-    "restoring the grid": 0.02,
-    "measuring": 0.03,
-    "writing": 0.03,
+    Stage.READING: 0.02,
+    Stage.RESAMPLING: 0.04,
+    Stage.LOADING: 0.06,
+    Stage.SEGMENTING: 0.78,
+    Stage.CLEANING: 0.02,
+    Stage.RESTORING: 0.02,
+    Stage.MEASURING: 0.03,
+    Stage.WRITING: 0.03,
 }
 """Share of the whole time by stage of the engine, in order; the network takes most of it."""
 
-_LONGEST = "segmenting"
+_LONGEST = Stage.SEGMENTING
 _ENOUGH_SECONDS = 1.0
 _ENOUGH_FRACTION = 0.02
 
@@ -29,7 +31,7 @@ class StageProgress:
         clock: Seconds that never run back; replaced in tests.
 
     Attributes:
-        stage: The stage that the engine told last; empty before the first.
+        stage: The last stage that the engine reported; empty before the first.
         fraction: Of the whole, in [0, 1]; never falls.
     """
 
@@ -45,9 +47,9 @@ class StageProgress:
         self.stage = stage
         if stage not in WEIGHTS:
             return
-        names = list(WEIGHTS)
-        before = sum(WEIGHTS[name] for name in names[: names.index(stage)])
-        self.fraction = max(self.fraction, before + WEIGHTS[stage] * min(max(fraction, 0.0), 1.0))
+        names, known = list(WEIGHTS), Stage(stage)
+        before = sum(WEIGHTS[name] for name in names[: names.index(known)])
+        self.fraction = max(self.fraction, before + WEIGHTS[known] * min(max(fraction, 0.0), 1.0))
         now = self._clock()
         if self._began is None:
             self._began = (now, self.fraction) if stage == _LONGEST else None
@@ -63,8 +65,8 @@ class StageProgress:
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds left by the pace of the network; None until it can be told."""
+        """Seconds left by the pace of the network; None until it is known."""
         if self._left is None:
             return None
-        told, left = self._left
-        return max(left - (self._clock() - told), 0.0)
+        since, left = self._left
+        return max(left - (self._clock() - since), 0.0)

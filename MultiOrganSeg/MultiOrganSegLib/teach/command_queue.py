@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from multiorganseg.events import EventKind
+from MultiOrganSegLib.failure import reported_failure, silent_failure
 from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.teach.told_error import command_error
 from MultiOrganSegLib.teach.trainer import start_command
 
 
@@ -18,13 +20,13 @@ class Command:
     Attributes:
         text: What it does, for people, such as "Adding CT 1".
         arguments: Of `multiorganseg-train`.
-        done: Called with what it wrote when it has succeeded.
+        done: Called with its warnings when it has succeeded.
         finally_: Called at its end in any case, for what only it needed.
     """
 
     text: str
     arguments: Sequence[str]
-    done: Callable[[str], None]
+    done: Callable[[Sequence[str]], None]
     finally_: Callable[[], None] = lambda: None
 
 
@@ -39,6 +41,8 @@ class CommandQueue:
         self._waiting: deque[Command] = deque()
         self._current: Command | None = None
         self._job: Job | None = None
+        self._warnings: list[str] = []
+        self._failed: dict[str, Any] | None = None
         self.fraction: float | None = None
 
     @property
@@ -62,11 +66,13 @@ class CommandQueue:
             MultiOrganSegError: A command failed; those behind it are dropped.
         """
         if self._job is not None:
+            running = self._job.running
             self._listen(self._job)
-            if not self._job.running:
+            if not running:
                 self._conclude()
         if self._current is None and self._waiting:
             self._current = self._waiting.popleft()
+            self._warnings, self._failed = [], None
             try:
                 self._job = start_command(self._current.arguments)
             except BaseException:
@@ -85,8 +91,13 @@ class CommandQueue:
 
     def _listen(self, job: Job) -> None:
         for event in job.poll():
-            if event["event"] == "progress" and isinstance(event.get("fraction"), int | float):
-                self.fraction = min(max(float(event["fraction"]), 0.0), 1.0)
+            kind, fraction = event["event"], event.get("fraction")
+            if kind == EventKind.PROGRESS and isinstance(fraction, int | float):
+                self.fraction = min(max(float(fraction), 0.0), 1.0)
+            elif kind == EventKind.WARNING:
+                self._warnings.append(str(event.get("message", "")))
+            elif kind == EventKind.FAILED:
+                self._failed = event
 
     def _conclude(self) -> None:
         job, command = self._job, self._current
@@ -96,9 +107,9 @@ class CommandQueue:
         job.close()
         if code:
             self.cancel()
-            raise command_error(log, code)
+            raise reported_failure(self._failed) if self._failed else silent_failure(code, log)
         self._job, self._current, self.fraction = None, None, None
         try:
-            command.done(log)
+            command.done(self._warnings)
         finally:
             command.finally_()

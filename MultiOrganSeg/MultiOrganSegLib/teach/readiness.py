@@ -7,7 +7,8 @@ from html import escape
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import TrainingError
-from MultiOrganSegLib.teach.project_file import Project
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from MultiOrganSegLib.teach.training_run import TrainingRun
 
 
@@ -19,13 +20,13 @@ def readiness(project: Project, organs: tuple[str, ...], base: str) -> str:
         )
     parts = []
     for key in organs:
-        counts = project.count(key)
+        counts = project.matrix.counts(key)
         parts.append(
             _("<b>{organ}</b>: {annotated} annotated, {absent} absent, {unknown} unknown").format(
                 organ=escape(project.catalogue.get(key).name),
-                annotated=counts["annotated"],
-                absent=counts["absent"],
-                unknown=counts["unknown"] + counts["pseudo"],
+                annotated=counts[LabelStatus.ANNOTATED],
+                absent=counts[LabelStatus.ABSENT],
+                unknown=counts[LabelStatus.UNKNOWN] + counts[LabelStatus.PSEUDO],
             )
         )
     return "<br>".join(parts)
@@ -42,7 +43,7 @@ def require_annotated(project: Project, organs: tuple[str, ...]) -> None:
             _("There is no organ to teach."), next_step=_("Add one that the base model lacks, in step 1.")
         )
     for key in organs:
-        if not project.count(key)["annotated"]:
+        if not project.matrix.count(key, LabelStatus.ANNOTATED):
             raise TrainingError(
                 _("{organ} is annotated in no case.").format(organ=project.catalogue.get(key).name),
                 next_step=_(

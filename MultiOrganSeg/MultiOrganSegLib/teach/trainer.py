@@ -63,7 +63,7 @@ def start_command(arguments: Sequence[str]) -> Job:
     environment = trainer_environment()
     try:
         folder = make_private_folder(Path(slicer.app.temporaryPath))
-        job = Job(trainer_command(arguments), folder, environment)
+        job = Job(trainer_command(["--events", *arguments]), folder, environment)
         job.start()
     except OSError as error:
         raise _cannot_start(error) from error
@@ -90,7 +90,7 @@ def start_detached(arguments: Sequence[str], log: Path) -> subprocess.Popen[byte
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as sink:
             return subprocess.Popen(
-                trainer_command(arguments),
+                trainer_command(["--events", *arguments]),
                 cwd=training_folder(),
                 env=environment,
                 stdin=subprocess.DEVNULL,

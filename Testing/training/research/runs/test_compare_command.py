@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
+from multiorganseg_training.recipe.file import recipe_to_dict
 from research.cli import app
 from research.runs.comparison import Spread, compare
 from research.runs.comparison_report import comparison_markdown
 from research.runs.curves import median_curve, smoothed
 from research.runs.finished import read_run, read_runs
-from typer.testing import CliRunner, Result
-
-from multiorganseg_training.recipe.file import recipe_to_dict
 
 
 def _dice(liver: float | None, spleen: float | None) -> dict[str, float | None]:

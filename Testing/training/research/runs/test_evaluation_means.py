@@ -3,9 +3,9 @@ from __future__ import annotations
 import math
 
 import pytest
-from research.runs.measure import OrganResult, mean_over_organs, organ_means
 
 from multiorganseg.metrics.scores import BOTH, ONLY_PREDICTION, ONLY_REFERENCE
+from research.runs.measure import OrganResult, mean_over_organs, organ_means
 
 NAN = float("nan")
 

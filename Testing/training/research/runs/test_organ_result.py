@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from research.runs.measure import measure_case
 
 from multiorganseg.errors import OrganError
 from multiorganseg.metrics.scores import ABSENT, BOTH, ONLY_PREDICTION, ONLY_REFERENCE
 from multiorganseg.organs.labels import LabelTable
+from research.runs.measure import measure_case
 
 TABLE = LabelTable.numbered(["liver", "spleen", "pancreas", "kidneys"])
 SHAPE = (6, 12, 14)

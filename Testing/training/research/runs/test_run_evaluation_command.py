@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from research.cli import app
-from research.runs.measure import evaluate_run
 from typer.testing import CliRunner, Result
 
 from multiorganseg.errors import Cancelled
@@ -16,6 +14,8 @@ from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training.run.checkpoint import load_checkpoint
 from multiorganseg_training.run.fit import RESULT_FILE, fit
 from multiorganseg_training.run.validate import Options, load_run
+from research.cli import app
+from research.runs.measure import evaluate_run
 
 
 def _run(*arguments: object) -> Result:

@@ -1,0 +1,1 @@
+"""Measure finished runs on their fold, and compare runs with each other."""
