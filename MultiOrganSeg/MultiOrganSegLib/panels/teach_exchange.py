@@ -17,14 +17,9 @@ from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.found_dataset import (
-    FoundDataset,
-    new_subfolder,
-    nnunet_folder,
-    read_found,
-)
+from MultiOrganSegLib.teach.answers import FoundDataset, new_subfolder, nnunet_folder, read_found
 
 
 class ExchangePane:

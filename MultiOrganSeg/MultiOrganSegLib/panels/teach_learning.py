@@ -9,9 +9,9 @@ from typing import Any
 from slicer.i18n import tr as _
 
 from multiorganseg.projects.project import Project
-from MultiOrganSegLib.panels.picture import show_picture
+from MultiOrganSegLib.panels.pictures import show_picture
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.learned import Learned, read_learned
+from MultiOrganSegLib.teach.answers import Learned, read_learned
 
 _PICTURE_HEIGHT = 260
 

@@ -16,9 +16,9 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.projects.file import is_project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_folder
-from MultiOrganSegLib.panels.model_facts import mean_dice
-from MultiOrganSegLib.panels.swatch import swatch
+from MultiOrganSegLib.panels.pictures import swatch
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.organ_choice import Offer, offers
 

@@ -16,13 +16,11 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, load_gate
 from multiorganseg.projects.project import Project
 from multiorganseg.projects.runs import RunState
-from MultiOrganSegLib.panels.picture import show_picture
-from MultiOrganSegLib.panels.swatch import swatch
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out, show_picture, swatch
 from MultiOrganSegLib.panels.teach_learning import LearningPane
 from MultiOrganSegLib.panels.words import verdict_text
 from MultiOrganSegLib.teach import commands
-from MultiOrganSegLib.teach.published import newest_published
+from MultiOrganSegLib.teach.answers import newest_published
 
 _COLORS = {
     Verdict.PASS: (60, 150, 90, 90),
@@ -185,7 +183,7 @@ class ReportPane:
         self.update()
 
     def _compare(self) -> None:
-        arguments = commands.gate(self._session.project.folder, self._train.run.name)
+        arguments = commands.check_acceptance(self._session.project.folder, self._train.run.name)
         self._teach.run(_("Comparing old and new"), arguments, lambda _warnings: None)
         self.update()
 

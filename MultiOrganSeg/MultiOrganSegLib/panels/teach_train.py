@@ -21,13 +21,18 @@ from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.failure import reported_failure
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
-from MultiOrganSegLib.panels.plot import training_plot
+from MultiOrganSegLib.panels.pictures import training_plot
 from MultiOrganSegLib.panels.words import eta_text, run_state_text, stage_text
 from MultiOrganSegLib.teach import commands, training_run
 from MultiOrganSegLib.teach.curves import TrainingLog
-from MultiOrganSegLib.teach.readiness import not_started_here, readiness, require_annotated
 from MultiOrganSegLib.teach.trainer import start_detached
-from MultiOrganSegLib.teach.training_run import Orders, TrainingRun
+from MultiOrganSegLib.teach.training_run import (
+    Orders,
+    TrainingRun,
+    not_started_here,
+    readiness,
+    require_annotated,
+)
 
 _NOWHERE = Path()
 _LOG_BYTES = 20_000
@@ -177,7 +182,7 @@ class TrainPane:
             self.run.ask_to_stop()
         except OSError as error:
             raise ResourceError(
-                _("The training cannot be told to pause."),
+                _("The training cannot be asked to pause."),
                 cause=str(error),
                 next_step=_("Check that the project's folder can be written."),
             ) from error

@@ -18,10 +18,10 @@ from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_open_many
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import status_text, status_tip
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.ranking import read_ranking
+from MultiOrganSegLib.teach.answers import read_ranking
 
 _COLORS = {
     LabelStatus.ANNOTATED: (60, 150, 90, 90),

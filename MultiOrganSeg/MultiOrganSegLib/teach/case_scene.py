@@ -20,8 +20,7 @@ from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
 from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
-from MultiOrganSegLib.placing import place_result
-from MultiOrganSegLib.removal import remove_segmentation
+from MultiOrganSegLib.placing import place_result, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
@@ -69,7 +68,7 @@ def open_case(project: Project, case: str) -> tuple[Any, Any]:
 
 
 def hide_others(node: Any) -> list[Any]:
-    """Hide all segmentations but a case's own: a former result over it looks like an annotation.
+    """Hide all segmentations but a case's own: an earlier result over it looks like an annotation.
 
     Returns:
         Display nodes of those that were shown.
@@ -318,5 +317,5 @@ def _leaves(node: Any, identity: str, volume: Any) -> bool:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for files that only a command needs; its name tells the process, as others of the module."""
+    """A folder for files that only a command needs; its name names the process, as others of the module."""
     return tempfile.TemporaryDirectory(prefix=f"multiorganseg-{os.getpid()}-", dir=slicer.app.temporaryPath)

@@ -13,7 +13,7 @@ from multiorganseg.bundles import Bundle, list_bundles
 from multiorganseg.errors import BundleError, MultiOrganSegError
 from multiorganseg.projects.file import is_project, load_project
 from multiorganseg.projects.project import Project
-from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
 _FOLDER = "MultiOrganSeg/TeachProject"
 _BASES = "MultiOrganSeg/TeachBases"

@@ -1,4 +1,4 @@
-"""Trainings of a project: which there are, what state each is in, and asking one to stop."""
+"""Trainings of a project: whether one can begin, which there are, how each stands, and asking one to stop."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.folders import visible_folders
+from multiorganseg.errors import TrainingError
 from multiorganseg.guarded import check_inside, guarded_folder, make_folders
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from multiorganseg.projects.runs import (
     ACCEPTANCE_FILE,
     EVENTS_FILE,
@@ -202,3 +208,52 @@ def _is_trainer(pid: int) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE and PACKAGE in process.cmdline()
     except psutil.Error:
         return False
+
+
+def readiness(project: Project, organs: tuple[str, ...], base: str) -> str:
+    """Say in HTML how many cases there are to learn each organ from."""
+    if not organs:
+        return _("The base model {base} knows all organs of the project: add one in step 1.").format(
+            base=base
+        )
+    parts = []
+    for key in organs:
+        counts = project.matrix.counts(key)
+        parts.append(
+            _("<b>{organ}</b>: {annotated} annotated, {absent} absent, {unknown} unknown").format(
+                organ=escape(project.catalogue.get(key).name),
+                annotated=counts[LabelStatus.ANNOTATED],
+                absent=counts[LabelStatus.ABSENT],
+                unknown=counts[LabelStatus.UNKNOWN] + counts[LabelStatus.PSEUDO],
+            )
+        )
+    return "<br>".join(parts)
+
+
+def require_annotated(project: Project, organs: tuple[str, ...]) -> None:
+    """Refuse a training without an organ, or with one that is annotated nowhere.
+
+    Raises:
+        TrainingError: It is so.
+    """
+    if not organs:
+        raise TrainingError(
+            _("There is no organ to teach."), next_step=_("Add one that the base model lacks, in step 1.")
+        )
+    for key in organs:
+        if not project.matrix.count(key, LabelStatus.ANNOTATED):
+            raise TrainingError(
+                _("{organ} is annotated in no case.").format(organ=project.catalogue.get(key).name),
+                next_step=_(
+                    "Annotate it in step 2: three cases for a first try, five to ten for a good model."
+                ),
+            )
+
+
+def not_started_here(run: TrainingRun) -> TrainingError:
+    """The error for a training whose options are not known."""
+    return TrainingError(
+        _("{run} was not started in Slicer.").format(run=run.name),
+        cause=_("The options that it was started with are not known here."),
+        next_step=_("Go on with it by the command that started it, or discard it and train anew."),
+    )

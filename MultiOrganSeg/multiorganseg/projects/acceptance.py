@@ -20,7 +20,7 @@ FLOOR = 0.5
 
 
 class Verdict(str, Enum):
-    """What the gate says of an organ.
+    """What an acceptance check says of an organ.
 
     Attributes:
         PASS: Measured, and as good as asked for.
@@ -104,7 +104,7 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether no organ fails and every new one passes; an unproven old organ is told and no more."""
+        """Whether no organ fails and every new one passes; an unproven old organ does not count."""
         verdicts = self.organs.values()
         return all(organ.verdict is not Verdict.FAIL for organ in verdicts) and all(
             organ.verdict is Verdict.PASS for organ in verdicts if organ.role == "new"

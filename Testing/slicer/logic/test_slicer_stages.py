@@ -15,7 +15,7 @@ ENGINE = Path(__file__).resolve().parents[3] / "MultiOrganSeg" / "multiorganseg"
 
 @pytest.fixture
 def stages(host: Any) -> Any:
-    from MultiOrganSegLib import stages
+    from MultiOrganSegLib import run as stages
 
     return stages
 

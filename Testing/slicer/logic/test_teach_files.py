@@ -139,7 +139,7 @@ def test_what_the_real_command_refuses_arrives_as_a_typed_error(tmp_path: Path) 
 
     from multiorganseg.errors import MultiOrganSegError, TrainingError
     from MultiOrganSegLib.teach import commands
-    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
     queue, done, ended = CommandQueue(), [], []
     for name in ("a", "b"):
@@ -167,7 +167,7 @@ def test_warnings_of_the_real_command_reach_the_panel(tmp_path: Path) -> None:
 
     from multiorganseg.volumes import Volume, write_volume
     from MultiOrganSegLib.teach import commands
-    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
     project, image = write_project(tmp_path / "P", {}, ORGANS), tmp_path / "CT.nii.gz"
     write_volume(Volume(np.arange(4000, dtype=np.int16).reshape(10, 20, 20), np.diag([-2, -2, 3, 1])), image)
@@ -248,7 +248,7 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
         commands.set_absent(folder, "c", "colon"),
         commands.next_case(folder, "abdomen-ct", "colon", Path("a.json")),
         commands.extend(folder, "r", "abdomen-ct", ["colon", "prostate"], time="1h", device="cpu"),
-        commands.gate(folder, "r"),
+        commands.check_acceptance(folder, "r"),
         commands.publish(folder, "r", "because"),
         commands.rollback(folder, "m"),
     ):
@@ -261,7 +261,7 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
 
 
 def test_a_free_number_is_taken_for_an_nnunet_dataset(host: Any, tmp_path: Path) -> None:
-    from MultiOrganSegLib.teach.found_dataset import new_subfolder, nnunet_folder
+    from MultiOrganSegLib.teach.answers import new_subfolder, nnunet_folder
 
     assert nnunet_folder(tmp_path, "Kolon, Übung 1").name == "Dataset501_Kolon_Ubung_1"
     (tmp_path / "Dataset501_Other").mkdir()
@@ -274,8 +274,7 @@ def test_a_free_number_is_taken_for_an_nnunet_dataset(host: Any, tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"organs": 1, "labels": [1], "cases": []}'])
 def test_a_damaged_answer_is_told(host: Any, tmp_path: Path, text: str) -> None:
     from multiorganseg.errors import TrainingError
-    from MultiOrganSegLib.teach.found_dataset import read_found
-    from MultiOrganSegLib.teach.learned import read_learned
+    from MultiOrganSegLib.teach.answers import read_found, read_learned
 
     answer = tmp_path / "answer.json"
     answer.write_text(text, encoding="utf-8")
@@ -293,13 +292,13 @@ def test_labels_that_are_left_out_are_background(host: Any) -> None:
 
 
 def test_whatever_hinders_a_command_the_queue_is_free_again(host: Any, monkeypatch) -> None:
-    from MultiOrganSegLib.teach import command_queue
-    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+    from MultiOrganSegLib.teach import trainer
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
     def fail(_arguments) -> None:
         raise ModuleNotFoundError(name="psutil")
 
-    monkeypatch.setattr(command_queue, "start_command", fail)
+    monkeypatch.setattr(trainer, "start_command", fail)
     queue, ended = CommandQueue(), []
     queue.add(Command("Creating the project", ["x"], lambda _log: None, lambda: ended.append(1)))
     with pytest.raises(ModuleNotFoundError):
