@@ -9,29 +9,24 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
-  MultiOrganSegLib/former.py
   MultiOrganSegLib/job.py
-  MultiOrganSegLib/job_log.py
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
   MultiOrganSegLib/panels/choices.py
   MultiOrganSegLib/panels/device.py
   MultiOrganSegLib/panels/edits.py
+  MultiOrganSegLib/panels/facts.py
   MultiOrganSegLib/panels/files.py
   MultiOrganSegLib/panels/message.py
-  MultiOrganSegLib/panels/model_facts.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
-  MultiOrganSegLib/panels/picture.py
-  MultiOrganSegLib/panels/plot.py
+  MultiOrganSegLib/panels/pictures.py
   MultiOrganSegLib/panels/results.py
   MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
   MultiOrganSegLib/panels/show_organ.py
-  MultiOrganSegLib/panels/swatch.py
-  MultiOrganSegLib/panels/table_layout.py
   MultiOrganSegLib/panels/teach.py
   MultiOrganSegLib/panels/teach_case.py
   MultiOrganSegLib/panels/teach_exchange.py
@@ -40,38 +35,23 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/teach_report.py
   MultiOrganSegLib/panels/teach_train.py
   MultiOrganSegLib/panels/teach_worklist.py
-  MultiOrganSegLib/panels/volume_facts.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
-  MultiOrganSegLib/process_tree.py
-  MultiOrganSegLib/removal.py
   MultiOrganSegLib/result.py
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py
   MultiOrganSegLib/self_test.py
-  MultiOrganSegLib/stages.py
   MultiOrganSegLib/tags.py
   MultiOrganSegLib/teach/__init__.py
+  MultiOrganSegLib/teach/answers.py
   MultiOrganSegLib/teach/case_scene.py
-  MultiOrganSegLib/teach/command_queue.py
   MultiOrganSegLib/teach/commands.py
   MultiOrganSegLib/teach/curves.py
-  MultiOrganSegLib/teach/event_tail.py
-  MultiOrganSegLib/teach/found_dataset.py
-  MultiOrganSegLib/teach/gate_report.py
-  MultiOrganSegLib/teach/learned.py
-  MultiOrganSegLib/teach/noted.py
   MultiOrganSegLib/teach/organ_choice.py
-  MultiOrganSegLib/teach/project_file.py
-  MultiOrganSegLib/teach/published.py
-  MultiOrganSegLib/teach/ranking.py
-  MultiOrganSegLib/teach/readiness.py
   MultiOrganSegLib/teach/session.py
-  MultiOrganSegLib/teach/told_error.py
   MultiOrganSegLib/teach/trainer.py
   MultiOrganSegLib/teach/training_run.py
-  MultiOrganSegLib/undo.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
   multiorganseg/__main__.py

@@ -9,37 +9,25 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from multiorganseg.errors import (
-    BundleError,
-    DependencyError,
-    MultiOrganSegError,
-    OptionError,
-    OrganError,
-    ResourceError,
-    VolumeError,
-)
+from multiorganseg.errors import DependencyError, MultiOrganSegError, ResourceError
+from multiorganseg.events import failure
 
-_KINDS = {
-    kind.exit_code: kind
-    for kind in (OptionError, VolumeError, BundleError, OrganError, ResourceError, DependencyError)
-}
 _KILL = 9
 _LAST_LINES = 3
 
 
-def told_failure(event: Mapping[str, Any], exit_code: int | None) -> MultiOrganSegError:
-    """The error that the child told in its `failed` event, of the kind that its exit code says."""
+def reported_failure(event: Mapping[str, Any]) -> MultiOrganSegError:
+    """The error of a child's `failed` event, with a problem and a next step where it names none."""
     problem, cause = str(event.get("problem", "")), str(event.get("cause", ""))
     if problem in ("ModuleNotFoundError", "ImportError"):
         return missing_dependency([cause])
     if problem == "MemoryError":
         return _lack_of_memory(cause or problem)
-    kind = _KINDS.get(exit_code or 0, MultiOrganSegError)
-    next_step = str(event.get("next_step", "")) or _report()
-    return kind(problem or _stopped(), cause=cause, next_step=next_step)
+    otherwise = {"problem": _stopped(), "next_step": _report()}
+    return failure({**event, **{key: event.get(key) or text for key, text in otherwise.items()}})
 
 
-def untold_failure(exit_code: int | None, log: str) -> MultiOrganSegError:
+def silent_failure(exit_code: int | None, log: str) -> MultiOrganSegError:
     """The error for a child that ended without a result and without telling why."""
     code = exit_code or 0
     number = -code if code < 0 else code - 128 if code > 128 and sys.platform != "win32" else 0

@@ -1,22 +1,80 @@
-"""A child process that tells its progress as events on its standard output."""
+"""A child process that reports its progress as events, and ends with all its children."""
 
 from __future__ import annotations
 
-import json
 import os
 import queue
+import signal
 import subprocess
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from multiorganseg.events import parse_event
 from MultiOrganSegLib.folder import remove_folder
-from MultiOrganSegLib.job_log import JobLog
-from MultiOrganSegLib.process_tree import end_process_group, end_process_tree
+
+_PATIENCE_SECONDS = 5.0
+
+
+def end_process_tree(process: subprocess.Popen[bytes]) -> None:
+    """End a child, its children and theirs at once, and wait until they are gone.
+
+    On POSIX the child must lead a process group of its own: that reaches those whose parent has ended.
+    """
+    import psutil
+
+    if process.poll() is not None:
+        return
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        family = [root, *root.children(recursive=True)]
+        for member in family:
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+        end_process_group(process)
+        psutil.wait_procs(family[1:], timeout=_PATIENCE_SECONDS)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_PATIENCE_SECONDS)
+
+
+def end_process_group(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of the group that a child leads; to be called before or just after it is reaped."""
+    if os.name == "posix":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+LARGEST_LOG_BYTES = 200_000
+
+
+class JobLog:
+    """Lines from several threads; of long logs the last `LARGEST_LOG_BYTES` are kept."""
+
+    def __init__(self) -> None:
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def add(self, line: bytes) -> None:
+        """Append a line; its end is normalised."""
+        kept = line.rstrip(b"\r\n")[-LARGEST_LOG_BYTES:] + b"\n"
+        with self._lock:
+            self._lines.append(kept)
+            self._size += len(kept)
+            while self._size > LARGEST_LOG_BYTES and len(self._lines) > 1:
+                self._size -= len(self._lines.popleft())
+
+    @property
+    def text(self) -> str:
+        """All lines; bytes that are no UTF-8 are replaced."""
+        with self._lock:
+            return b"".join(self._lines).decode("utf-8", "replace")
+
 
 _DRAIN_SECONDS = 2.0
 
@@ -96,7 +154,7 @@ class Job:
 
     @property
     def running(self) -> bool:
-        """Whether the child lives or has told things that are not read yet."""
+        """Whether the child lives or has written events that are not read yet."""
         process = self._child.process
         if process is None or process.poll() is None:
             return process is not None
@@ -144,7 +202,7 @@ class _Child:
 def _read_events(stream: IO[bytes], events: queue.SimpleQueue[dict[str, Any]], log: JobLog) -> None:
     with stream:
         for line in stream:
-            event = _event(line)
+            event = parse_event(line)
             if event is None:
                 log.add(line)
             else:
@@ -155,13 +213,3 @@ def _read_log(stream: IO[bytes], log: JobLog) -> None:
     with stream:
         for line in stream:
             log.add(line)
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    if not line.startswith(b"{"):
-        return None
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) and "event" in value else None

@@ -18,9 +18,8 @@ from MultiOrganSegLib.failure import cannot_start, missing_dependency, no_room
 from MultiOrganSegLib.folder import make_private_folder, remove_folder
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.mrml import check_volume_node, volume_from_node
-from MultiOrganSegLib.placing import place_result
+from MultiOrganSegLib.placing import UndoHistory, place_result
 from MultiOrganSegLib.run import RUNNING, SegmentRun
-from MultiOrganSegLib.undo import UndoHistory
 
 _SPARE_BYTES = 64 * 2**20
 
@@ -111,8 +110,8 @@ class Logic:
             raise cannot_start(error) from error
 
         def place(path: Path) -> slicer.vtkMRMLSegmentationNode:
-            node, former = place_result(path, volumeNode, segmentationNode)
-            self._history.remember(node, former)
+            node, before = place_result(path, volumeNode, segmentationNode)
+            self._history.remember(node, before)
             return node
 
         run = SegmentRun(volumeNode, segmentationNode, job, place)

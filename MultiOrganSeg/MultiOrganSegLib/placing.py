@@ -1,17 +1,107 @@
-"""Putting a result into the scene."""
+"""Putting a result into the scene, and taking it back."""
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from multiorganseg.errors import MultiOrganSegError, VolumeError
-from MultiOrganSegLib.corrections import recount
-from MultiOrganSegLib.former import Former, capture, restore
-from MultiOrganSegLib.removal import remove_segmentation
+from multiorganseg.errors import MultiOrganSegError, OptionError, VolumeError
+from MultiOrganSegLib.corrections import drawn_by_people, names_of, recount
+
+
+def remove_segmentation(node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Remove a segmentation from scene and tree with its display nodes; leave one alone that is in no scene.
+
+    The segmentation goes first. While it is in the scene, the 3D views keep a pointer to its display node,
+    and its tree item takes the display node along: in another order the next event of the segmentation ends
+    the application.
+    """
+    scene = node.GetScene()
+    if scene is None:
+        return
+    displays = [node.GetNthDisplayNode(number) for number in range(node.GetNumberOfDisplayNodes())]
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = tree.GetItemByDataNode(node)
+    scene.RemoveNode(node)
+    for display in displays:
+        if display is not None and scene.IsNodePresent(display):
+            scene.RemoveNode(display)
+    if item and tree.GetItemByDataNode(node) == item:
+        tree.RemoveItem(item, False, True)
+
+
+@dataclass(frozen=True, eq=False)
+class NodeState:
+    """State of a segmentation node at one moment, kept outside the scene.
+
+    Attributes:
+        segmentation: Deep copy of its segments.
+        display: Copy of how it was shown; None when it had no display node.
+        volume_id: ID of the volume that gave its reference geometry, or None.
+        transform_id: ID of its parent transform, or None.
+        parent_item: Its parent in the subject hierarchy; 0 when it did not stand there.
+    """
+
+    segmentation: slicer.vtkSegmentation
+    display: slicer.vtkMRMLSegmentationDisplayNode | None
+    volume_id: str | None
+    transform_id: str | None
+    parent_item: int
+
+
+def capture(node: slicer.vtkMRMLSegmentationNode) -> NodeState:
+    """Copy what a node holds."""
+    segmentation = slicer.vtkSegmentation()
+    segmentation.DeepCopy(node.GetSegmentation())
+    display = None
+    if node.GetDisplayNode():
+        display = slicer.vtkMRMLSegmentationDisplayNode()
+        display.CopyContent(node.GetDisplayNode())
+    return NodeState(
+        segmentation,
+        display,
+        node.GetNodeReferenceID(_geometry_role()),
+        node.GetTransformNodeID(),
+        _parent_item(node),
+    )
+
+
+def restore(state: NodeState, node: slicer.vtkMRMLSegmentationNode) -> None:
+    """Return a node back what it held; what was removed from the scene meanwhile stays away.
+
+    A display node that it got meanwhile stays: see `removal`.
+    """
+    scene = node.GetScene()
+    node.GetSegmentation().DeepCopy(state.segmentation)
+    node.SetNodeReferenceID(_geometry_role(), _if_there(scene, state.volume_id))
+    node.SetAndObserveTransformNodeID(_if_there(scene, state.transform_id))
+    if state.display is not None and node.GetDisplayNode():
+        node.GetDisplayNode().CopyContent(state.display)
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
+    item = tree.GetItemByDataNode(node)
+    if item and state.parent_item and tree.GetItemParent(item) != state.parent_item:
+        tree.SetItemParent(item, state.parent_item)
+
+
+def _geometry_role() -> str:
+    return slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+
+
+def _if_there(scene: slicer.vtkMRMLScene, identity: str | None) -> str | None:
+    return identity if identity and scene.GetNodeByID(identity) else None
+
+
+def _parent_item(node: slicer.vtkMRMLSegmentationNode) -> int:
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(node.GetScene())
+    item = tree.GetItemByDataNode(node)
+    return tree.GetItemParent(item) if item else 0
+
 
 _LABELMAP = "Binary labelmap"
 
@@ -20,7 +110,7 @@ def place_result(
     path: Path,
     volume_node: slicer.vtkMRMLScalarVolumeNode,
     target: slicer.vtkMRMLSegmentationNode | None = None,
-) -> tuple[slicer.vtkMRMLSegmentationNode, Former | None]:
+) -> tuple[slicer.vtkMRMLSegmentationNode, NodeState | None]:
     """Load the engine's `.seg.nrrd` beside the volume that it was made from.
 
     The node stands under the volume's transform and parent in the subject hierarchy, has the volume as its
@@ -41,7 +131,7 @@ def place_result(
     """
     result = _read(path, volume_node)
     node = target or slicer.vtkMRMLSegmentationNode()
-    former = capture(target) if target else None
+    state = capture(target) if target else None
     try:
         if target is None:
             node.SetName(_name(volume_node))
@@ -53,12 +143,12 @@ def place_result(
         _put_beside(node, volume_node)
         recount(node)
     except BaseException:
-        if target is not None and former is not None:
-            restore(former, target)
+        if target is not None and state is not None:
+            restore(state, target)
         else:
             remove_segmentation(node)
         raise
-    return node, former
+    return node, state
 
 
 def _read(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkSegmentation:
@@ -117,3 +207,72 @@ def _put_beside(node: slicer.vtkMRMLSegmentationNode, volume_node: slicer.vtkMRM
         tree.SetItemParent(item, parent)
     else:
         tree.CreateItem(parent, node)
+
+
+class UndoHistory:
+    """What nodes held before their last run; forgotten when a node leaves the scene.
+
+    Args:
+        scene: The scene of the nodes.
+    """
+
+    def __init__(self, scene: slicer.vtkMRMLScene) -> None:
+        self._scene = scene
+        self._states: dict[str, tuple[Any, NodeState | None]] = {}
+        events = (slicer.vtkMRMLScene.NodeRemovedEvent, slicer.vtkMRMLScene.EndCloseEvent)
+        forget = weakref.WeakMethod(self._forget_gone)
+        self._observers = [scene.AddObserver(event, lambda *_: (forget() or _nothing)()) for event in events]
+
+    def remember(self, node: slicer.vtkMRMLSegmentationNode, state: NodeState | None) -> None:
+        """Keep what `undo` will give back; None when the run made the node."""
+        self._states[node.GetID()] = (node, state)
+
+    def can_undo(self, node: slicer.vtkMRMLSegmentationNode | None) -> bool:
+        """Whether `undo` has something to give back."""
+        return node is not None and self._states.get(node.GetID(), (None,))[0] is node
+
+    def undo(self, node: slicer.vtkMRMLSegmentationNode | None, *, discard: bool = False) -> None:
+        """Return a node back what it held before its last run, or remove it when that run made it.
+
+        Args:
+            node: The node.
+            discard: Whether what people drew in it since may be lost.
+
+        Raises:
+            OptionError: There is nothing to undo, or something that people drew would be lost.
+        """
+        if node is None or not self.can_undo(node):
+            raise OptionError(
+                _("There is nothing to undo."),
+                cause=_("No run of this session filled this segmentation."),
+                next_step=_("Choose the segmentation of the last run."),
+            )
+        if not discard and (drawn := drawn_by_people(node)):
+            raise OptionError(
+                _("{name} holds work by hand, which undoing the run would delete.").format(
+                    name=node.GetName()
+                ),
+                cause=_("Corrected or drawn by hand: {segments}.").format(segments=names_of(node, drawn)),
+                next_step=_("Copy it into another segmentation, or undo with discardCorrections=True."),
+            )
+        _node, state = self._states.pop(node.GetID())
+        if state is None:
+            remove_segmentation(node)
+        else:
+            restore(state, node)
+
+    def close(self) -> None:
+        """Stop observing the scene and forget all."""
+        for observer in self._observers:
+            self._scene.RemoveObserver(observer)
+        self._observers.clear()
+        self._states.clear()
+
+    def _forget_gone(self) -> None:
+        for identity, (node, _state) in tuple(self._states.items()):
+            if not self._scene.IsNodePresent(node):
+                del self._states[identity]
+
+
+def _nothing() -> None:
+    return None

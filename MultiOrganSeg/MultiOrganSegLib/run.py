@@ -1,4 +1,4 @@
-"""One segmentation under way."""
+"""One segmentation under way, and how far it is."""
 
 from __future__ import annotations
 
@@ -11,10 +11,76 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import Cancelled, MultiOrganSegError
+from multiorganseg.events import EventKind
+from multiorganseg.progress import Stage
 from MultiOrganSegLib.child import INPUT, RESULT
-from MultiOrganSegLib.failure import told_failure, untold_failure
+from MultiOrganSegLib.failure import reported_failure, silent_failure
 from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.stages import StageProgress
+
+WEIGHTS = {
+    Stage.READING: 0.02,
+    Stage.RESAMPLING: 0.04,
+    Stage.LOADING: 0.06,
+    Stage.SEGMENTING: 0.78,
+    Stage.CLEANING: 0.02,
+    Stage.RESTORING: 0.02,
+    Stage.MEASURING: 0.03,
+    Stage.WRITING: 0.03,
+}
+"""Share of the whole time by stage of the engine, in order; the network takes most of it."""
+
+_LONGEST = Stage.SEGMENTING
+_ENOUGH_SECONDS = 1.0
+_ENOUGH_FRACTION = 0.02
+
+
+class StageProgress:
+    """How far a segmentation is over all stages.
+
+    Args:
+        clock: Seconds that never run back; replaced in tests.
+
+    Attributes:
+        stage: The last stage that the engine reported; empty before the first.
+        fraction: Of the whole, in [0, 1]; never falls.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.stage = ""
+        self.fraction = 0.0
+        self._clock = clock
+        self._began: tuple[float, float] | None = None
+        self._left: tuple[float, float] | None = None
+
+    def update(self, stage: str, fraction: float) -> None:
+        """Take a report of the engine; a stage without a weight moves nothing."""
+        self.stage = stage
+        if stage not in WEIGHTS:
+            return
+        names, known = list(WEIGHTS), Stage(stage)
+        before = sum(WEIGHTS[name] for name in names[: names.index(known)])
+        self.fraction = max(self.fraction, before + WEIGHTS[known] * min(max(fraction, 0.0), 1.0))
+        now = self._clock()
+        if self._began is None:
+            self._began = (now, self.fraction) if stage == _LONGEST else None
+            return
+        seconds, done = now - self._began[0], self.fraction - self._began[1]
+        if seconds >= _ENOUGH_SECONDS and done >= _ENOUGH_FRACTION:
+            self._left = (now, (1 - self.fraction) * seconds / done)
+
+    def complete(self) -> None:
+        """All is done."""
+        self.fraction = 1.0
+        self._left = (self._clock(), 0.0)
+
+    @property
+    def eta_seconds(self) -> float | None:
+        """Seconds left by the pace of the network; None until it is known."""
+        if self._left is None:
+            return None
+        since, left = self._left
+        return max(left - (self._clock() - since), 0.0)
+
 
 RUNNING, FINISHED, FAILED, CANCELLED = "running", "finished", "failed", "cancelled"
 
@@ -57,7 +123,7 @@ class SegmentRun:
         self._place = place
         self._progress = StageProgress()
         self._failure: dict[str, str] | None = None
-        self._told_finished = False
+        self._has_finished = False
         self._busy = False
 
     @property
@@ -131,14 +197,14 @@ class SegmentRun:
             self._conclude()
 
     def _take(self, event: dict[str, Any]) -> None:
-        if event["event"] == "progress":
+        if event["event"] == EventKind.PROGRESS:
             self._progress.update(str(event["stage"]), float(event["fraction"]))
-        elif event["event"] == "warning":
+        elif event["event"] == EventKind.WARNING:
             self.messages.append(self._named(event["message"]))
-        elif event["event"] == "failed":
+        elif event["event"] == EventKind.FAILED:
             self._failure = {key: self._named(text) for key, text in event.items()}
-        elif event["event"] == "finished":
-            self._told_finished = True
+        elif event["event"] == EventKind.FINISHED:
+            self._has_finished = True
 
     def _named(self, text: object) -> str:
         """Say the volume's name where the engine says the file's."""
@@ -148,9 +214,9 @@ class SegmentRun:
         code, result = self._job.exit_code, self._job.folder / RESULT
         try:
             if self._failure:
-                self.error = told_failure(self._failure, code)
-            elif not (self._told_finished and result.is_file()):
-                self.error = untold_failure(code, self._job.log)
+                self.error = reported_failure(self._failure)
+            elif not (self._has_finished and result.is_file()):
+                self.error = silent_failure(code, self._job.log)
             else:
                 self.segmentation_node = self._place(result)
         except MultiOrganSegError as error:

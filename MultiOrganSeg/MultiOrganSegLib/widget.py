@@ -104,7 +104,7 @@ class Widget(VTKObservationMixin):
         self.logic.close()
 
     def apply(self, existing: str = "") -> None:
-        """Start a run, or cancel the one under way; what hinders it is told in the panel.
+        """Start a run, or cancel the one under way; what hinders it is shown in the panel.
 
         Args:
             existing: "replace" or "new" when the user has answered what happens to the output's segments.

@@ -5,8 +5,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 
 from multiorganseg.errors import Cancelled
+
+
+class Stage(str, Enum):
+    """What a segmentation does, in this order; its value is what people read."""
+
+    READING = "reading"
+    RESAMPLING = "resampling"
+    LOADING = "loading the network"
+    SEGMENTING = "segmenting"
+    CLEANING = "cleaning"
+    RESTORING = "restoring the grid"
+    MEASURING = "measuring"
+    WRITING = "writing"
+
+    def __str__(self) -> str:
+        """Return what people read, in every version of Python."""
+        return self.value
 
 
 class CancelToken:

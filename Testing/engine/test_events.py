@@ -5,8 +5,18 @@ import json
 import time
 from pathlib import Path
 
-from multiorganseg.errors import BundleError
-from multiorganseg.events import EventStream, event_log, read_events
+import pytest
+
+from multiorganseg.errors import BundleError, Cancelled, MultiOrganSegError, ResourceError
+from multiorganseg.events import (
+    EventStream,
+    EventTail,
+    event_log,
+    failure,
+    metric_values,
+    parse_event,
+    read_events,
+)
 
 
 class Flushed(io.StringIO):
@@ -69,3 +79,59 @@ def test_a_log_goes_on_after_a_line_that_was_cut_off(tmp_path: Path) -> None:
     with event_log(path) as stream:
         stream.emit("progress", step=2)
     assert [event["step"] for event in read_events(path)] == [0, 2]
+
+
+def test_a_failure_is_the_same_error_for_the_reader() -> None:
+    class Special(BundleError):
+        """Known here alone."""
+
+    sink = io.StringIO()
+    stream = EventStream(sink)
+    stream.fail(Special("Broken.", cause="A bit flipped.", next_step="Install it again."))
+    stream.fail(MemoryError())
+    stream.fail(Cancelled())
+    special, memory, cancelled = (failure(json.loads(line)) for line in sink.getvalue().splitlines())
+    assert type(special) is BundleError
+    assert (special.problem, special.cause, special.next_step) == (
+        "Broken.",
+        "A bit flipped.",
+        "Install it again.",
+    )
+    assert type(memory) is ResourceError
+    assert (type(cancelled), cancelled.problem) == (MultiOrganSegError, "Cancelled.")
+    for kind in ("Path", "", "annotations", None, 7):
+        assert type(failure({"event": "failed", "problem": "Odd.", "kind": kind})) is MultiOrganSegError
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"text", b"7", b"[1]", b"{}", b'{"event": 7}', b'{"event": "prog', b"\xff"]
+)
+def test_a_line_that_is_no_event(line: bytes) -> None:
+    assert parse_event(line) is None
+
+
+def test_a_kind_that_nobody_knows_is_never_written() -> None:
+    with pytest.raises(ValueError, match="strange"):
+        EventStream(io.StringIO()).emit("strange")
+
+
+def test_organs_of_a_metric_share_no_names_with_its_fields() -> None:
+    sink = io.StringIO()
+    EventStream(sink).emit("metric", name="dice", iteration=3, values={"stage": 0.5, "time": None, "mean": 1})
+    event = json.loads(sink.getvalue())
+    assert metric_values(event) == {"stage": 0.5, "time": None, "mean": 1}
+    former = {"event": "metric", "time": 1.0, "name": "dice", "iteration": 3, "liver": 0.5, "mean": None}
+    assert metric_values(former) == {"liver": 0.5, "mean": None}
+
+
+def test_events_come_in_parts_and_a_cut_line_waits(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    tail = EventTail(path)
+    assert tail.poll() == []
+    path.write_bytes(b'{"event": "started"}\nnonsense\n[1]\n{"event": "prog')
+    assert [event["event"] for event in tail.poll()] == ["started"]
+    with path.open("ab") as sink:
+        sink.write(b'ress"}\n')
+    assert [event["event"] for event in tail.poll()] == ["progress"]
+    path.write_bytes(b'{"event": "finished"}\n')
+    assert [event["event"] for event in tail.poll()] == ["finished"]

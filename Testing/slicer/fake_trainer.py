@@ -1,6 +1,7 @@
 """A trainer that only pretends: fast events, a made-up gate, a copy of the base as the new model.
 
-Called as `fake_trainer.py multiorganseg_training ARGUMENTS`. What is not training goes to the real commands.
+Called as `fake_trainer.py multiorganseg_training --events ARGUMENTS`. What is not training goes to the real
+commands.
 The environment variable MULTIORGANSEG_FAKE_TRAINER holds a JSON object: `iterations`, `seconds` an iteration,
 `crash` (an iteration at which a signal ends it), `fail` (one at which it tells why), `gate` ("pass", "fail").
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from multiorganseg.errors import ResourceError
 from multiorganseg.events import event_log
 
 PLAN = json.loads(os.environ.get("MULTIORGANSEG_FAKE_TRAINER", "{}"))
@@ -44,9 +46,9 @@ def extend(arguments: list[str]) -> None:
             if PLAN.get("crash") == iteration and first == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
             if PLAN.get("fail") == iteration:
-                events.emit("failed", problem="No memory left.", cause="It is 8 GB.", next_step="Buy some.")
-                sys.stderr.write("Error: No memory left.\nIt is 8 GB.\nNext: Buy some.\n")
-                sys.exit(6)
+                error = ResourceError("No memory left.", cause="It is 8 GB.", next_step="Buy some.")
+                events.fail(error)
+                sys.exit(error.exit_code)
             events.emit(
                 "progress",
                 **{"iteration": iteration, "iterations": count, "stage": "joint"},
@@ -57,8 +59,13 @@ def extend(arguments: list[str]) -> None:
             if iteration % max(1, count // 10) == 0:
                 grown = 1 - math.exp(-4 * iteration / count)
                 dice = {"liver": 0.93, **{key: round(0.78 * grown, 4) for key in organs}}
-                mean = sum(dice.values()) / len(dice)
-                events.emit("metric", name="dice of averaged network", iteration=iteration, mean=mean, **dice)
+                dice["mean"] = sum(dice.values()) / len(dice)
+                events.emit(
+                    "metric",
+                    name="dice of averaged network",
+                    iteration=iteration,
+                    values=dice,
+                )
             if iteration == 3:
                 events.emit("warning", message="Few cases: the report will be uncertain.")
             checkpoint.write_text(str(iteration))
@@ -141,7 +148,7 @@ def publish(arguments: list[str]) -> None:
 
 
 def main() -> None:
-    arguments = sys.argv[2:]
+    arguments = sys.argv[3:]
     if arguments[0] == "extend":
         extend(arguments)
     elif arguments[:2] == ["project", "publish"]:
@@ -151,7 +158,7 @@ def main() -> None:
 
         remove_bundle(arguments[3])
     else:
-        sys.argv[1:] = arguments
+        sys.argv[1:] = sys.argv[2:]
         runpy.run_module("multiorganseg_training", run_name="__main__")
 
 

@@ -20,7 +20,8 @@ from multiorganseg.events import EventStream, event_log
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import GATE_FILE, Gate, OrganVerdict, Verdict, load_gate, save_gate
+from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, load_gate, save_gate
+from multiorganseg.projects.runs import ACCEPTANCE_FILE
 from multiorganseg_training.acceptance.plan import PLAN_FILE, Plan, load_plan, save_plan
 from multiorganseg_training.project import LabelStatus, load_matrix, load_project, project_state, save_matrix
 from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
@@ -119,7 +120,7 @@ def test_gates(tmp_path):
     gate = Gate("b", "1.0.0", "ab", "r", ("a",), "hold-out", 0.01, 0.5, {"liver": organ}, {"spleen": 2})
     save_gate(gate, tmp_path)
     assert load_gate(tmp_path) == gate
-    path = tmp_path / GATE_FILE
+    path = tmp_path / ACCEPTANCE_FILE
     document = json.loads(path.read_text(encoding="utf-8"))
     assert untyped(reading_json(path, lambda: load_gate(tmp_path)), document) == []
 

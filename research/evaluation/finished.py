@@ -11,7 +11,7 @@ from typing import Any
 
 from multiorganseg.bundles.json_text import read_small_file
 from multiorganseg.errors import ResourceError, TrainingError
-from multiorganseg.events import read_events
+from multiorganseg.events import EventKind, metric_values, read_events
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.run.fit import EVENTS_FILE, RECIPE_FILE, RESULT_FILE
 from research.evaluation.report import JSON_FILE
@@ -95,16 +95,10 @@ def read_run(folder: Path) -> FinishedRun:
         for event in read_events(folder / EVENTS_FILE):
             if not isinstance(event.get("iteration", 0), int):
                 continue
-            if event["event"] == "progress" and isinstance(event.get("loss"), float):
+            if event["event"] == EventKind.PROGRESS and isinstance(event.get("loss"), float):
                 losses[event["iteration"]] = event["loss"]
-            elif event["event"] == "metric" and event.get("name") in tuple(names):
-                told = {
-                    key: event[key]
-                    for key in event
-                    if key not in ("event", "time", "name", "iteration")
-                    and (event[key] is None or isinstance(event[key], (int, float)))
-                }
-                series[names[event["name"]]][event["iteration"]] = told
+            elif event["event"] == EventKind.METRIC and event.get("name") in tuple(names):
+                series[names[event["name"]]][event["iteration"]] = metric_values(event)
     except (ResourceError, KeyError) as error:
         raise _damaged(folder / EVENTS_FILE, error) from error
     return FinishedRun(

@@ -8,6 +8,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.children import module_command
+from multiorganseg.events import EventKind
 from multiorganseg.needs import DEVICE
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
@@ -59,7 +60,7 @@ class DeviceProbe:
         if self._job is None:
             return ""
         running = self._job.running
-        found = [event for event in self._job.poll() if event["event"] == "device"]
+        found = [event for event in self._job.poll() if event["event"] == EventKind.DEVICE]
         if found or not running:
             self.cancel()
         return _device_text(found[0]["device"], found[0]["name"]) if found else ""

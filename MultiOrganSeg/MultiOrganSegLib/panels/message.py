@@ -50,13 +50,16 @@ class MessageArea:
         if error.cause:
             parts.append(_lines(error.cause))
         if next_step or error.next_step:
-            told = escape(next_step or error.next_step).replace("\n", "<br>")
-            parts.append(f"<b>→</b> {told}")
+            following = escape(next_step or error.next_step).replace("\n", "<br>")
+            parts.append(f"<b>→</b> {following}")
         self._show("error", parts)
 
     def show_note(self, text: str, warnings: Sequence[str] = ()) -> None:
         """Show that something is done, and what was noticed on the way."""
-        parts = [escape(text), *(f"⚠ {escape(warning)}" for warning in warnings)]
+        noticed = [f"⚠ {escape(warning)}" for warning in warnings]
+        if (more := len(noticed) - _MAX_LINES) > 0:
+            noticed = [*noticed[:_MAX_LINES], escape(_("… and {count} more").format(count=more))]
+        parts = [escape(text), *noticed]
         self._show("warning" if warnings else "note", parts)
 
     def _show(self, kind: str, parts: Sequence[str]) -> None:

@@ -21,10 +21,10 @@ from multiorganseg.bundles import (
 )
 from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
+from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea
-from MultiOrganSegLib.panels.model_facts import mean_dice
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out
 
 
 class ModelsPanel:

@@ -10,7 +10,7 @@ from slicer.i18n import tr as _
 
 from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import Catalogue
-from MultiOrganSegLib.panels.swatch import swatch
+from MultiOrganSegLib.panels.pictures import swatch
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 
 

@@ -18,6 +18,7 @@ from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.edits import Edits
 from MultiOrganSegLib.panels.files import ask_save
 from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.pictures import lay_out, swatch
 from MultiOrganSegLib.panels.reveal import is_seen, reveal
 from MultiOrganSegLib.panels.show_organ import (
     jump_to,
@@ -25,8 +26,6 @@ from MultiOrganSegLib.panels.show_organ import (
     select_in_editor,
     set_surfaces_visible,
 )
-from MultiOrganSegLib.panels.swatch import swatch
-from MultiOrganSegLib.panels.table_layout import lay_out
 from MultiOrganSegLib.panels.words import flag_text, flag_title
 
 

@@ -13,11 +13,10 @@ from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import load_catalogue
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
+from MultiOrganSegLib.panels.facts import mean_dice, volume_facts
 from MultiOrganSegLib.panels.message import MessageArea
-from MultiOrganSegLib.panels.model_facts import mean_dice
 from MultiOrganSegLib.panels.organs import OrganList
 from MultiOrganSegLib.panels.reveal import reveal
-from MultiOrganSegLib.panels.volume_facts import volume_facts
 from MultiOrganSegLib.panels.words import eta_text, stage_text
 from MultiOrganSegLib.parameters import Parameters
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ class TeachPanel:
         """Show an error in the section."""
         self.message.show_error(error)
 
-    def run(self, text: str, arguments: list[str], done: Callable[[str], None], finally_: Any = None) -> None:
+    def run(
+        self, text: str, arguments: list[str], done: Callable[[Sequence[str]], None], finally_: Any = None
+    ) -> None:
         """Let a command change the project, and show everything anew when it has ended.
 
         What it needs is installed before, after a question; without it an error is shown.
@@ -129,8 +131,8 @@ class TeachPanel:
             (finally_ or _nothing)()
             return
 
-        def finished(log: str) -> None:
-            done(log)
+        def finished(warnings: Sequence[str]) -> None:
+            done(warnings)
             self.update()
 
         self.session.command(text, arguments, finished, finally_ or _nothing)

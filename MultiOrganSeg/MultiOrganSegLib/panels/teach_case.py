@@ -12,6 +12,8 @@ from slicer.i18n import tr as _
 from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.edits import Edits
 from MultiOrganSegLib.panels.reveal import reveal
@@ -20,7 +22,6 @@ from MultiOrganSegLib.panels.show_organ import jump_to
 from MultiOrganSegLib.panels.words import status_text
 from MultiOrganSegLib.run import FINISHED, RUNNING
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.project_file import UNKNOWN, Case, Project
 
 _LABELMAP = "annotation.nrrd"
 
@@ -89,16 +90,17 @@ class CasePane:
     def update(self) -> None:
         """Show the case and what is known of the organ in it."""
         project, ui = self._session.project, self._ui
-        case = project.cases.get(self.case_name) if project is not None else None
-        if self.case_name and (case is None or not self._is_there()):
+        is_case = project is not None and self.case_name in project.cases
+        if self.case_name and not (is_case and self._is_there()):
             self.close()
-            case = None
-        ui.caseBox.visible = case is not None
-        if case is None or project is None:
+        ui.caseBox.visible = bool(self.case_name)
+        if project is None or not self.case_name:
             return
         organ = self._organ(project)
         ui.caseBox.title = _("{case} · {organ}: {status}").format(
-            case=case.name, organ=organ.name, status=status_text(case.status.get(organ.key, UNKNOWN))
+            case=self.case_name,
+            organ=organ.name,
+            status=status_text(project.matrix.status(self.case_name, organ.key)),
         )
         ui.presegmentButton.text = _("Cancel") if self.busy else _("Pre-segmen&t")
         ui.presegmentBar.visible = self.busy
@@ -125,11 +127,11 @@ class CasePane:
     def _open(self, name: str) -> None:
         self._session.reload()
         project: Project = self._session.project
-        case = project.cases[name]
+        project.case(name)
         if name != self.case_name:
             self.close()
         with slicer.util.WaitCursor():
-            self._volume, self._node = case_scene.open_case(project, case)
+            self._volume, self._node = case_scene.open_case(project, name)
         self.case_name = name
         self._hidden += case_scene.hide_others(self._node)
         self._node.GetDisplayNode().SetVisibility(True)
@@ -177,8 +179,8 @@ class CasePane:
 
     def _take_over(self, result: Any) -> None:
         project: Project = self._session.project
-        case, organ = project.cases[self.case_name], self._organ(project)
-        annotated = [key for key, status in case.status.items() if status == "annotated"]
+        organ = self._organ(project)
+        annotated = sorted(project.matrix.organs_with(self.case_name, LabelStatus.ANNOTATED))
         keep = case_scene.kept_segments(self._node, organ.key, annotated)
         count = case_scene.take_over(result, self._node, keep)
         self._teach.message.show_note(
@@ -196,7 +198,7 @@ class CasePane:
 
     def _done(self) -> None:
         project: Project = self._session.project
-        case, organ = project.cases[self.case_name], self._organ(project)
+        case, organ = self.case_name, self._organ(project)
         folder = case_scene.temporary_folder()
         path = Path(folder.name) / _LABELMAP
         try:
@@ -206,39 +208,40 @@ class CasePane:
             folder.cleanup()
             raise
         case_scene.confirm(self._node, organ.key)
-        arguments = commands.annotate(project.folder, case.name, path, organ.key)
-        text = _("Saving {organ} of {case}").format(organ=organ.name, case=case.name)
+        arguments = commands.annotate(project.folder, case, path, organ.key)
+        text = _("Saving {organ} of {case}").format(organ=organ.name, case=case)
         said = _("Saved: {organ} of {case}, {voxels}.").format(
             organ=organ.name,
-            case=case.name,
+            case=case,
             voxels=counted(voxels, _("{count} voxel"), _("{count} voxels")),
         )
-        self._teach.run(text, arguments, lambda _log: self._tell_saved(said, organ), folder.cleanup)
+        self._teach.run(text, arguments, lambda _warnings: self._tell_saved(said, organ), folder.cleanup)
 
     def _absent(self) -> None:
         project: Project = self._session.project
-        case, organ = project.cases[self.case_name], self._organ(project)
+        case, organ = self.case_name, self._organ(project)
         if organ.key in case_scene.drawn_segments(self._node):
             raise _is_drawn(organ, case)
-        arguments = commands.set_absent(project.folder, case.name, organ.key)
-        text = _("Saving {case}").format(case=case.name)
-        said = _("Saved: {case} does not hold {organ}.").format(case=case.name, organ=organ.name)
-        self._teach.run(text, arguments, lambda _log: self._tell_saved(said, organ))
+        arguments = commands.set_absent(project.folder, case, organ.key)
+        text = _("Saving {case}").format(case=case)
+        said = _("Saved: {case} does not hold {organ}.").format(case=case, organ=organ.name)
+        self._teach.run(text, arguments, lambda _warnings: self._tell_saved(said, organ))
 
     def _tell_saved(self, said: str, organ: Organ) -> None:
         project: Project = self._session.project
-        waiting = [case for case in project.cases.values() if case.status.get(organ.key) == UNKNOWN]
+        rows = project.matrix.rows
+        waiting = [case for case in rows if rows[case][organ.key] is LabelStatus.UNKNOWN]
         following = (
-            _("Next: double-click {case}, or train.").format(case=waiting[0].name)
+            _("Next: double-click {case}, or train.").format(case=waiting[0])
             if waiting
             else _("All cases are done: go on to step 3.")
         )
         self._teach.message.show_note(_("{saved} {following}").format(saved=said, following=following))
 
 
-def _is_drawn(organ: Organ, case: Case) -> MultiOrganSegError:
+def _is_drawn(organ: Organ, case: str) -> MultiOrganSegError:
     return OptionError(
-        _("{organ} is drawn in {case}.").format(organ=organ.name, case=case.name),
+        _("{organ} is drawn in {case}.").format(organ=organ.name, case=case),
         cause=_("An organ that is absent has no voxels."),
         next_step=_("Clear the segment first, or press Done if the organ is there."),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,13 @@ from slicer.i18n import tr as _
 
 from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.found_dataset import (
-    FoundDataset,
-    new_subfolder,
-    nnunet_folder,
-    read_found,
-)
-from MultiOrganSegLib.teach.noted import noted
-from MultiOrganSegLib.teach.project_file import Project
+from MultiOrganSegLib.teach.answers import FoundDataset, new_subfolder, nnunet_folder, read_found
 
 
 class ExchangePane:
@@ -77,7 +72,7 @@ class ExchangePane:
         work = case_scene.temporary_folder()
         answer = Path(work.name) / "found.json"
 
-        def looked(_log: str) -> None:
+        def looked(_warnings: Sequence[str]) -> None:
             self.found = read_found(folder, answer)
             self._organs = dict(self.found.labels)
 
@@ -130,11 +125,11 @@ class ExchangePane:
             )
         count = len(found.cases)
 
-        def imported(log: str) -> None:
+        def imported(warnings: Sequence[str]) -> None:
             self.found = None
             self._teach.message.show_note(
                 _("{name} is imported ({cases}): see step 2.").format(cases=_cases(count), name=found.name),
-                noted(log),
+                warnings,
             )
 
         arguments = commands.import_cases(project.folder, found.folder, self._organs)
@@ -161,22 +156,22 @@ class ExchangePane:
             self._export(commands.export_dicom_seg(project.folder, target, series), target)
 
     def _export(self, arguments: list[str], target: Path) -> None:
-        def exported(log: str) -> None:
+        def exported(warnings: Sequence[str]) -> None:
             said = _("Exported to {folder}.").format(folder=target)
-            self._teach.message.show_note(said, noted(log))
+            self._teach.message.show_note(said, warnings)
 
         self._run(_("Exporting"), arguments, exported)
 
     def _annotated_project(self) -> Project:
         project: Project = self._session.project
-        if not any("annotated" in case.status.values() for case in project.cases.values()):
+        if not any(LabelStatus.ANNOTATED in row.values() for row in project.matrix.rows.values()):
             raise TrainingError(
                 _("Nothing is annotated in this project."), next_step=_("Annotate a case in step 2 first.")
             )
         return project
 
     def _run(
-        self, text: str, arguments: list[str], done: Callable[[str], None], finally_: Any = None
+        self, text: str, arguments: list[str], done: Callable[[Sequence[str]], None], finally_: Any = None
     ) -> None:
         self._teach.run(text, arguments, done, finally_)
         self._teach.update()

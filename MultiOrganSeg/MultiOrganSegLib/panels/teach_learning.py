@@ -8,10 +8,10 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from MultiOrganSegLib.panels.picture import show_picture
+from multiorganseg.projects.project import Project
+from MultiOrganSegLib.panels.pictures import show_picture
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.learned import Learned, read_learned
-from MultiOrganSegLib.teach.project_file import Project
+from MultiOrganSegLib.teach.answers import Learned, read_learned
 
 _PICTURE_HEIGHT = 260
 
@@ -40,7 +40,7 @@ class LearningPane:
         answer = Path(folder.name) / "learned.json"
         arguments = commands.learning_curve(self._session.project.folder, answer)
         self._teach.run(
-            _("Estimating"), arguments, lambda _log: self._show(read_learned(answer)), folder.cleanup
+            _("Estimating"), arguments, lambda _warnings: self._show(read_learned(answer)), folder.cleanup
         )
         self._teach.update()
 

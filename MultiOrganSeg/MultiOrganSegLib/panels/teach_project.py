@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from slicer.i18n import tr as _
 from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.projects.file import is_project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_folder
-from MultiOrganSegLib.panels.model_facts import mean_dice
-from MultiOrganSegLib.panels.swatch import swatch
+from MultiOrganSegLib.panels.pictures import swatch
 from MultiOrganSegLib.teach import commands
 from MultiOrganSegLib.teach.organ_choice import Offer, offers
-from MultiOrganSegLib.teach.project_file import is_project
 
 _OWN_COLOR = (196, 120, 40)
 _MOST_OFFERS = 60
@@ -86,7 +87,7 @@ class ProjectPane:
         metadata = self._session.base_bundle().metadata
         base = self._session.base
 
-        def opened(_log: str) -> None:
+        def opened(_warnings: Sequence[str]) -> None:
             self._session.open(folder)
             self._session.choose_base(base)
             self._teach.train.project_changed()
@@ -157,7 +158,7 @@ class ProjectPane:
         if offer is None or project is None or self._session.queue.busy:
             return
 
-        def added(_log: str) -> None:
+        def added(_warnings: Sequence[str]) -> None:
             self._ui.offerSearch.text = ""
             self._teach.worklist.choose_organ(offer.organ.key)
             self._teach.message.show_note(

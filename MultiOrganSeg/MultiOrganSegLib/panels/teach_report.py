@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -12,23 +13,25 @@ from slicer.i18n import tr as _
 
 from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
-from MultiOrganSegLib.panels.picture import show_picture
-from MultiOrganSegLib.panels.swatch import swatch
-from MultiOrganSegLib.panels.table_layout import lay_out
+from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, load_gate
+from multiorganseg.projects.project import Project
+from multiorganseg.projects.runs import RunState
+from MultiOrganSegLib.panels.pictures import lay_out, show_picture, swatch
 from MultiOrganSegLib.panels.teach_learning import LearningPane
 from MultiOrganSegLib.panels.words import verdict_text
 from MultiOrganSegLib.teach import commands
-from MultiOrganSegLib.teach.gate_report import FAIL, PASS, GateReport, OrganVerdict, read_gate
-from MultiOrganSegLib.teach.project_file import Project
-from MultiOrganSegLib.teach.published import newest_published
+from MultiOrganSegLib.teach.answers import newest_published
 
-_COLORS = {PASS: (60, 150, 90, 90), FAIL: (214, 69, 65, 110)}
-_UNSURE = (230, 160, 30, 90)
+_COLORS = {
+    Verdict.PASS: (60, 150, 90, 90),
+    Verdict.FAIL: (214, 69, 65, 110),
+    Verdict.UNPROVEN: (230, 160, 30, 90),
+}
 _PICTURE_HEIGHT = 240
 
 
 class ReportPane:
-    """The table of a run's gate, and what follows from it.
+    """The table of a run's acceptance check, and what follows from it.
 
     Args:
         ui: The widgets of the section.
@@ -41,7 +44,8 @@ class ReportPane:
         self._teach = teach
         self._session = teach.session
         self._train = train
-        self._report: GateReport | None = None
+        self._report: Gate | None = None
+        self._organs: list[tuple[str, OrganVerdict]] = []
         self._read: tuple[Path, int] | None = None
         ui.reportTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._describe(row))
         ui.publishButton.connect("clicked(bool)", lambda: self._publish())
@@ -56,28 +60,29 @@ class ReportPane:
     def update(self) -> None:
         """Show the report of the run as it is on disk now."""
         run, project = self._train.run, self._session.project
-        path = run.gate if run else None
+        path = run.report if run else None
         seen = (path, path.stat().st_mtime_ns) if path and path.is_file() else None
         if seen != self._read:
-            self._read, self._report = seen, None
+            self._read, self._report, self._organs = seen, None, []
             self._ask_force(False)
             self._learning.clear()
-            if seen:
-                self._load(seen[0])
+            if run and seen:
+                self._load(run.folder)
             self._fill()
         ui, idle = self._ui, not self._session.queue.busy
         ui.publishButton.enabled = self._report is not None and idle
         ui.learningButton.enabled = self._report is not None and idle
-        ui.gateButton.enabled = run is not None and self._train.state == "finished" and idle
+        ui.gateButton.enabled = run is not None and self._train.state is RunState.FINISHED and idle
         published = newest_published(project.folder) if project else None
         ui.rollbackButton.enabled = published is not None and published.name in self._session.bundles and idle
         ui.reportLabel.text = self._summary()
 
-    def _load(self, path: Path) -> None:
+    def _load(self, run: Path) -> None:
         try:
-            self._report = read_gate(path)
+            self._report = load_gate(run)
         except TrainingError as error:
             self._teach.show_error(error)
+        self._organs = list(self._report.worst_first().items()) if self._report else []
 
     def _summary(self) -> str:
         report = self._report
@@ -93,17 +98,17 @@ class ReportPane:
         return f"<b>{verdict}</b>: {how}."
 
     def _fill(self) -> None:
-        table, organs = self._ui.reportTable, self._report.organs if self._report else ()
+        table, organs = self._ui.reportTable, self._organs
         project: Project = self._session.project
         blocked = table.blockSignals(True)
         table.clearContents()
         table.rowCount = len(organs)
-        for row, organ in enumerate(organs):
-            known = project.catalogue.organs.get(organ.key)
-            name = qt.QTableWidgetItem(known.name if known else organ.key)
+        for row, (key, organ) in enumerate(organs):
+            known = project.catalogue.organs.get(key)
+            name = qt.QTableWidgetItem(known.name if known else key)
             if known:
                 name.setIcon(swatch([part / 255 for part in known.color]))
-            if organ.is_new:
+            if organ.role == "new":
                 font = name.font()
                 font.setBold(True)
                 name.setFont(font)
@@ -111,13 +116,13 @@ class ReportPane:
             table.setItem(row, 1, _number(organ.dice_old, "{:.3f}"))
             table.setItem(row, 2, _dice_new(organ))
             change = _number(organ.difference, "{:+.3f}")
-            if organ.interval:
-                low, high = organ.interval
+            if organ.confidence_interval:
+                low, high = organ.confidence_interval
                 change.setToolTip(_("95 % confidence: {low:+.3f} to {high:+.3f}").format(low=low, high=high))
             table.setItem(row, 3, change)
             chip = qt.QTableWidgetItem(verdict_text(organ.verdict))
             chip.setTextAlignment(qt.Qt.AlignCenter)
-            chip.setBackground(qt.QBrush(qt.QColor(*_COLORS.get(organ.verdict, _UNSURE))))
+            chip.setBackground(qt.QBrush(qt.QColor(*_COLORS[organ.verdict])))
             chip.setToolTip(organ.why)
             table.setItem(row, 4, chip)
         table.setCurrentCell(0 if organs else -1, 0)
@@ -125,14 +130,14 @@ class ReportPane:
         self._describe(0)
 
     def _describe(self, row: int) -> None:
-        organs = self._report.organs if self._report else ()
-        organ: OrganVerdict | None = organs[row] if 0 <= row < len(organs) else None
+        organ = self._organs[row][1] if 0 <= row < len(self._organs) else None
         worst = organ.worst_case if organ else ""
         said = [escape(organ.why)] if organ and organ.why else []
         if worst:
             said.append(_("Worst case: {case}.").format(case=escape(worst)))
         self._ui.verdictLabel.text = " ".join(said)
-        picture = organ.picture if organ and organ.picture else None
+        run = self._train.run
+        picture = run.folder / organ.picture if run and organ and organ.picture else None
         within = self._ui.projectStepButton.parentWidget()
         show_picture(self._ui.pictureLabel, picture, within, _PICTURE_HEIGHT)
 
@@ -158,7 +163,7 @@ class ReportPane:
     def _start_publishing(self, reason: str = "") -> None:
         project: Project = self._session.project
 
-        def published(_log: str) -> None:
+        def published(_warnings: Sequence[str]) -> None:
             self._ask_force(False)
             self._ui.forceReason.text = ""
             newest = newest_published(project.folder)
@@ -178,8 +183,8 @@ class ReportPane:
         self.update()
 
     def _compare(self) -> None:
-        arguments = commands.gate(self._session.project.folder, self._train.run.name)
-        self._teach.run(_("Comparing old and new"), arguments, lambda _log: None)
+        arguments = commands.check_acceptance(self._session.project.folder, self._train.run.name)
+        self._teach.run(_("Comparing old and new"), arguments, lambda _warnings: None)
         self.update()
 
     def _roll_back(self) -> None:
@@ -193,7 +198,7 @@ class ReportPane:
         if not slicer.util.confirmYesNoDisplay(question):
             return
 
-        def removed(_log: str) -> None:
+        def removed(_warnings: Sequence[str]) -> None:
             self._session.reload_bundles()
             name = newest.name if newest.name in self._session.bundles else self._session.base
             self._teach.published(name)
@@ -205,8 +210,9 @@ class ReportPane:
 
 def _dice_new(organ: OrganVerdict) -> Any:
     """Its Dice; with a star where it is not against an annotation but against the base model."""
-    item = _number(organ.dice_new, "{:.3f}*" if organ.by_base else "{:.3f}")
-    if organ.by_base:
+    by_base = organ.reference == "base"
+    item = _number(organ.dice_new, "{:.3f}*" if by_base else "{:.3f}")
+    if by_base:
         item.setToolTip(_("Not annotated in the cases compared: agreement with the base model."))
     return item
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from html import escape
@@ -12,26 +13,29 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, ResourceError, TrainingError
+from multiorganseg.events import EventKind, EventTail, parse_event
 from multiorganseg.needs import TRAIN
+from multiorganseg.projects.project import Project
+from multiorganseg.projects.runs import ALIVE, RESUMABLE, RUNS_FOLDER, RunState
 from MultiOrganSegLib import dependencies
-from MultiOrganSegLib.failure import told_failure
+from MultiOrganSegLib.failure import reported_failure
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
-from MultiOrganSegLib.panels.plot import training_plot
+from MultiOrganSegLib.panels.pictures import training_plot
 from MultiOrganSegLib.panels.words import eta_text, run_state_text, stage_text
-from MultiOrganSegLib.teach import commands
-from MultiOrganSegLib.teach import training_run as runs
+from MultiOrganSegLib.teach import commands, training_run
 from MultiOrganSegLib.teach.curves import TrainingLog
-from MultiOrganSegLib.teach.event_tail import EventTail
-from MultiOrganSegLib.teach.project_file import Project
-from MultiOrganSegLib.teach.readiness import not_started_here, readiness, require_annotated
-from MultiOrganSegLib.teach.told_error import command_error
 from MultiOrganSegLib.teach.trainer import start_detached
-from MultiOrganSegLib.teach.training_run import Orders, TrainingRun
+from MultiOrganSegLib.teach.training_run import (
+    Orders,
+    TrainingRun,
+    not_started_here,
+    readiness,
+    require_annotated,
+)
 
 _NOWHERE = Path()
-_LOG_CHARACTERS = 20_000
-_RESUMABLE = (runs.PAUSED, runs.INTERRUPTED, runs.FAILED)
+_LOG_BYTES = 20_000
 
 
 class TrainPane:
@@ -43,18 +47,18 @@ class TrainPane:
 
     Attributes:
         run: The training that is shown; None when there is none.
-        log: What it told.
-        state: Its state, of `teach.training_run`; empty when there is none.
+        log: What it reported.
+        state: Its state; None when there is no training.
     """
 
     def __init__(self, ui: Any, teach: Any) -> None:
         self.run: TrainingRun | None = None
         self.log = TrainingLog()
-        self.state = ""
+        self.state: RunState | None = None
         self._ui = ui
         self._teach = teach
         self._session = teach.session
-        self._tail = EventTail(runs.TrainingRun(_NOWHERE).events)
+        self._tail = EventTail(_NOWHERE)
         self._reading = False
         self._discarding = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +81,7 @@ class TrainPane:
     @property
     def busy(self) -> bool:
         """Whether there is something to follow."""
-        return self._reading or self._discarding or self.state in runs.ALIVE
+        return self._reading or self._discarding or self.state in ALIVE
 
     def project_changed(self) -> None:
         """Another project is open: show the training that began last, such as one that outlived Slicer."""
@@ -93,7 +97,7 @@ class TrainPane:
         self._show()
 
     def poll(self) -> None:
-        """Take what the training told since the last call; to be called from a timer."""
+        """Take what the training reported since the last call; to be called from a timer."""
         if self.run is None:
             return
         if self._process is not None and self._process.poll() is not None:
@@ -103,22 +107,22 @@ class TrainPane:
             self.log.take(event)
         self._reading = bool(events)
         before, self.state = self.state, self.run.state(self.log.ended)
-        if self._process is not None and self.state not in runs.ALIVE:
-            self.state = runs.RUNNING
-        if self._discarding and self.state not in runs.ALIVE:
+        if self._process is not None and self.state not in ALIVE:
+            self.state = RunState.RUNNING
+        if self._discarding and self.state not in ALIVE:
             self._delete()
             return
-        ended = before in runs.ALIVE and self.state not in runs.ALIVE and not self._reading
-        if before in runs.ALIVE and self._reading:
+        ended = before in ALIVE and self.state not in ALIVE and not self._reading
+        if before in ALIVE and self._reading:
             self.state = before
         if events or before != self.state:
             self._show()
         if ended:
-            self._tell_end()
+            self._report_end()
 
     def _follow(self, run: TrainingRun | None) -> None:
         self.run, self.log = run, TrainingLog()
-        self.state = runs.RUNNING if self._process is not None else ""
+        self.state = RunState.RUNNING if self._process is not None else None
         self._drawn = ()
         if run is None:
             return
@@ -134,12 +138,12 @@ class TrainPane:
     def _choose(self, name: str) -> None:
         project: Project = self._session.project
         self._process = None
-        self._follow(TrainingRun(project.folder / "runs" / name))
+        self._follow(TrainingRun(project.folder / RUNS_FOLDER / name))
         self._teach.update()
 
     def _list(self) -> list[TrainingRun]:
         project = self._session.project
-        found = runs.list_runs(project.folder) if project else []
+        found = training_run.list_runs(project.folder) if project else []
         self._runs.fill([Choice(run.name, run.name, str(run.folder)) for run in found])
         if self.run is not None:
             self._runs.set_value(self.run.name)
@@ -148,7 +152,7 @@ class TrainPane:
     def _train(self) -> None:
         dependencies.ensure_dependencies(entry=TRAIN)
         project: Project = self._session.project
-        if self.run is not None and self.state in _RESUMABLE:
+        if self.run is not None and self.state in RESUMABLE:
             orders = self.run.orders()
             if orders is None:
                 raise not_started_here(self.run)
@@ -157,7 +161,7 @@ class TrainPane:
             organs = self._session.taught
             require_annotated(project, organs)
             base = self._session.base_bundle().metadata.name
-            run = runs.new_run(project.folder, base, organs)
+            run = training_run.new_run(project.folder, base, organs)
             orders = Orders(base, organs, self._time.value, self._device.value)
         arguments = commands.extend(
             project.folder, run.name, orders.base, orders.organs, time=orders.time, device=orders.device
@@ -178,7 +182,7 @@ class TrainPane:
             self.run.ask_to_stop()
         except OSError as error:
             raise ResourceError(
-                _("The training cannot be told to pause."),
+                _("The training cannot be asked to pause."),
                 cause=str(error),
                 next_step=_("Check that the project's folder can be written."),
             ) from error
@@ -214,34 +218,32 @@ class TrainPane:
         self.project_changed()
         self._teach.update()
 
-    def _tell_end(self) -> None:
-        if self.state == runs.FINISHED:
+    def _report_end(self) -> None:
+        if self.state == RunState.FINISHED:
             self._teach.message.show_note(_("The training is finished: see step 4."))
-        elif self.state in (runs.FAILED, runs.INTERRUPTED):
+        elif self.state in (RunState.FAILED, RunState.INTERRUPTED):
             self._teach.show_error(self._failure())
         self._teach.update()
 
     def _failure(self) -> MultiOrganSegError:
-        if self.log.failure:
-            return told_failure(self.log.failure, TrainingError.exit_code)
-        text = ""
-        if self.run is not None and self.run.log.is_file():
-            text = self.run.log.read_text(encoding="utf-8", errors="replace")[-_LOG_CHARACTERS:]
-        error = command_error(text, None)
-        if "Error: " in text:
-            return error
+        lines = _last_lines(self.run.log) if self.run is not None else []
+        events = [event for line in lines if (event := parse_event(line)) is not None]
+        failed = [event for event in events if event["event"] == EventKind.FAILED]
+        if found := self.log.failure or (failed[-1] if failed else None):
+            return reported_failure(found)
+        words = [line.decode("utf-8", "replace").strip() for line in lines if parse_event(line) is None]
         return TrainingError(
             _("The training was ended from outside."),
-            cause=text.strip().splitlines()[-1] if text.strip() else "",
+            cause=next((text for text in reversed(words) if text), ""),
             next_step=_("Press Resume: it goes on from its last checkpoint."),
         )
 
     def _show(self) -> None:
         ui, log = self._ui, self.log
-        alive = self.state in runs.ALIVE
+        alive = self.state in ALIVE
         ui.trainButton.enabled = not alive and not self._discarding
-        ui.trainButton.text = _("Resu&me") if self.state in _RESUMABLE else _("&Train")
-        ui.pauseButton.enabled = self.state == runs.RUNNING
+        ui.trainButton.text = _("Resu&me") if self.state in RESUMABLE else _("&Train")
+        ui.pauseButton.enabled = self.state == RunState.RUNNING
         ui.discardButton.enabled = self.run is not None and not self._discarding
         for control in (ui.timeSelector, ui.trainDeviceSelector):
             control.enabled = not alive
@@ -259,14 +261,14 @@ class TrainPane:
 
     def _words(self) -> str:
         log = self.log
-        parts = [run_state_text(self.state)]
-        if self.state == runs.RUNNING and log.stage:
+        parts = [run_state_text(self.state)] if self.state else []
+        if self.state == RunState.RUNNING and log.stage:
             parts = [stage_text(log.stage)]
         if log.iterations:
             parts.append(_("iteration {done} of {count}").format(done=log.iteration, count=log.iterations))
-        if self.state == runs.RUNNING:
+        if self.state == RunState.RUNNING:
             parts.append(eta_text(log.eta_seconds))
-        if self.state in _RESUMABLE:
+        if self.state in RESUMABLE:
             parts.append(_("Resume goes on from the last checkpoint"))
         return escape(" · ".join(part for part in parts if part), quote=False)
 
@@ -283,6 +285,16 @@ class TrainPane:
         organs = [project.catalogue.get(key) for key in (orders.organs if orders else self._session.taught)]
         named = [(organ.key, organ.name, organ.color) for organ in organs]
         label.setPixmap(training_plot(log, named, width, height, label))
+
+
+def _last_lines(path: Path) -> list[bytes]:
+    """Lines at the end of what a process wrote."""
+    try:
+        with path.open("rb") as written:
+            written.seek(max(0, written.seek(0, os.SEEK_END) - _LOG_BYTES))
+            return written.read().splitlines()
+    except OSError:
+        return []
 
 
 def _time_choices() -> list[Choice]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,20 @@ from slicer.i18n import tr as _
 
 from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_open_many
-from MultiOrganSegLib.panels.table_layout import lay_out
+from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import status_text, status_tip
 from MultiOrganSegLib.teach import case_scene, commands
-from MultiOrganSegLib.teach.noted import noted
-from MultiOrganSegLib.teach.project_file import STATUSES, UNKNOWN, Case, Project
-from MultiOrganSegLib.teach.ranking import read_ranking
+from MultiOrganSegLib.teach.answers import read_ranking
 
 _COLORS = {
-    "annotated": (60, 150, 90, 90),
-    "absent": (80, 130, 190, 90),
-    "pseudo": (230, 160, 30, 90),
-    UNKNOWN: (128, 128, 128, 40),
+    LabelStatus.ANNOTATED: (60, 150, 90, 90),
+    LabelStatus.ABSENT: (80, 130, 190, 90),
+    LabelStatus.PSEUDO: (230, 160, 30, 90),
+    LabelStatus.UNKNOWN: (128, 128, 128, 40),
 }
 
 
@@ -75,22 +76,22 @@ class WorklistPane:
         table.columnCount = 1 + len(keys)
         table.setHorizontalHeaderLabels([_("Case"), *(project.catalogue.get(key).name for key in keys)])
         table.rowCount = len(project.cases)
-        for row, case in enumerate(project.cases.values()):
-            table.setItem(row, 0, self._name_item(case))
+        for row, (case, status) in enumerate(project.matrix.rows.items()):
+            table.setItem(row, 0, self._name_item(project, case))
             for column, key in enumerate(keys, start=1):
-                table.setItem(row, column, _chip(case.status[key]))
+                table.setItem(row, column, _chip(status[key]))
         names = list(project.cases)
         table.setCurrentCell(names.index(chosen) if chosen in names else -1, 0)
         table.blockSignals(blocked)
         self._ui.casesLabel.text = self._summary(project)
-        self._ui.nextButton.enabled = project.count(self._organ.value)[UNKNOWN] > 0
+        self._ui.nextButton.enabled = _counts(project, self._organ.value)[LabelStatus.UNKNOWN] > 0
         self._row_chosen()
 
     def _summary(self, project: Project) -> str:
         if not project.cases:
             return _("No case yet: load a CT and press “Add volume”, or add image files.")
-        counts = project.count(self._organ.value)
-        parts = [f"{counts[status]} {status_text(status)}" for status in STATUSES if counts[status]]
+        counts = _counts(project, self._organ.value)
+        parts = [f"{counts[status]} {status_text(status)}" for status in _COLORS if counts[status]]
         cases = counted(len(project.cases), _("{count} case"), _("{count} cases"))
         return _("{cases}: {parts}").format(cases=cases, parts=", ".join(parts))
 
@@ -111,10 +112,10 @@ class WorklistPane:
         old = [Choice(key, project.catalogue.get(key).name, tip) for key in known]
         self._organ.fill([*new, *old])
 
-    def _name_item(self, case: Case) -> Any:
-        item = qt.QTableWidgetItem(case.name)
-        item.setToolTip(str(case.image))
-        if case.name == self._cases.case_name:
+    def _name_item(self, project: Project, case: str) -> Any:
+        item = qt.QTableWidgetItem(case)
+        item.setToolTip(str(project.image_path(case)))
+        if case == self._cases.case_name:
             font = item.font()
             font.setBold(True)
             item.setFont(font)
@@ -187,7 +188,7 @@ class WorklistPane:
         answer = Path(folder.name) / "next.json"
         arguments = commands.next_case(project.folder, self._session.base, organ, answer)
         text = _("Ranking the cases")
-        self._teach.run(text, arguments, lambda _log: self._tell_next(answer), folder.cleanup)
+        self._teach.run(text, arguments, lambda _warnings: self._tell_next(answer), folder.cleanup)
 
     def _tell_next(self, answer: Path) -> None:
         ranked = read_ranking(answer)
@@ -204,15 +205,20 @@ class WorklistPane:
     ) -> None:
         arguments = commands.add_case(self._session.project.folder, image, name)
 
-        def tell(log: str) -> None:
+        def added_now(warnings: Sequence[str]) -> None:
             added()
             said = _("{name} is a case now: double-click it to open it.").format(name=name)
-            self._teach.message.show_note(said, noted(log))
+            self._teach.message.show_note(said, warnings)
 
-        self._teach.run(_("Adding {name}").format(name=name), arguments, tell, finally_)
+        self._teach.run(_("Adding {name}").format(name=name), arguments, added_now, finally_)
 
 
-def _chip(status: str) -> Any:
+def _counts(project: Project, organ: str) -> Counter[LabelStatus]:
+    """Number of cases by status of an organ; of none where none is chosen."""
+    return project.matrix.counts(organ) if organ else Counter()
+
+
+def _chip(status: LabelStatus) -> Any:
     item = qt.QTableWidgetItem(status_text(status))
     item.setTextAlignment(qt.Qt.AlignCenter)
     item.setBackground(qt.QBrush(qt.QColor(*_COLORS[status])))

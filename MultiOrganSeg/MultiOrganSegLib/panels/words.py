@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from slicer.i18n import tr as _
 
+from multiorganseg.progress import Stage
+from multiorganseg.projects.acceptance import Verdict
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.runs import RunState
+
 
 def stage_text(stage: str) -> str:
     """Name a stage of the engine; one that is not known is given as it is."""
     return {
         "": _("Starting"),
         "starting": _("Starting"),
-        "reading": _("Reading the volume"),
-        "resampling": _("Resampling"),
-        "loading the network": _("Loading the network"),
-        "segmenting": _("Segmenting"),
-        "cleaning": _("Cleaning up"),
-        "restoring the grid": _("Restoring the volume's grid"),
-        "measuring": _("Measuring"),
-        "writing": _("Writing the result"),
+        Stage.READING: _("Reading the volume"),
+        Stage.RESAMPLING: _("Resampling"),
+        Stage.LOADING: _("Loading the network"),
+        Stage.SEGMENTING: _("Segmenting"),
+        Stage.CLEANING: _("Cleaning up"),
+        Stage.RESTORING: _("Restoring the volume's grid"),
+        Stage.MEASURING: _("Measuring"),
+        Stage.WRITING: _("Writing the result"),
         "importing": _("Bringing the result into the scene"),
     }.get(stage, stage[:1].upper() + stage[1:])
 
@@ -63,38 +68,42 @@ def flag_text(flag: str) -> str:
     }.get(flag, flag_title(flag))
 
 
-def status_text(status: str) -> str:
+def status_text(status: LabelStatus) -> str:
     """Name what is known of an organ in a case."""
     return {
-        "annotated": _("annotated"),
-        "absent": _("absent"),
-        "pseudo": _("by a model"),
-        "unknown": _("unknown"),
-    }.get(status, status)
+        LabelStatus.ANNOTATED: _("annotated"),
+        LabelStatus.ABSENT: _("absent"),
+        LabelStatus.PSEUDO: _("by a model"),
+        LabelStatus.UNKNOWN: _("unknown"),
+    }[status]
 
 
-def status_tip(status: str) -> str:
+def status_tip(status: LabelStatus) -> str:
     """Explain what is known of an organ in a case."""
     return {
-        "annotated": _("Every voxel of the organ in this image is labelled."),
-        "absent": _("The image does not hold the organ."),
-        "pseudo": _("Labelled by a model, and not checked by a person."),
-        "unknown": _("Nobody has said anything of the organ in this image yet."),
-    }.get(status, status)
+        LabelStatus.ANNOTATED: _("Every voxel of the organ in this image is labelled."),
+        LabelStatus.ABSENT: _("The image does not hold the organ."),
+        LabelStatus.PSEUDO: _("Labelled by a model, and not checked by a person."),
+        LabelStatus.UNKNOWN: _("Nobody has said anything of the organ in this image yet."),
+    }[status]
 
 
-def run_state_text(state: str) -> str:
+def run_state_text(state: RunState) -> str:
     """Name the state of a training."""
     return {
-        "running": _("Running"),
-        "stopping": _("Saving and stopping"),
-        "paused": _("Paused"),
-        "finished": _("Finished"),
-        "failed": _("Failed"),
-        "interrupted": _("Interrupted"),
-    }.get(state, state)
+        RunState.RUNNING: _("Running"),
+        RunState.STOPPING: _("Saving and stopping"),
+        RunState.PAUSED: _("Paused"),
+        RunState.FINISHED: _("Finished"),
+        RunState.FAILED: _("Failed"),
+        RunState.INTERRUPTED: _("Interrupted"),
+    }[state]
 
 
-def verdict_text(verdict: str) -> str:
+def verdict_text(verdict: Verdict) -> str:
     """Name the verdict on an organ."""
-    return {"pass": _("passed"), "fail": _("failed"), "unproven": _("not proven")}.get(verdict, verdict)
+    return {
+        Verdict.PASS: _("passed"),
+        Verdict.FAIL: _("failed"),
+        Verdict.UNPROVEN: _("not proven"),
+    }[verdict]

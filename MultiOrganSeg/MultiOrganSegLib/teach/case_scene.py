@@ -15,17 +15,16 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
+from multiorganseg.projects.matrix import LABELLED, LabelStatus
+from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
 from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
-from MultiOrganSegLib.placing import place_result
-from MultiOrganSegLib.removal import remove_segmentation
+from MultiOrganSegLib.placing import place_result, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
-from MultiOrganSegLib.teach.project_file import Case, Project
 
 _CASE, _PROJECT = "MultiOrganSeg.TeachCase", "MultiOrganSeg.TeachProject"
 _FILES = (".nii.gz", ".nii", ".nrrd", ".mha")
-_LABELLED = ("annotated", "pseudo")
 _BACKGROUND = "everything_else"
 _TOLERANCE = 1e-3
 
@@ -49,27 +48,27 @@ def is_case(node: Any, project: Project) -> bool:
     return node.GetAttribute(_PROJECT) == str(project.folder) and node.GetAttribute(_CASE) in project.cases
 
 
-def open_case(project: Project, case: Case) -> tuple[Any, Any]:
+def open_case(project: Project, case: str) -> tuple[Any, Any]:
     """Return a case's volume and segmentation, loaded where they are not in the scene yet.
 
     Raises:
         VolumeError: A file is missing or damaged.
     """
-    volume = find_node(project, case.name, "vtkMRMLScalarVolumeNode")
+    volume = find_node(project, case, "vtkMRMLScalarVolumeNode")
     if volume is None:
-        volume = _load_image(case)
-        mark(volume, project, case.name)
+        volume = _load_image(project, case)
+        mark(volume, project, case)
         use_ct_window(volume)
-    segmentation = find_node(project, case.name, "vtkMRMLSegmentationNode")
+    segmentation = find_node(project, case, "vtkMRMLSegmentationNode")
     if segmentation is None:
         segmentation = _load_labels(project, case, volume) or _empty_segmentation(volume)
-        segmentation.SetName(_("{case} labels").format(case=case.name))
-        mark(segmentation, project, case.name)
+        segmentation.SetName(_("{case} labels").format(case=case))
+        mark(segmentation, project, case)
     return volume, segmentation
 
 
 def hide_others(node: Any) -> list[Any]:
-    """Hide all segmentations but a case's own: a former result over it looks like an annotation.
+    """Hide all segmentations but a case's own: an earlier result over it looks like an annotation.
 
     Returns:
         Display nodes of those that were shown.
@@ -201,21 +200,23 @@ def image_file(node: Any, folder: Path) -> Path:
     return path
 
 
-def _load_image(case: Case) -> Any:
+def _load_image(project: Project, case: str) -> Any:
+    path = project.image_path(case)
     try:
-        return slicer.util.loadVolume(str(case.image), properties={"name": case.name})
+        return slicer.util.loadVolume(str(path), properties={"name": case})
     except RuntimeError as error:
         raise VolumeError(
-            _("The image of {case} cannot be loaded.").format(case=case.name),
-            cause=_("Slicer does not read {path}.").format(path=case.image),
+            _("The image of {case} cannot be loaded.").format(case=case),
+            cause=_("Slicer does not read {path}.").format(path=path),
             next_step=_("Check that the file is there and complete."),
         ) from error
 
 
-def _load_labels(project: Project, case: Case, volume: Any) -> Any:
+def _load_labels(project: Project, case: str, volume: Any) -> Any:
     """Load what is labelled in a case; None when nothing is."""
-    keys = {value: key for value, key in project.organs.items() if case.status.get(key) in _LABELLED}
-    if case.labels is None or not keys:
+    status, path = project.matrix.rows[case], project.labels_path(case)
+    keys = {value: key for value, key in project.table.organs.items() if status[key] in LABELLED}
+    if path is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
     from multiorganseg.results.authorship import Author
@@ -223,19 +224,19 @@ def _load_labels(project: Project, case: Case, volume: Any) -> Any:
     from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.volumes import read_labels
 
-    read = read_labels(case.labels)
+    read = read_labels(path)
     labels = np.where(np.isin(read.voxels, list(keys)), read.voxels, 0).astype(read.voxels.dtype)
-    drawn = [key for key in keys.values() if case.status[key] == "annotated"]
+    drawn = [key for key in keys.values() if status[key] is LabelStatus.ANNOTATED]
     authors = dict.fromkeys(drawn, Author.PEOPLE)
     made = Segmentation(labels, read.affine, LabelTable(keys), authors=authors)
     with temporary_folder() as folder:
-        path = Path(folder) / "labels.seg.nrrd"
-        write_seg_nrrd(made, path, project.catalogue)
+        result = Path(folder) / "labels.seg.nrrd"
+        write_seg_nrrd(made, result, project.catalogue)
         try:
-            return place_result(path, volume)[0]
+            return place_result(result, volume)[0]
         except MultiOrganSegError as error:
             raise VolumeError(
-                _("The labels of {case} cannot be shown on its image.").format(case=case.name),
+                _("The labels of {case} cannot be shown on its image.").format(case=case),
                 cause=error.cause,
                 next_step=_("Check the project: multiorganseg-train project check {folder}").format(
                     folder=project.folder
@@ -316,5 +317,5 @@ def _leaves(node: Any, identity: str, volume: Any) -> bool:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for files that only a command needs; its name tells the process, as others of the module."""
+    """A folder for files that only a command needs; its name names the process, as others of the module."""
     return tempfile.TemporaryDirectory(prefix=f"multiorganseg-{os.getpid()}-", dir=slicer.app.temporaryPath)

@@ -48,25 +48,25 @@ def next_case(project: Path, model: str, organ: str, answer: Path) -> list[str]:
 
 def inspect(project: Path, dataset: Path, answer: Path) -> list[str]:
     """Say as JSON what a dataset of another tool holds, and which organs its labels seem to be."""
-    return ["project", "inspect", str(project), str(dataset), "--json", str(answer), "--events"]
+    return ["project", "inspect", str(project), str(dataset), "--json", str(answer)]
 
 
 def import_cases(project: Path, dataset: Path, organs: Mapping[str, str]) -> list[str]:
     """Add the cases of a dataset; `organs` gives an organ key by label, empty to leave the label out."""
     rules = [f"--label={label}={organ or BACKGROUND}" for label, organ in organs.items()]
-    return ["project", "import", str(project), str(dataset), *rules, "--events"]
+    return ["project", "import", str(project), str(dataset), *rules]
 
 
 def export_nnunet(project: Path, target: Path) -> list[str]:
     """Write an nnU-Net v2 dataset; what a case does not know gets the ignore label."""
     command = ["project", "export-nnunet", str(project), "--output", str(target)]
-    return [*command, "--partial", "ignore", "--events"]
+    return [*command, "--partial", "ignore"]
 
 
 def export_dicom_seg(project: Path, target: Path, series: Path) -> list[str]:
     """Write the annotations as DICOM SEG of the series below a folder."""
     command = ["project", "export-dicom-seg", str(project), "--output", str(target)]
-    return [*command, "--series", str(series), "--events"]
+    return [*command, "--series", str(series)]
 
 
 def learning_curve(project: Path, answer: Path) -> list[str]:
@@ -76,20 +76,20 @@ def learning_curve(project: Path, answer: Path) -> list[str]:
 
 
 def extend(project: Path, run: str, base: str, organs: Sequence[str], *, time: str, device: str) -> list[str]:
-    """Train a model that knows further organs, or go on with a run; the gate follows by itself."""
+    """Train a model that knows further organs, or go on with a run; its acceptance check follows."""
     command = ["extend", "--project", str(project), "--base", base, "--run", run]
     for organ in organs:
         command += ["--organ", organ]
     return [*command, "--time", time, "--device", device]
 
 
-def gate(project: Path, run: str) -> list[str]:
+def check_acceptance(project: Path, run: str) -> list[str]:
     """Compare old and new organs of a finished run again."""
     return ["gate", run, "--project", str(project)]
 
 
 def publish(project: Path, run: str, reason: str = "") -> list[str]:
-    """Publish a run and install it; with a reason although the gate failed."""
+    """Publish a run and install it; with a reason although the acceptance check failed."""
     return ["project", "publish", str(project), run, *(["--force", reason] if reason else [])]
 
 

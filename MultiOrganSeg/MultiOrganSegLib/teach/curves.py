@@ -1,4 +1,4 @@
-"""What a training told of itself: curves, progress and messages."""
+"""What a training reports of itself: curves, progress and messages."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from multiorganseg.events import ENDS, EventKind, metric_values
+
 _MOST_POINTS = 600
 _MOST_MESSAGES = 20
-_NOT_ORGANS = frozenset({"event", "time", "name", "iteration", "iterations", "stage"})
 
 
 class Curve:
@@ -49,9 +50,8 @@ class TrainingLog:
         eta_seconds: Seconds left; None when unknown.
         stage: What is done now, in the trainer's words.
         messages: Warnings, latest last.
-        ended: Kind of the last event that ends a run: "paused", "finished" or "failed"; else empty.
-        failure: Problem, cause and next step of a failed run.
-        pid: Number of its process; 0 when it was not told.
+        ended: Kind of the last event that ends a run; else empty.
+        failure: The event in which a run failed; None when it did not.
     """
 
     def __init__(self) -> None:
@@ -64,25 +64,22 @@ class TrainingLog:
         self.stage = ""
         self.messages: list[str] = []
         self.ended = ""
-        self.failure: dict[str, str] = {}
-        self.pid = 0
+        self.failure: Mapping[str, Any] | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take an event; one that is not known, or lacks what it should have, changes nothing."""
         kind = event["event"]
-        if kind == "started":
-            self.ended, self.failure = "", {}
-            self.pid = int(_number(event.get("pid")) or 0)
-        elif kind == "progress":
+        if kind == EventKind.STARTED:
+            self.ended, self.failure = "", None
+        elif kind == EventKind.PROGRESS:
             self._progress(event)
-        elif kind == "metric":
+        elif kind == EventKind.METRIC:
             self._metric(event)
-        elif kind == "warning":
+        elif kind == EventKind.WARNING:
             self.messages = [*self.messages, str(event.get("message", ""))][-_MOST_MESSAGES:]
-        elif kind in ("paused", "finished", "failed"):
+        elif kind in ENDS:
             self.ended, self.eta_seconds = kind, None
-            if kind == "failed":
-                self.failure = {key: str(event.get(key, "")) for key in ("problem", "cause", "next_step")}
+            self.failure = event if kind == EventKind.FAILED else None
 
     @property
     def fraction(self) -> float:
@@ -104,8 +101,8 @@ class TrainingLog:
         iteration = _number(event.get("iteration"))
         if iteration is None or "dice" not in str(event.get("name", "")).lower():
             return
-        for key, value in event.items():
-            number = None if key in _NOT_ORGANS else _number(value)
+        for key, value in metric_values(event).items():
+            number = _number(value)
             if number is not None:
                 curve = self.mean_dice if key == "mean" else self.dice.setdefault(key, Curve())
                 curve.add(iteration, number)

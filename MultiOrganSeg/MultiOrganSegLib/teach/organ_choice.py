@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from slicer.i18n import tr as _
 
+from multiorganseg.bundles.custom_organs import as_organ
+from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.errors import OrganError
 from multiorganseg.organs.catalogue import Catalogue, Organ
-from MultiOrganSegLib.teach.project_file import own_organ
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def offers(
     if not key or name.casefold() in same or key in catalogue.organs or key in taken:
         return found
     try:
-        own = own_organ(key, name, color)
+        own = as_organ(key, CustomOrgan(name, color))
     except OrganError:
         return found
     return [*found, Offer(own, is_own=True)]

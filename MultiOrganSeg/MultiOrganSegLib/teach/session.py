@@ -11,8 +11,9 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, list_bundles
 from multiorganseg.errors import BundleError, MultiOrganSegError
-from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
-from MultiOrganSegLib.teach.project_file import Project, is_project, read_project
+from multiorganseg.projects.file import is_project, load_project
+from multiorganseg.projects.project import Project
+from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
 _FOLDER = "MultiOrganSeg/TeachProject"
 _BASES = "MultiOrganSeg/TeachBases"
@@ -39,7 +40,8 @@ class Session:
     def taught(self) -> tuple[str, ...]:
         """Organs of the project that the base lacks."""
         bundle = self.bundles.get(self.base)
-        return self.project.taught(bundle.metadata.labels.keys if bundle else ()) if self.project else ()
+        known = bundle.metadata.labels.keys if bundle else ()
+        return tuple(key for key in (self.project.keys if self.project else ()) if key not in known)
 
     def base_bundle(self) -> Bundle:
         """The model that is extended.
@@ -80,7 +82,7 @@ class Session:
         Raises:
             TrainingError: There is none, or it cannot be used; what was open stays open.
         """
-        self.project = read_project(folder.absolute())
+        self.project = load_project(folder.absolute())
         slicer.app.userSettings().setValue(_FOLDER, str(self.project.folder))
         known = _bases().get(str(self.project.folder))
         self.base = known or self._likely_base()
@@ -92,7 +94,7 @@ class Session:
             TrainingError: It is gone or damaged; what was read before stays.
         """
         if self.project is not None:
-            self.project = read_project(self.project.folder)
+            self.project = load_project(self.project.folder)
 
     def choose_base(self, name: str) -> None:
         """Extend another model, and remember it for this project."""
@@ -105,14 +107,14 @@ class Session:
         self,
         text: str,
         arguments: Sequence[str],
-        done: Callable[[str], None] = lambda log: None,
+        done: Callable[[Sequence[str]], None] = lambda warnings: None,
         finally_: Callable[[], None] = lambda: None,
     ) -> None:
-        """Let a command change the project; `done` gets what it wrote, after the project was read anew."""
+        """Let a command change the project; `done` gets its warnings, after the project was read anew."""
 
-        def reread(log: str) -> None:
+        def reread(warnings: Sequence[str]) -> None:
             self.reload()
-            done(log)
+            done(warnings)
 
         self.queue.add(Command(text, arguments, reread, finally_))
 

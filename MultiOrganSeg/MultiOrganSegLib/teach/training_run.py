@@ -1,23 +1,38 @@
-"""Trainings of a project: which there are, what state each is in, and asking one to stop."""
+"""Trainings of a project: whether one can begin, which there are, how each stands, and asking one to stop."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.guarded import check_inside, guarded_folder, make_empty_file, make_folders
+from multiorganseg.bundles.folders import visible_folders
+from multiorganseg.errors import TrainingError
+from multiorganseg.guarded import check_inside, guarded_folder, make_folders
+from multiorganseg.projects.matrix import LabelStatus
+from multiorganseg.projects.project import Project
+from multiorganseg.projects.runs import (
+    ACCEPTANCE_FILE,
+    EVENTS_FILE,
+    RUNS_FOLDER,
+    RunState,
+    is_running,
+    request_pause,
+    run_state,
+    withdraw_pause,
+)
 from MultiOrganSegLib.teach.trainer import PACKAGE
 
-RUNNING, STOPPING, PAUSED = "running", "stopping", "paused"
-FINISHED, FAILED, INTERRUPTED = "finished", "failed", "interrupted"
-ALIVE = (RUNNING, STOPPING)
+_ORDERS = ".orders.json"
 
 
 @dataclass(frozen=True)
@@ -62,12 +77,12 @@ class TrainingRun:
     @property
     def events(self) -> Path:
         """Its event log."""
-        return self.folder / "events.jsonl"
+        return self.folder / EVENTS_FILE
 
     @property
-    def gate(self) -> Path:
-        """Its comparison of old and new organs."""
-        return self.folder / "gate.json"
+    def report(self) -> Path:
+        """The report of its acceptance check."""
+        return self.folder / ACCEPTANCE_FILE
 
     @property
     def log(self) -> Path:
@@ -77,7 +92,7 @@ class TrainingRun:
     @property
     def orders_file(self) -> Path:
         """Its orders, beside the folder."""
-        return self.folder.with_name(f"{self.name}.orders.json")
+        return self.folder.with_name(f"{self.name}{_ORDERS}")
 
     def orders(self) -> Orders | None:
         """What it was started with; None when it was not started here."""
@@ -99,13 +114,11 @@ class TrainingRun:
     def is_alive(self) -> bool:
         """Whether a process works on it now: one that holds its lock, or that is just starting."""
         orders = self.orders()
-        return _is_locked(self.folder / ".lock") or (orders is not None and _is_trainer(orders.pid))
+        return is_running(self.folder) or (orders is not None and _is_trainer(orders.pid))
 
-    def state(self, ended: str) -> str:
+    def state(self, ended: str) -> RunState:
         """Its state, from the kind of the last event that ended it; empty before any."""
-        if self.is_alive():
-            return STOPPING if self._stop.exists() else RUNNING
-        return ended if ended in (PAUSED, FINISHED, FAILED) else INTERRUPTED
+        return run_state(self.folder, ended, running=self.is_alive())
 
     def ask_to_stop(self) -> None:
         """Ask the process to save what it has learned and to end.
@@ -116,18 +129,17 @@ class TrainingRun:
         """
         with guarded_folder(self.project):
             make_folders(self.folder)
-            make_empty_file(self._stop)
+            request_pause(self.folder)
 
     def withdraw_stop(self) -> None:
         """Forget a request to stop that came before this start, and a link in place of the log.
 
         Raises:
             OSError: It cannot be deleted.
-            ResourceError: A link leads out of the project.
+            ResourceError: Likewise, or a link leads out of the project.
         """
         with guarded_folder(self.project):
-            check_inside(self._stop)
-            self._stop.unlink(missing_ok=True)
+            withdraw_pause(self.folder, math.inf)
             if self.log.is_symlink():
                 self.log.unlink()
 
@@ -160,17 +172,12 @@ class TrainingRun:
             for file in (self.orders_file, self.log):
                 file.unlink(missing_ok=True)
 
-    @property
-    def _stop(self) -> Path:
-        return self.folder / "stop"
-
 
 def list_runs(project: Path) -> list[TrainingRun]:
     """Return the trainings of a project, that which began last first."""
-    folder = project / "runs"
-    names = {path.name: path for path in _children(folder) if path.is_dir() and path.name[0] != "."}
-    suffix = ".orders.json"
-    started = (path.name.removesuffix(suffix) for path in _children(folder) if path.name.endswith(suffix))
+    folder = project / RUNS_FOLDER
+    names = {path.name: path for path in visible_folders(folder)}
+    started = (path.name.removesuffix(_ORDERS) for path in folder.glob(f"*{_ORDERS}"))
     names |= {name: folder / name for name in started}
     return sorted((TrainingRun(path) for path in names.values()), key=_began, reverse=True)
 
@@ -180,11 +187,7 @@ def new_run(project: Path, base: str, organs: Sequence[str]) -> TrainingRun:
     stem = f"{base}-plus-{'-'.join(organs)}"
     used = {run.name for run in list_runs(project)}
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(used) + 2))
-    return TrainingRun(project / "runs" / next(name for name in names if name not in used))
-
-
-def _children(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return TrainingRun(project / RUNS_FOLDER / next(name for name in names if name not in used))
 
 
 def _began(run: TrainingRun) -> tuple[float, str]:
@@ -194,8 +197,10 @@ def _began(run: TrainingRun) -> tuple[float, str]:
 
 def _is_trainer(pid: int) -> bool:
     """Whether the process of a number is a living trainer: numbers are given again to other programs."""
-    import psutil
-
+    try:
+        import psutil
+    except ModuleNotFoundError:  # nothing can have been started without it
+        return False
     if pid <= 0:
         return False
     try:
@@ -205,29 +210,50 @@ def _is_trainer(pid: int) -> bool:
         return False
 
 
-def _is_locked(path: Path) -> bool:
-    """Whether another process holds a lock of the library `filelock`; nothing is written to the file."""
-    try:
-        handle = os.open(path, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not _try_lock(handle)
-    finally:
-        os.close(handle)
+def readiness(project: Project, organs: tuple[str, ...], base: str) -> str:
+    """Say in HTML how many cases there are to learn each organ from."""
+    if not organs:
+        return _("The base model {base} knows all organs of the project: add one in step 1.").format(
+            base=base
+        )
+    parts = []
+    for key in organs:
+        counts = project.matrix.counts(key)
+        parts.append(
+            _("<b>{organ}</b>: {annotated} annotated, {absent} absent, {unknown} unknown").format(
+                organ=escape(project.catalogue.get(key).name),
+                annotated=counts[LabelStatus.ANNOTATED],
+                absent=counts[LabelStatus.ABSENT],
+                unknown=counts[LabelStatus.UNKNOWN] + counts[LabelStatus.PSEUDO],
+            )
+        )
+    return "<br>".join(parts)
 
 
-def _try_lock(handle: int) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
+def require_annotated(project: Project, organs: tuple[str, ...]) -> None:
+    """Refuse a training without an organ, or with one that is annotated nowhere.
 
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
-        else:
-            import fcntl
+    Raises:
+        TrainingError: It is so.
+    """
+    if not organs:
+        raise TrainingError(
+            _("There is no organ to teach."), next_step=_("Add one that the base model lacks, in step 1.")
+        )
+    for key in organs:
+        if not project.matrix.count(key, LabelStatus.ANNOTATED):
+            raise TrainingError(
+                _("{organ} is annotated in no case.").format(organ=project.catalogue.get(key).name),
+                next_step=_(
+                    "Annotate it in step 2: three cases for a first try, five to ten for a good model."
+                ),
+            )
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+
+def not_started_here(run: TrainingRun) -> TrainingError:
+    """The error for a training whose options are not known."""
+    return TrainingError(
+        _("{run} was not started in Slicer.").format(run=run.name),
+        cause=_("The options that it was started with are not known here."),
+        next_step=_("Go on with it by the command that started it, or discard it and train anew."),
+    )

@@ -16,11 +16,16 @@ def with_custom_organs(catalogue: Catalogue, custom: Mapping[str, CustomOrgan]) 
     Raises:
         OrganError: A name is taken by another organ, or a key is not valid.
     """
-    own = {key: _organ(key, organ) for key, organ in custom.items() if key not in catalogue.organs}
+    own = {key: as_organ(key, organ) for key, organ in custom.items() if key not in catalogue.organs}
     return Catalogue({**catalogue.organs, **own}) if own else catalogue
 
 
-def _organ(key: str, organ: CustomOrgan) -> Organ:
+def as_organ(key: str, organ: CustomOrgan) -> Organ:
+    """Return an own organ as the catalogue would have it.
+
+    Raises:
+        OrganError: The key is not valid.
+    """
     return Organ(
         key=key,
         name=organ.name,

@@ -44,13 +44,9 @@ def parse_json_object(data: bytes) -> dict[str, Any]:
         ValueError: The bytes are no JSON object.
     """
     try:
-        value = json.loads(
-            data.decode("utf-8-sig"),
-            object_pairs_hook=_without_repeats,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        value = _DECODER.decode(data.decode("utf-8-sig"))
+        if b"\\u" in data:  # nothing else makes lone surrogates
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         message = "nested too deeply"
         raise ValueError(message) from error
@@ -97,3 +93,8 @@ def _finite(text: str) -> float:
 def _refuse_constant(name: str) -> float:
     message = f"{name} is no JSON number"
     raise ValueError(message)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_without_repeats, parse_constant=_refuse_constant, parse_float=_finite
+)

@@ -24,11 +24,11 @@ from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
-from multiorganseg.events import EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.outputs import open_stream
 from multiorganseg.privacy import folders_of, without_folders
-from multiorganseg.progress import Progress
+from multiorganseg.progress import Progress, Stage
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
 from multiorganseg.unforeseen import as_told
@@ -126,7 +126,9 @@ def segment(
 
         options = Options(tuple(_split(organs)), quality, device, uncertainty=uncertainty)
         segmenter = Segmenter(find_bundle(model), options)
-        stream.emit("started", cases=[case.name for case in cases], model=segmenter.bundle.metadata.name)
+        stream.emit(
+            EventKind.STARTED, cases=[case.name for case in cases], model=segmenter.bundle.metadata.name
+        )
         results: list[CaseResult] = []
         for number, case in enumerate(cases):
             prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
@@ -155,12 +157,12 @@ def _run_case(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            progress("reading", 0.0)
+            progress(Stage.READING, 0.0)
             volume = case.read()
             if segmenter.bundle.metadata.modality == "CT":
                 volume = to_hounsfield(volume, segmenter.bundle.metadata.preprocessing.window)
             result = segmenter.segment(volume, progress)
-            progress("writing", 0.0)
+            progress(Stage.WRITING, 0.0)
             files = write_results(
                 result,
                 volume,
@@ -224,11 +226,11 @@ def _event_stream(path: Path | None, named: tuple[Path, ...]) -> Iterator[EventS
 
 def _tell(result: CaseResult, stream: EventStream) -> None:
     for message in result.messages:
-        stream.emit("warning", case=result.source.name, message=message)
+        stream.emit(EventKind.WARNING, case=result.source.name, message=message)
     if result.error:
         stream.fail(result.error)
     else:
-        stream.emit("finished", case=result.source.name, files=[file.name for file in result.files])
+        stream.emit(EventKind.FINISHED, case=result.source.name, files=[file.name for file in result.files])
 
 
 def _show(results: list[CaseResult], catalogue: Catalogue) -> None:

@@ -37,7 +37,7 @@ from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.privacy import PROVENANCE_INPUT, folders_of, without_folders
-from multiorganseg.progress import Progress
+from multiorganseg.progress import Progress, Stage
 from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
 from multiorganseg.quality.components import keep_components
 from multiorganseg.quality.domain import Judgement, drop_untaught, judge
@@ -139,10 +139,10 @@ class Segmenter:
         if metadata.modality == "CT":
             volume = to_hounsfield(volume, metadata.preprocessing.window)
         with timings.stage("resample"):
-            progress("resampling", 0.0)
+            progress(Stage.RESAMPLING, 0.0)
             canonical, image = prepare(volume, metadata.preprocessing)
         with timings.stage("load network"):
-            progress("loading the network", 0.0)
+            progress(Stage.LOADING, 0.0)
             settings = self._plan(metadata, image.shape, volume.voxels.size, recorder)
             backend = self._backend(settings.device, recorder is not None)
         with timings.stage("network"):
@@ -150,7 +150,7 @@ class Segmenter:
             if recorder is not None:
                 recorder.finish(canonical.grid, metadata.labels, given)
         with timings.stage("clean"):
-            progress("cleaning", 0.0)
+            progress(Stage.CLEANING, 0.0)
             cleaned = keep_components(
                 streamed.labels,
                 metadata.labels,
@@ -163,7 +163,7 @@ class Segmenter:
                 cleaned = replace(cleaned, labels=kept)
             confidence = mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
         with timings.stage("restore"):
-            progress("restoring the grid", 0.0)
+            progress(Stage.RESTORING, 0.0)
             labels = canonical.restore(cleaned.labels)
         unsure = uncertainty = None
         if streamed.uncertainty is not None:
@@ -172,7 +172,7 @@ class Segmenter:
                 uncertainty = canonical.restore_map(streamed.uncertainty)
         table = metadata.labels
         with timings.stage("measure"):
-            progress("measuring", 0.0)
+            progress(Stage.MEASURING, 0.0)
             statistics = measure(
                 labels, volume, table, confidence, self.catalogue, cleaned.fragmentation, unsure
             )
@@ -189,7 +189,7 @@ class Segmenter:
         if self.options.organs:
             labels, table = select_organs(labels, table, self.options.organs)
             statistics = tuple(row for row in statistics if row.key in self.options.organs)
-        progress("measuring", 1.0)
+        progress(Stage.MEASURING, 1.0)
         provenance = self._provenance(volume, settings, backend, streamed, timings, judgement)
         return Segmentation(labels, volume.affine, table, statistics, provenance, uncertainty)
 
@@ -207,9 +207,9 @@ class Segmenter:
         metadata, given = self.bundle.metadata, volume
         if metadata.modality == "CT":
             volume = to_hounsfield(volume, metadata.preprocessing.window)
-        progress("resampling", 0.0)
+        progress(Stage.RESAMPLING, 0.0)
         canonical, image = prepare(volume, metadata.preprocessing)
-        progress("loading the network", 0.0)
+        progress(Stage.LOADING, 0.0)
         settings = self._plan(metadata, image.shape, volume.voxels.size, recorder)
         self._run(self._backend(settings.device, True), settings, image, progress, recorder)
         return recorder.finish(canonical.grid, metadata.labels, given)

@@ -13,7 +13,7 @@ from torch import Tensor
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.slab import Slab
 from multiorganseg.inference.windows import WindowPlan
-from multiorganseg.progress import Progress
+from multiorganseg.progress import Progress, Stage
 
 Predict = Callable[[Tensor], Sequence[Tensor]]
 
@@ -108,7 +108,7 @@ def stream_labels(
                 else:
                     slab.add_air(corner)
             done += len(spots)
-            progress("segmenting", done / plan.count)
+            progress(Stage.SEGMENTING, done / plan.count)
         winner, best = slab.labels(end - k)
         labels[k:end] = winner.cpu().numpy()
         confidence[k:end] = _bytes(best)

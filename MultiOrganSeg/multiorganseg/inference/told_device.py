@@ -5,19 +5,19 @@ Run as a child process: `multiorganseg.children.module_command("multiorganseg.in
 
 from __future__ import annotations
 
-import json
 import sys
 
 
 def main() -> None:
-    """Write `{"event": "device", "device": …, "name": …}` to standard output; `name` is the card's."""
+    """Write the event "device" with `device`, and the card's `name`, to standard output."""
     import torch
 
+    from multiorganseg.events import EventKind, EventStream
     from multiorganseg.inference.backends import choose_device
 
     device = choose_device("auto").type
     name = torch.cuda.get_device_name() if device == "cuda" else ""
-    sys.stdout.write(json.dumps({"event": "device", "device": device, "name": name}) + "\n")
+    EventStream(sys.stdout).emit(EventKind.DEVICE, device=device, name=name)
 
 
 if __name__ == "__main__":

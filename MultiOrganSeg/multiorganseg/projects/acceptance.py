@@ -12,6 +12,7 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import read_json
+from multiorganseg.projects.runs import ACCEPTANCE_FILE
 from multiorganseg.projects.typed import typed
 
 MARGIN = 0.01
@@ -19,7 +20,7 @@ FLOOR = 0.5
 
 
 class Verdict(str, Enum):
-    """What the gate says of an organ.
+    """What an acceptance check says of an organ.
 
     Attributes:
         PASS: Measured, and as good as asked for.
@@ -103,7 +104,7 @@ class Gate:
 
     @property
     def passed(self) -> bool:
-        """Whether no organ fails and every new one passes; an unproven old organ is told and no more."""
+        """Whether no organ fails and every new one passes; an unproven old organ does not count."""
         verdicts = self.organs.values()
         return all(organ.verdict is not Verdict.FAIL for organ in verdicts) and all(
             organ.verdict is Verdict.PASS for organ in verdicts if organ.role == "new"
@@ -113,8 +114,15 @@ class Gate:
         """Verdicts of the "old" or of the "new" organs."""
         return {key: organ for key, organ in self.organs.items() if organ.role == role}
 
+    def worst_first(self) -> dict[str, OrganVerdict]:
+        """Verdicts of the new organs, then of the old ones; each by verdict, the failed ones first."""
+        order = (Verdict.FAIL, Verdict.UNPROVEN, Verdict.PASS)
+        entries = sorted(
+            self.organs.items(), key=lambda entry: (entry[1].role != "new", order.index(entry[1].verdict))
+        )
+        return dict(entries)
 
-GATE_FILE = "gate.json"
+
 SCHEMA_VERSION = 1
 
 
@@ -124,7 +132,7 @@ def save_gate(gate: Gate, run: Path) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_text_atomically(run / GATE_FILE, format_json(gate_to_json(gate)))
+    write_text_atomically(run / ACCEPTANCE_FILE, format_json(gate_to_json(gate)))
 
 
 def load_gate(run: Path) -> Gate | None:
@@ -133,7 +141,7 @@ def load_gate(run: Path) -> Gate | None:
     Raises:
         TrainingError: The file is damaged or of another version.
     """
-    path = run / GATE_FILE
+    path = run / ACCEPTANCE_FILE
     if not path.is_file():
         return None
     data = read_json(path, SCHEMA_VERSION)

@@ -182,21 +182,25 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
     return project
 
 
+def is_project(folder: Path) -> bool:
+    """Whether a folder holds a project."""
+    return (folder / PROJECT_FILE).is_file()
+
+
 def require_project(folder: Path) -> Path:
     """Return the path of a folder's `project.json`.
 
     Raises:
         TrainingError: There is none.
     """
-    path = folder / PROJECT_FILE
-    if not path.is_file():
+    if not is_project(folder):
         msg = f"{folder} is no project."
         raise TrainingError(
             msg,
             cause=f"It holds no {PROJECT_FILE}.",
-            next_step="Name a project's folder, or make one: multiorganseg-train project --help",
+            next_step="Choose a project's folder, or create one: multiorganseg-train project --help",
         )
-    return path
+    return folder / PROJECT_FILE
 
 
 def _project(folder: Path, data: Mapping[str, Any]) -> Project:

@@ -121,6 +121,15 @@ class LabelStatusMatrix:
         self._need_organ(organ)
         return sum(row[organ] is status for row in self.rows.values())
 
+    def counts(self, organ: str) -> Counter[LabelStatus]:
+        """Number of cases by status of an organ.
+
+        Raises:
+            TrainingError: There is no such organ.
+        """
+        self._need_organ(organ)
+        return Counter(row[organ] for row in self.rows.values())
+
     def with_status(self, case: str, organ: str, status: LabelStatus) -> LabelStatusMatrix:
         """Copy with one entry set.
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import TrainingError
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.matrix import LABELLED, LabelStatusMatrix
 
@@ -68,6 +71,20 @@ class Project:
             raise TrainingError(
                 msg, cause=problem, next_step="Correct the label-status matrix, or the project.json."
             )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Organ keys in the order of their label values."""
+        return self.table.keys
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """MultiOrganSeg's catalogue with the project's own organs.
+
+        Raises:
+            OrganError: The name of an own organ is taken, or its key is not valid.
+        """
+        return with_custom_organs(load_catalogue(), self.custom_organs)
 
     def image_path(self, case: str) -> Path:
         """Where the image of a case lies.

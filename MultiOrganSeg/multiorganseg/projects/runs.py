@@ -1,23 +1,21 @@
-"""Runs of a project: their locks, the request to pause one, and how each stands."""
+"""Runs of a project: names of their files, their locks, the request to pause one, and how each stands."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 from typing import Any
-
-import psutil
-from filelock import FileLock, Timeout
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.folders import visible_folders
 from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.errors import MultiOrganSegError, ResourceError, TrainingError
-from multiorganseg.events import read_events
+from multiorganseg.events import ENDS, EventKind, read_events
 from multiorganseg.guarded import (
     check_inside,
     guarded_folder,
@@ -27,6 +25,10 @@ from multiorganseg.guarded import (
 )
 from multiorganseg.progress import Progress
 
+RUNS_FOLDER = "runs"
+EVENTS_FILE = "events.jsonl"
+ACCEPTANCE_FILE = "gate.json"
+STOP_FILE = "stop"
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder"
 _LONGEST_HOLDER = 300
@@ -50,6 +52,8 @@ def folder_lock(folder: Path, what: str, seconds: float, next_step: str) -> Iter
         TrainingError: Another program holds the lock all that time.
         ResourceError: The folder cannot be written, or was renamed or deleted meanwhile.
     """
+    from filelock import FileLock, Timeout
+
     check_inside(folder / LOCK_FILE)
     _require_lockable(folder)
     lock = FileLock(folder / LOCK_FILE)
@@ -92,10 +96,15 @@ def run_lock(run: Path) -> Iterator[None]:
 def is_running(run: Path) -> bool:
     """Whether a program holds the lock of a run's folder; never waits.
 
-    False for a folder without a lock, and for one that is read-only, where no run can go on.
+    False for a folder without a lock, and for one that is read-only, where no run can go on; also where the
+    package filelock is not installed yet, with which nothing can be trained.
     """
     path = run / LOCK_FILE
     if path.is_symlink() or not path.is_file():
+        return False
+    try:
+        from filelock import FileLock, Timeout
+    except ModuleNotFoundError:
         return False
     try:
         with FileLock(path).acquire(timeout=0):
@@ -135,9 +144,6 @@ def _holder(folder: Path) -> str:
     except (ResourceError, OSError, UnicodeDecodeError):
         text = ""
     return f"It is held by {text}." if text else "It does not say by which."
-
-
-STOP_FILE = "stop"
 
 
 class Paused(MultiOrganSegError):
@@ -184,6 +190,8 @@ def withdraw_pause(run: Path, before: float) -> None:
 
 def process_start() -> float:
     """Return when this process began, in seconds since the epoch: requests to it count from then."""
+    import psutil
+
     return psutil.Process().create_time()
 
 
@@ -215,15 +223,52 @@ def heed_pause(run: Path, iteration: int, iterations: int) -> None:
         raise Paused(iteration, iterations)
 
 
-RUNS = "runs"
-EVENTS = "events.jsonl"
-GATE = "gate.json"
-RUNNING, PAUSED, FINISHED, FAILED = "running", "paused", "finished", "failed"
+class RunState(str, Enum):
+    """How a run stands.
+
+    Attributes:
+        RUNNING: A program holds its lock.
+        STOPPING: It does, and was asked to pause.
+        PAUSED: It ended on request.
+        FINISHED: It came to its end.
+        FAILED: It ended with an error.
+        INTERRUPTED: It ended without a word.
+    """
+
+    RUNNING = "running"
+    STOPPING = "stopping"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+ALIVE = frozenset({RunState.RUNNING, RunState.STOPPING})
+RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.INTERRUPTED})
+
+
+def run_state(run: Path, ended: str, *, running: bool) -> RunState:
+    """Say how a run stands.
+
+    Args:
+        run: Its folder.
+        ended: Kind of the last event that ended it; empty when none did since its start.
+        running: Whether a program works on it; see `is_running`.
+    """
+    if running:
+        return RunState.STOPPING if is_pause_requested(run) else RunState.RUNNING
+    return RunState(ended) if ended in ENDS else RunState.INTERRUPTED
+
+
 _SILENT = {
     "problem": "The training ended without a word.",
     "cause": "It was killed, or the computer was switched off.",
     "next_step": "Start it again; it goes on from its last checkpoint.",
 }
+
+
+_PUBLIC = {RunState.STOPPING: RunState.RUNNING.value, RunState.INTERRUPTED: RunState.FAILED.value}
+"""What the JSON of `multiorganseg-train project status` says instead."""
 
 
 def run_states(folder: Path) -> list[dict[str, Any]]:
@@ -232,40 +277,39 @@ def run_states(folder: Path) -> list[dict[str, Any]]:
     Args:
         folder: Of the project.
     """
-    runs = visible_folders(folder / RUNS)
-    return [_state(run) for run in runs if (run / EVENTS).is_file() or (run / LOCK_FILE).is_file()]
+    runs = visible_folders(folder / RUNS_FOLDER)
+    return [_state(run) for run in runs if (run / EVENTS_FILE).is_file() or (run / LOCK_FILE).is_file()]
 
 
 def _state(run: Path) -> dict[str, Any]:
-    running = is_running(run)
+    log = run / EVENTS_FILE
+    ended, end = "", dict(_SILENT)
     last: dict[str, dict[str, Any]] = {}
-    for event in read_events(run / EVENTS) if (run / EVENTS).is_file() else ():
-        kind = event.pop("event", "")
-        if kind == "started":
-            last.pop("end", None)
-        last["end" if kind in (PAUSED, FINISHED, FAILED) else kind] = {**event, "state": kind}
-    end = last.get("end", {"state": FAILED, **_SILENT})
-    state = RUNNING if running else end["state"]
+    for event in read_events(log) if log.is_file() else ():
+        kind = event.pop("event")
+        if kind == EventKind.STARTED:
+            ended, end = "", dict(_SILENT)
+        if kind in ENDS:
+            ended, end = kind, event
+        last[kind] = event
+    state = run_state(run, ended, running=is_running(run))
+    has_failed = state in (RunState.FAILED, RunState.INTERRUPTED)
     return {
         "name": run.name,
         "folder": str(run.absolute()),
-        "events": str((run / EVENTS).absolute()),
-        "state": state,
-        "pause_requested": running and is_pause_requested(run),
-        "started": _content(last.get("started")),
-        "progress": _content(last.get("progress")),
-        "metric": _content(last.get("metric")),
-        "failure": {key: str(end.get(key, "")) for key in _SILENT} if state == FAILED else None,
+        "events": str(log.absolute()),
+        "state": _PUBLIC.get(state, state.value),
+        "pause_requested": state is RunState.STOPPING,
+        "started": last.get(EventKind.STARTED),
+        "progress": last.get(EventKind.PROGRESS),
+        "metric": last.get(EventKind.METRIC),
+        "failure": {key: str(end.get(key, "")) for key in _SILENT} if has_failed else None,
         "gate_passed": _gate_passed(run),
     }
 
 
-def _content(event: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if event is None else {key: value for key, value in event.items() if key != "state"}
-
-
 def _gate_passed(run: Path) -> bool | None:
     try:
-        return bool(read_json_object(run / GATE)["passed"])
+        return bool(read_json_object(run / ACCEPTANCE_FILE)["passed"])
     except (OSError, ValueError, KeyError):
         return None

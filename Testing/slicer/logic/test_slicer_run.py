@@ -309,19 +309,21 @@ def test_a_killed_child_tells_cause_and_next_step(
 
 
 @pytest.mark.parametrize(
-    ("told", "code", "kind"),
+    ("told", "said", "kind"),
     [
-        (("No model.", "input.nrrd", "Choose."), 4, BundleError),
-        (("ModuleNotFoundError", "No module named 'torch'", ""), 1, DependencyError),
-        (("MemoryError", "", ""), 1, ResourceError),
-        (("KeyError", "'x'", ""), 1, MultiOrganSegError),
+        (("No model.", "input.nrrd", "Choose."), "BundleError", BundleError),
+        (("ModuleNotFoundError", "No module named 'torch'", ""), "DependencyError", DependencyError),
+        (("MemoryError", "", ""), "ResourceError", ResourceError),
+        (("KeyError", "'x'", ""), "MultiOrganSegError", MultiOrganSegError),
+        (("Odd.", "", ""), "dict", MultiOrganSegError),
     ],
 )
 def test_what_the_engine_tells_arrives_as_a_typed_error(
-    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, told: tuple, code: int, kind: type
+    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, told: tuple, said: str, kind: type
 ) -> None:
     volume = make_volume(name="Abdomen")
-    pretend(failed=dict(zip(("problem", "cause", "next_step"), told, strict=True)), exit=code)
+    failed = dict(zip(("problem", "cause", "next_step"), told, strict=True))
+    pretend(failed={**failed, "kind": said}, exit=1)
     before = tools.snapshot()
     with pytest.raises(MultiOrganSegError) as caught:
         logic.process(volume)

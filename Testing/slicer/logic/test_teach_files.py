@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from teach_project import write_project
 
@@ -22,36 +22,42 @@ def test_a_project_is_read_as_the_training_side_wrote_it(tmp_path: Path) -> None
     from multiorganseg.organs.labels import LabelTable
     from multiorganseg_training.project.create import create_project
     from multiorganseg_training.project.organs import add_organ
-    from MultiOrganSegLib.teach.project_file import read_project
+    from MultiOrganSegLib.teach.session import Session
 
     create_project(tmp_path / "P", "Übung", LabelTable.numbered(["liver"]))
     add_organ(tmp_path / "P", "my_lump", CustomOrgan("My lump", (1, 2, 3)))
-    project = read_project(tmp_path / "P")
+    session = Session()
+    session.open(tmp_path / "P")
+    project = session.project
+    assert project is not None
     assert (project.name, project.keys) == ("Übung", ("liver", "my_lump"))
-    assert project.taught(("liver",)) == ("my_lump",)
+    assert project.catalogue.get("liver").name == "Liver"
     assert project.catalogue.get("my_lump").color == (1, 2, 3)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}'])
-def test_a_damaged_project_is_told(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 99}'])
+def test_a_damaged_project_and_one_of_another_version_are_refused(tmp_path: Path, text: str) -> None:
     from multiorganseg.errors import TrainingError
-    from MultiOrganSegLib.teach.project_file import read_project
+    from MultiOrganSegLib.teach.session import Session
 
     (tmp_path / "project.json").write_text(text, encoding="utf-8")
-    with pytest.raises(TrainingError, match="cannot be used"):
-        read_project(tmp_path)
+    session = Session()
+    with pytest.raises(TrainingError, match=r"project\.json"):
+        session.open(tmp_path)
+    assert session.project is None
 
 
 def test_a_moved_project_finds_its_files(tmp_path: Path) -> None:
-    from MultiOrganSegLib.teach.project_file import read_project
+    from multiorganseg.projects.file import load_project
 
     write_project(tmp_path / "here", {"case": {"annotated": ["colon"]}}, ORGANS)
     (tmp_path / "here").rename(tmp_path / "there")
-    case = read_project(tmp_path / "there").cases["case"]
-    assert case.image.is_file()
-    assert case.labels is not None
-    assert case.labels.is_file()
-    assert case.status == {"liver": "unknown", "colon": "annotated"}
+    project = load_project(tmp_path / "there")
+    labels = project.labels_path("case")
+    assert project.image_path("case").is_file()
+    assert labels is not None
+    assert labels.is_file()
+    assert project.matrix.rows["case"] == {"liver": "unknown", "colon": "annotated"}
 
 
 @pytest.mark.parametrize(
@@ -85,21 +91,6 @@ def test_an_own_organ_is_offered_only_where_the_catalogue_has_none() -> None:
     assert True not in found("Liver")
 
 
-def test_events_come_in_parts_and_a_cut_line_waits(tmp_path: Path) -> None:
-    from MultiOrganSegLib.teach.event_tail import EventTail
-
-    path = tmp_path / "events.jsonl"
-    tail = EventTail(path)
-    assert tail.poll() == []
-    path.write_bytes(b'{"event": "started"}\nnonsense\n[1]\n{"event": "prog')
-    assert [event["event"] for event in tail.poll()] == ["started"]
-    with path.open("ab") as sink:
-        sink.write(b'ress"}\n')
-    assert [event["event"] for event in tail.poll()] == ["progress"]
-    path.write_bytes(b'{"event": "finished"}\n')
-    assert [event["event"] for event in tail.poll()] == ["finished"]
-
-
 def test_curves_stay_short_and_a_resumed_run_overwrites() -> None:
     from MultiOrganSegLib.teach.curves import Curve
 
@@ -126,30 +117,29 @@ def test_unknown_or_damaged_events_change_nothing() -> None:
         {"event": "progress", "iteration": "7", "loss": None, "eta_seconds": "soon"},
         {"event": "metric", "name": "dice", "liver": 0.5},
         {"event": "metric", "name": "seconds", "iteration": 3, "liver": 0.5},
+        {"event": "metric", "name": "dice", "iteration": 3, "values": {"liver": "high", "spleen": None}},
     ):
         log.take(event)
     assert (log.iteration, log.fraction, log.loss.points, log.dice) == (0, 0.0, [], {})
 
 
-def test_an_error_of_a_command_is_read_back() -> None:
-    from multiorganseg.errors import VolumeError
-    from MultiOrganSegLib.teach.told_error import command_error
+@pytest.mark.parametrize("form", ["values", "former"])
+def test_curves_of_metrics_of_this_and_of_former_versions(form: str) -> None:
+    from MultiOrganSegLib.teach.curves import TrainingLog
 
-    log = "working\nError: The grids differ.\nOne is 3 mm.\nand one 2 mm\nNext: Draw again.\nor export.\n"
-    error = command_error(log, 3)
-    assert type(error) is VolumeError
-    assert error.problem == "The grids differ."
-    assert error.cause == "One is 3 mm.\nand one 2 mm"
-    assert error.next_step == "Draw again.\nor export."
-    assert "no such command" in command_error("Usage: …\nno such command\n", 2).cause
+    log, dice = TrainingLog(), {"liver": 0.5, "mean": 0.4}
+    event = {"event": "metric", "time": 1.0, "name": "dice of averaged network", "iteration": 3}
+    log.take({**event, "values": dice} if form == "values" else {**event, **dice})
+    assert {key: curve.points for key, curve in log.dice.items()} == {"liver": [(3, 0.5)]}
+    assert log.mean_dice.points == [(3, 0.4)]
 
 
-def test_what_the_real_command_refuses_is_told(tmp_path: Path) -> None:
+def test_what_the_real_command_refuses_arrives_as_a_typed_error(tmp_path: Path) -> None:
     import time
 
-    from multiorganseg.errors import MultiOrganSegError
+    from multiorganseg.errors import MultiOrganSegError, TrainingError
     from MultiOrganSegLib.teach import commands
-    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
     queue, done, ended = CommandQueue(), [], []
     for name in ("a", "b"):
@@ -161,17 +151,43 @@ def test_what_the_real_command_refuses_is_told(tmp_path: Path) -> None:
             queue.poll()
             time.sleep(0.05)
 
-    with pytest.raises(MultiOrganSegError, match="is no project"):
+    with pytest.raises(TrainingError, match="is no project") as caught:
         wait()
+    assert "project.json" in caught.value.cause
+    assert caught.value.next_step
     assert (done, ended, queue.busy) == ([], [1, 1], False)
+    queue.add(Command("c", ["no-such-command"], done.append))
+    with pytest.raises(MultiOrganSegError) as caught:
+        wait()
+    assert "no-such-command" in caught.value.cause
+
+
+def test_warnings_of_the_real_command_reach_the_panel(tmp_path: Path) -> None:
+    import time
+
+    from multiorganseg.volumes import Volume, write_volume
+    from MultiOrganSegLib.teach import commands
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
+
+    project, image = write_project(tmp_path / "P", {}, ORGANS), tmp_path / "CT.nii.gz"
+    write_volume(Volume(np.arange(4000, dtype=np.int16).reshape(10, 20, 20), np.diag([-2, -2, 3, 1])), image)
+    queue, noticed = CommandQueue(), []
+    for name in ("case", "twin"):
+        queue.add(Command(name, commands.add_case(project, image, name), noticed.extend))
+    while queue.busy:
+        queue.poll()
+        time.sleep(0.05)
+    assert len(noticed) == 1
+    assert noticed[0].startswith("twin has the very voxels of case")
 
 
 def test_a_run_is_alive_while_its_lock_is_held(tmp_path: Path) -> None:
+    from multiorganseg.projects.runs import RunState
     from MultiOrganSegLib.teach import training_run as runs
 
     run = runs.TrainingRun(tmp_path / "runs" / "one")
     run.folder.mkdir(parents=True)
-    assert run.state("") == runs.INTERRUPTED
+    assert run.state("") is RunState.INTERRUPTED
     code = (
         "import sys, filelock\n"
         "with filelock.FileLock(sys.argv[1]):\n"
@@ -182,13 +198,13 @@ def test_a_run_is_alive_while_its_lock_is_held(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
-        assert run.state("paused") == runs.RUNNING
+        assert run.state("paused") is RunState.RUNNING
         run.ask_to_stop()
-        assert run.state("") == runs.STOPPING
+        assert run.state("") is RunState.STOPPING
         holder.kill()
         holder.wait()
-    assert run.state("paused") == runs.PAUSED
-    assert run.state("finished") == runs.FINISHED
+    assert run.state("paused") is RunState.PAUSED
+    assert run.state("finished") is RunState.FINISHED
 
 
 def test_the_number_of_another_program_is_no_training(tmp_path: Path) -> None:
@@ -214,35 +230,6 @@ def test_names_of_runs_are_not_used_again(tmp_path: Path) -> None:
     assert {run.name for run in runs.list_runs(tmp_path)} == set(names)
 
 
-def _gate(path: Path, **changes: Any) -> Path:
-    entry = {"role": "old", "reference": "annotated", "cases": 2, "dice_old": 0.9, "dice_new": 0.91}
-    entry |= {"difference": 0.01, "confidence_interval": [0.0, 0.02], "verdict": "pass", "why": "Fine."}
-    organs = {"liver": entry, "spleen": {**entry, "verdict": "fail"}}
-    organs["colon"] = {**entry, "role": "new", "dice_old": None, "difference": None, "reference": "base"}
-    data = {"schema_version": 1, "cases": ["a", "b"], "how": "hold-out", "organs": organs, "passed": False}
-    path.write_text(json.dumps({**data, **changes}), encoding="utf-8")
-    return path
-
-
-def test_a_report_has_new_organs_first_and_then_the_worst(tmp_path: Path) -> None:
-    from MultiOrganSegLib.teach.gate_report import read_gate
-
-    report = read_gate(_gate(tmp_path / "gate.json"))
-    assert [organ.key for organ in report.organs] == ["colon", "spleen", "liver"]
-    assert report.organs[0].dice_old is None
-    assert report.organs[0].by_base
-    assert report.organs[1].interval == (0.0, 0.02)
-    assert not report.passed
-
-
-def test_a_damaged_report_is_told(tmp_path: Path) -> None:
-    from multiorganseg.errors import TrainingError
-    from MultiOrganSegLib.teach.gate_report import read_gate
-
-    with pytest.raises(TrainingError, match="cannot be read"):
-        read_gate(_gate(tmp_path / "gate.json", organs=[]))
-
-
 def test_every_command_is_one_that_the_training_side_has() -> None:
     """Names of commands and options are compared with its command line; nothing is run."""
     import typer.main
@@ -261,7 +248,7 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
         commands.set_absent(folder, "c", "colon"),
         commands.next_case(folder, "abdomen-ct", "colon", Path("a.json")),
         commands.extend(folder, "r", "abdomen-ct", ["colon", "prostate"], time="1h", device="cpu"),
-        commands.gate(folder, "r"),
+        commands.check_acceptance(folder, "r"),
         commands.publish(folder, "r", "because"),
         commands.rollback(folder, "m"),
     ):
@@ -274,7 +261,7 @@ def test_every_command_is_one_that_the_training_side_has() -> None:
 
 
 def test_a_free_number_is_taken_for_an_nnunet_dataset(host: Any, tmp_path: Path) -> None:
-    from MultiOrganSegLib.teach.found_dataset import new_subfolder, nnunet_folder
+    from MultiOrganSegLib.teach.answers import new_subfolder, nnunet_folder
 
     assert nnunet_folder(tmp_path, "Kolon, Übung 1").name == "Dataset501_Kolon_Ubung_1"
     (tmp_path / "Dataset501_Other").mkdir()
@@ -287,8 +274,7 @@ def test_a_free_number_is_taken_for_an_nnunet_dataset(host: Any, tmp_path: Path)
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"organs": 1, "labels": [1], "cases": []}'])
 def test_a_damaged_answer_is_told(host: Any, tmp_path: Path, text: str) -> None:
     from multiorganseg.errors import TrainingError
-    from MultiOrganSegLib.teach.found_dataset import read_found
-    from MultiOrganSegLib.teach.learned import read_learned
+    from MultiOrganSegLib.teach.answers import read_found, read_learned
 
     answer = tmp_path / "answer.json"
     answer.write_text(text, encoding="utf-8")
@@ -306,13 +292,13 @@ def test_labels_that_are_left_out_are_background(host: Any) -> None:
 
 
 def test_whatever_hinders_a_command_the_queue_is_free_again(host: Any, monkeypatch) -> None:
-    from MultiOrganSegLib.teach import command_queue
-    from MultiOrganSegLib.teach.command_queue import Command, CommandQueue
+    from MultiOrganSegLib.teach import trainer
+    from MultiOrganSegLib.teach.trainer import Command, CommandQueue
 
     def fail(_arguments) -> None:
         raise ModuleNotFoundError(name="psutil")
 
-    monkeypatch.setattr(command_queue, "start_command", fail)
+    monkeypatch.setattr(trainer, "start_command", fail)
     queue, ended = CommandQueue(), []
     queue.add(Command("Creating the project", ["x"], lambda _log: None, lambda: ended.append(1)))
     with pytest.raises(ModuleNotFoundError):

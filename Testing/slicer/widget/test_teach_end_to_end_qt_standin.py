@@ -119,7 +119,7 @@ def test_from_an_empty_folder_to_the_new_organ_in_a_ct(
         )
         ui.doneButton.click()
         assert f"Saved: Spleen of {name}" in _settle(teach, qt_host)
-    assert teach.session.project.count(NEW)["annotated"] == CASES
+    assert teach.session.project.matrix.counts(NEW)["annotated"] == CASES
 
     teach.show_step("train")
     _choose(ui.trainDeviceSelector, "cpu")

@@ -81,14 +81,14 @@ def test_labels_of_nnunet_are_mapped_and_imported(
     assert ui.busyBar.isHidden()
     assert ui.importFrame.isHidden()
     project = teach.session.project
-    case = project.cases["other_1"]
-    assert (case.status["kidney_left"], case.status[NEW], case.status["liver"]) == (
+    status = project.matrix.rows["other_1"]
+    assert (status["kidney_left"], status[NEW], status["liver"]) == (
         "annotated",
         "annotated",
         "unknown",
     )
-    voxels = read_labels(case.labels).voxels
-    assert {project.organs[value] for value in np.unique(voxels) if value} == {"kidney_left", NEW}
+    voxels = read_labels(project.labels_path("other_1")).voxels
+    assert {project.table.organs[value] for value in np.unique(voxels) if value} == {"kidney_left", NEW}
     _click(teach, qt_host, "importButton", dataset)
     _choose(teach, 1, NEW)
     assert "cases of these names already" in _click(teach, qt_host, "importStartButton")
@@ -127,7 +127,7 @@ def test_a_cancelled_import_leaves_the_project(
     assert set(teach.session.project.cases) <= {"case_1", "other_1"}
     if "other_1" not in teach.session.project.cases:
         assert "Dataset009_X is imported" in _click(teach, qt_host, "importStartButton")
-    assert teach.session.project.cases["other_1"].status[NEW] == "annotated"
+    assert teach.session.project.matrix.rows["other_1"][NEW] == "annotated"
 
 
 def test_nnunet_and_back(open_project: Callable[..., Any], qt_host: Any, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_nnunet_and_back(open_project: Callable[..., Any], qt_host: Any, tmp_pat
     teach = open_project("Second", {})
     _click(teach, qt_host, "importButton", target)
     _click(teach, qt_host, "importStartButton")
-    status = teach.session.project.cases["case_1"].status
+    status = teach.session.project.matrix.rows["case_1"]
     assert (status[NEW], status["liver"], status["spleen"]) == ("annotated", "annotated", "unknown")
 
 
@@ -182,9 +182,9 @@ def test_dicom_seg_and_back(open_project: Callable[..., Any], qt_host: Any, tmp_
     assert "DICOM SEG" in teach.ui.importLabel.text
     assert teach.ui.importTable.item(0, 1).text() == "Colon"
     _click(teach, qt_host, "importStartButton")
-    case = teach.session.project.cases["CT"]
-    assert case.status[NEW] == "annotated"
-    assert np.array_equal(read_labels(case.labels).voxels > 0, drawn > 0)
+    project = teach.session.project
+    assert project.matrix.rows["CT"][NEW] == "annotated"
+    assert np.array_equal(read_labels(project.labels_path("CT")).voxels > 0, drawn > 0)
 
 
 def test_the_learning_curve_is_in_the_report(open_project: Callable[..., Any], qt_host: Any) -> None:

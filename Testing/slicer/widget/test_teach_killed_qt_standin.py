@@ -98,8 +98,8 @@ def _open(panel: Any, host: Any, project: Path) -> Any:
 def _voxels(teach: Any, case: str) -> np.ndarray:
     from multiorganseg.volumes import read_labels
 
-    value = next(number for number, key in teach.session.project.organs.items() if key == NEW)
-    return read_labels(teach.session.project.cases[case].labels).voxels == value
+    project = teach.session.project
+    return read_labels(project.labels_path(case)).voxels == project.table.value(NEW)
 
 
 @pytest.mark.parametrize("with_its_child", [False, True], ids=["gui", "gui and command"])
@@ -123,11 +123,11 @@ def test_a_gui_killed_while_a_case_is_saved_loses_no_annotated_case(
     _kill(process)
     _wait(lambda: not _lives(pid))
     teach = _open(panel, qt_host, project)
-    cases = teach.session.project.cases
+    status = teach.session.project.matrix.rows
     assert (project / "labels" / "case_1.nii.gz").read_bytes() == before
-    assert (cases["case_1"].status[NEW], cases["case_2"].status[NEW]) == ("annotated", "absent")
-    if cases["case_3"].status[NEW] == "unknown":
-        assert cases["case_3"].labels is None
+    assert (status["case_1"][NEW], status["case_2"][NEW]) == ("annotated", "absent")
+    if status["case_3"][NEW] == "unknown":
+        assert teach.session.project.labels_path("case_3") is None
     else:
         assert _voxels(teach, "case_3").sum() == 3 * 4 * 5
     teach.show_step("cases")

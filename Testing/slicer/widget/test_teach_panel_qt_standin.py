@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_from_a_new_project_to_an_annotated_case(
     ui.doneButton.click()
     assert "Saved: my own lump of Patient_ 1, 120 voxels" in _settle(teach, qt_host)
     assert _table(ui.caseTable) == [["Patient_ 1", "annotated"]]
-    labels = read_labels(teach.session.project.cases["Patient_ 1"].labels)
+    labels = read_labels(teach.session.project.labels_path("Patient_ 1"))
     assert np.array_equal(labels.voxels > 0, drawn > 0)
 
 
@@ -317,16 +318,16 @@ def test_done_and_absent_are_saved(opened: Any, qt_host: Any) -> None:
     opened.ui.doneButton.click()
     assert not opened.ui.doneButton.enabled or opened.session.queue.busy
     assert "All cases are done" in _settle(opened, qt_host)
-    case = opened.session.project.cases["case_3"]
-    assert case.status[NEW] == "annotated"
-    value = next(number for number, key in opened.session.project.organs.items() if key == NEW)
-    assert np.array_equal(read_labels(case.labels).voxels, drawn * value)
+    project = opened.session.project
+    assert project.matrix.rows["case_3"][NEW] == "annotated"
+    labels = read_labels(project.labels_path("case_3"))
+    assert np.array_equal(labels.voxels, drawn * project.table.value(NEW))
 
     opened.worklist.choose_organ("spleen")
     opened.cases.open("case_2")
     opened.ui.absentButton.click()
     assert "case_2 does not hold Spleen" in _settle(opened, qt_host)
-    assert opened.session.project.cases["case_2"].status["spleen"] == "absent"
+    assert opened.session.project.matrix.rows["case_2"]["spleen"] == "absent"
 
 
 def test_an_empty_annotation_is_refused_at_once(opened: Any) -> None:
@@ -372,7 +373,7 @@ def test_the_commands_refusal_is_told_as_it_is(opened: Any, qt_host: Any, projec
     (project / "images" / "case_3.nii.gz").unlink()
     opened.ui.doneButton.click()
     assert "case_3.nii.gz" in _settle(opened, qt_host)
-    assert opened.session.project.cases["case_3"].status[NEW] == "unknown"
+    assert opened.session.project.matrix.rows["case_3"][NEW] == "unknown"
 
 
 def test_a_case_of_the_same_name_is_not_added_twice(opened: Any, qt_host: Any, tmp_path: Path) -> None:
@@ -402,7 +403,7 @@ def test_a_folder_that_is_no_project_is_refused(teach: Any, qt_host: Any, tmp_pa
     (tmp_path / "project.json").write_text("{}", encoding="utf-8")
     qt_host.answers.add(str(tmp_path))
     teach.ui.openProjectButton.click()
-    assert "cannot be used" in teach.message.text
+    assert "has schema version None, not 1" in teach.message.text
     qt_host.answers.add(str(tmp_path))
     teach.ui.createProjectButton.click()
     assert "is not empty" in teach.message.text
@@ -575,7 +576,8 @@ def test_a_trainer_that_dies_before_it_begins_is_told(
 
     from MultiOrganSegLib.teach import trainer
 
-    code = "import sys; sys.exit('Error: It is broken.\\nOne screw.\\nNext: Mend it.')"
+    event = {"event": "failed", "problem": "It is broken.", "cause": "One screw.", "next_step": "Mend it."}
+    code = f"print({json.dumps(event)!r}); raise SystemExit(8)"
     monkeypatch.setattr(trainer, "trainer_command", lambda _arguments: [sys.executable, "-c", code])
     opened.show_step("train")
     opened.ui.trainButton.click()

@@ -17,7 +17,7 @@ from multiorganseg.events import EventKind, EventStream, event_log
 from multiorganseg.guarded import guarded_folder, make_folders
 from multiorganseg.progress import Progress
 from multiorganseg.projects.acceptance import Gate
-from multiorganseg.projects.runs import Paused, is_pause_requested, run_lock, withdraw_pause
+from multiorganseg.projects.runs import EVENTS_FILE, Paused, is_pause_requested, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.acceptance.budget import (
     curve_points,
@@ -45,7 +45,7 @@ from multiorganseg_training.project import Project, load_project
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.checkpoint import load_checkpoint
-from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, Place, end_told, fit_locked
+from multiorganseg_training.run.fit import RESULT_FILE, Place, end_told, fit_locked
 from multiorganseg_training.run.loop import TRAINING, NotFiniteError
 
 
@@ -72,13 +72,13 @@ class PartEvents(EventStream):
         last = self._number == self._count - 1
         return "training" if last else f"training without fold {self._number + 1} of {self._count - 1}"
 
-    def emit(self, kind: EventKind, **content: Any) -> None:
+    def emit(self, kind: EventKind, /, **content: Any) -> None:
         """Write one event."""
-        if kind in ("started", "finished"):
+        if kind in (EventKind.STARTED, EventKind.FINISHED):
             return
-        if kind in ("progress", "metric"):
+        if kind in (EventKind.PROGRESS, EventKind.METRIC):
             content["iteration"] += self._number * self._iterations
-        if kind == "progress":
+        if kind == EventKind.PROGRESS:
             left = (self._count - 1 - self._number) * self._iterations
             content["iterations"] = self._count * self._iterations
             content["eta_seconds"] += round(left * content["seconds_per_iteration"])
@@ -147,17 +147,17 @@ def extend(
         withdraw_pause(place.run, started)
         clean_up(place.run)
         with event_log(place.run / EVENTS_FILE) as events, end_told(events):
-            events.emit("started", recipe=place.run.name, device=str(place.device), pid=os.getpid())
+            events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
                 told = _pausing(place, events, progress, 0, 0)
                 plan, warnings = _plan(base, project, wishes, place, told)
                 save_plan(plan, place.run)
                 for message in warnings:
-                    events.emit("warning", message=message)
+                    events.emit(EventKind.WARNING, message=message)
                     warn(message)
             plan = _train_finitely(plan, place, events, progress, warn)
             gate = _judge(plan, base, project, place, events, progress)
-            events.emit("finished", passed=gate.passed)
+            events.emit(EventKind.FINISHED, passed=gate.passed)
             return gate
 
 
@@ -254,7 +254,7 @@ def _train_finitely(
         _train(plan, place, events, progress)
     except NotFiniteError as error:
         exact = _exact_plan(plan, place, error)
-        events.emit("warning", message=BEGUN_ANEW)
+        events.emit(EventKind.WARNING, message=BEGUN_ANEW)
         warn(BEGUN_ANEW)
         return _train_finitely(exact, place, events, progress, warn)
     return plan
@@ -288,7 +288,7 @@ def _judge(
     told = _pausing(place, events, progress, done, done)
     gate = gate_run(place.run, project, GateOptions(device=place.device.type), told, base=base)
     events.emit(
-        "gate",
+        EventKind.ACCEPTANCE,
         passed=gate.passed,
         organs={
             key: {"old": organ.dice_old, "new": organ.dice_new, "verdict": organ.verdict.value}
@@ -317,7 +317,7 @@ def _pausing(
             reached = done + round(fraction * iterations)
         if events is not None and stage not in stages:
             stages.append(stage)
-            events.emit("progress", iteration=done, iterations=total, stage=stage)
+            events.emit(EventKind.PROGRESS, iteration=done, iterations=total, stage=stage)
         progress.report(f"{prefix}: {stage}" if prefix else stage, fraction)
         if is_pause_requested(place.run):
             raise Paused(reached, total)

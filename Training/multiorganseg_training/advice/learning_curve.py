@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import TrainingError
-from multiorganseg.projects.acceptance import GATE_FILE, load_gate
+from multiorganseg.projects.acceptance import load_gate
+from multiorganseg.projects.runs import ACCEPTANCE_FILE, RUNS_FOLDER
 
 FEWEST_SIZES = 3
 SMALLEST_NOISE = 0.02
@@ -219,9 +220,6 @@ def _fit(counts: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np.f
     return np.stack([limits[edge, each, rate], drops[edge, each, rate], RATES[rate]], axis=1)
 
 
-RUNS = "runs"
-
-
 def collect_points(project_folder: Path) -> dict[str, list[CurvePoint]]:
     """Read every gate.json of a project.
 
@@ -236,7 +234,7 @@ def collect_points(project_folder: Path) -> dict[str, list[CurvePoint]]:
         TrainingError: A gate.json is damaged.
     """
     points: dict[str, list[CurvePoint]] = {}
-    for path in sorted((project_folder / RUNS).glob(f"*/{GATE_FILE}")):
+    for path in sorted((project_folder / RUNS_FOLDER).glob(f"*/{ACCEPTANCE_FILE}")):
         gate = load_gate(path.parent)
         if gate is None:
             continue

@@ -10,9 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.cli.console import out
-from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.cli.progress import reported_errors, reported_progress
 
 if TYPE_CHECKING:
     from multiorganseg.projects.acceptance import Gate
@@ -45,7 +44,7 @@ def gate_command(
 
     folder = find_run(project, run)
     options = GateOptions(margin, floor, quality, device)
-    with run_lock(folder), progress_bar() as progress:
+    with run_lock(folder), reported_progress() as progress:
         gate = gate_run(
             folder,
             load_project(project),

@@ -9,11 +9,11 @@ import typer
 from rich.text import Text
 
 from multiorganseg.cli.console import out
-from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_gate
+from multiorganseg_training.cli.progress import reported_errors, warn
 
 
 @reported_errors()
@@ -61,7 +61,7 @@ def extend_command(
     )
     try:
         with progress_bar() as progress:
-            gate = run_extension(wishes, place, progress, _warn, process_start())
+            gate = run_extension(wishes, place, progress, warn, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return
@@ -81,7 +81,3 @@ def _require_name(name: str) -> None:
         raise OptionError(
             msg, next_step="Give a name, not a path; the run lies in the project's folder runs/."
         )
-
-
-def _warn(message: str) -> None:
-    out.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)

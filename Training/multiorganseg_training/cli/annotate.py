@@ -13,8 +13,6 @@ from rich.text import Text
 
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.cli.console import out
-from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.file import load_project
@@ -23,6 +21,7 @@ from multiorganseg.results.nifti import label_table_path, read_label_table
 from multiorganseg.volumes.names import case_name
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Volume
+from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn
 from multiorganseg_training.project.add_case import add_case, cases_with_image
 from multiorganseg_training.project.annotate import save_annotation
 from multiorganseg_training.project.organs import add_organ
@@ -53,7 +52,7 @@ def add_command(
     row = _statuses({status: _keys(keys) for status, keys in said.items()})
     table = None if labels is None else _own_table(labels)
     doubled: dict[str, list[str]] = {}
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         for number, image in enumerate(images):
             case = name or case_name(image.absolute().name)
             progress(f"adding {case}", number / len(images))
@@ -63,11 +62,10 @@ def add_command(
                 doubled[case] = twins
         progress("adding", 1.0)
     for case, twins in doubled.items():
-        warning = (
+        warn(
             f"{case} has the very voxels of {', '.join(twins)}. Annotate only one of them: an image that is "
             "there twice counts double, and makes the comparison of old and new worthless."
         )
-        out.print(Text(f"Warning: {warning}", style="yellow"), soft_wrap=True)
     cases = len(project.cases)
     if len(images) == 1:
         out.print(Text(f"Added as case number {cases}."))

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.cli.console import out, prepare_output
-from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.offline import keep_files_together
@@ -20,6 +19,7 @@ from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import gate_command
 from multiorganseg_training.cli.add_organ import extend_command
+from multiorganseg_training.cli.progress import begin_events, reported_errors
 from multiorganseg_training.cli.project import project_app
 
 
@@ -79,8 +79,17 @@ Data = Annotated[
 
 
 @app.callback()
-def main_options() -> None:
+def main_options(
+    events: Annotated[
+        bool,
+        typer.Option(
+            "--events",
+            help="Write progress, warnings and the failure as JSON lines too, for programs.",
+        ),
+    ] = False,
+) -> None:
     """Train networks for MultiOrganSeg and publish them as bundles."""
+    begin_events(events)
 
 
 @app.command()

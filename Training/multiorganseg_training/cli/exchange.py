@@ -12,14 +12,18 @@ from rich.text import Text
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.cli.console import out
-from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import load_project, project_inputs
 from multiorganseg.projects.project import Project
-from multiorganseg_training.cli.progress import TellEvents, counts_table, told_progress
+from multiorganseg_training.cli.progress import (
+    ReportEvents,
+    counts_table,
+    reported_errors,
+    reported_progress,
+    warn,
+)
 from multiorganseg_training.project.create import MergeOptions, merge_projects
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
 from multiorganseg_training.project.export_nnunet import PartialCases, export_nnunet
@@ -60,7 +64,7 @@ def nnunet_command(
     --label tumour=background. Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
     rules = label_rules(label or [])
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         project = import_nnunet(
             dataset,
             target,
@@ -92,7 +96,7 @@ def msd_command(
     Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
     rules = label_rules(label or [])
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         project = import_msd(
             dataset,
             target,
@@ -123,7 +127,7 @@ def merge_command(
     """
     options = MergeOptions(_unions(union or []), hardlink)
     loaded = [load_project(folder) for folder in projects]
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         project = merge_projects(loaded, output, name or output.absolute().name, options, progress=progress)
     show_project(project)
 
@@ -139,15 +143,15 @@ def export_command(
         ),
     ] = PartialCases.REFUSE,
     hardlink: _Hardlink = False,
-    events: TellEvents = False,
+    events: ReportEvents = False,
 ) -> None:
     """Export a project as an nnU-Net v2 dataset folder, and say what is lost."""
     project = load_project(folder)
-    with told_progress(events) as progress:
+    with reported_progress() as progress:
         report = export_nnunet(project, output, partial, hardlink=hardlink, progress=progress)
     out.print(Text(f"Exported {len(report.cases)} of {len(project.cases)} cases to {output}"), soft_wrap=True)
     for sentence in report.lost:
-        out.print(Text(f"Lost: {sentence}"), soft_wrap=True)
+        warn(sentence, "Lost")
 
 
 def show_project(project: Project) -> None:
@@ -213,7 +217,7 @@ def import_command(
     kind: _Format = None,
     modality: Annotated[str | None, typer.Option(help="CT or MR; else the dataset tells.")] = None,
     unlabelled: _AlsoUnlabelled = False,
-    events: TellEvents = False,
+    events: ReportEvents = False,
 ) -> None:
     """Add the annotated cases of a dataset to a project: all of them, or none.
 
@@ -222,14 +226,13 @@ def import_command(
     """
     rules = label_rules(label or [])
     with (
-        told_progress(events) as progress,
+        reported_progress() as progress,
         open_dataset(dataset, kind, unlabelled=unlabelled, modality=modality, progress=progress) as described,
     ):
         report = import_into(described, folder, rules, progress)
     out.print(Text(f"Added {cases_text(len(report.cases))}."))
     for case, organs in report.empty.items():
-        said = f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?"
-        out.print(Text(f"Warning: {said}", style="yellow"), soft_wrap=True)
+        warn(f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?")
     show_project(report.project)
 
 
@@ -242,13 +245,13 @@ def inspect_command(
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="PATH", help="Write it as JSON.")
     ] = None,
-    events: TellEvents = False,
+    events: ReportEvents = False,
 ) -> None:
     """Show what an import would add to a project: cases, labels, and the organs that these seem to be."""
     project = load_project(folder)
     kind = kind or format_of(dataset)
     with (
-        told_progress(events) as progress,
+        reported_progress() as progress,
         open_dataset(dataset, kind, described=True, unlabelled=unlabelled, progress=progress) as described,
     ):
         labels = [
@@ -277,15 +280,15 @@ def export_dicom_seg_command(
     series: Annotated[
         Path, typer.Option("--series", help="Folder with the DICOM series that the images come from.")
     ],
-    events: TellEvents = False,
+    events: ReportEvents = False,
 ) -> None:
     """Export the annotations as DICOM SEG, one file a case, that refer to the original series."""
     project = load_project(folder)
-    with told_progress(events) as progress:
+    with reported_progress() as progress:
         report = export_dicom_seg(project, output, series, progress)
     out.print(Text(f"Exported {len(report.cases)} of {len(project.cases)} cases to {output}"), soft_wrap=True)
     for case, why in report.skipped.items():
-        out.print(Text(f"Left out: {case}. {why}"), soft_wrap=True)
+        warn(f"{case}. {why}", "Left out")
 
 
 def register(project_app: typer.Typer) -> None:

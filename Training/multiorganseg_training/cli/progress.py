@@ -1,31 +1,93 @@
-"""Progress of commands for people and programs, and tables of the label-status matrix."""
+"""What commands report to people and, as events, to the program that started them; tables of the matrix.
+
+With `multiorganseg-train --events COMMAND` progress, warnings and the failure are JSON lines on standard
+output too, as `multiorganseg.events` describes them.
+"""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from contextvars import ContextVar
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.cli.console import out
+from multiorganseg.cli.errors import reported_errors as shown_errors
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.events import EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, told_to
 from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
 
-TellEvents = Annotated[
-    bool, typer.Option("--events", help="Write progress as JSON lines to standard output too.")
+_stream: ContextVar[EventStream] = ContextVar("events")
+
+
+def write_events(wanted: bool) -> bool:
+    """Let this command write events where `wanted`; returns the same, as the callback of an option does."""
+    if wanted:
+        _stream.set(EventStream(sys.stdout))
+    return wanted
+
+
+def begin_events(wanted: bool) -> None:
+    """Set what `write_events` says, for the whole program."""
+    _stream.set(EventStream())
+    write_events(wanted)
+
+
+ReportEvents = Annotated[
+    bool,
+    typer.Option("--events", callback=write_events, help="As multiorganseg-train --events; for programs."),
 ]
 
 
+def _events() -> EventStream:
+    return _stream.get(EventStream())
+
+
 @contextmanager
-def told_progress(events: bool) -> Iterator[Progress]:
-    """Show a progress bar, and write each step as an event where `events` says so."""
+def reported_errors() -> Iterator[None]:
+    """Show warnings and errors as those of the engine's commands, and write them as events.
+
+    Use it as `@reported_errors()` above a command.
+
+    Raises:
+        typer.Exit: An error was shown.
+    """
+    with shown_errors():
+        show = warnings.showwarning
+
+        def report(message: Any, category: type[Warning], *place: Any, **options: Any) -> None:
+            show(message, category, *place, **options)
+            if category.__module__.startswith("multiorganseg"):
+                _events().emit(EventKind.WARNING, message=str(message))
+
+        warnings.showwarning = report
+        try:
+            yield
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            _events().fail(error)
+            raise
+
+
+@contextmanager
+def reported_progress() -> Iterator[Progress]:
+    """Show a progress bar, and write each step as an event."""
     with progress_bar() as bar:
-        yield told_to(EventStream(sys.stdout if events else None), bar)
+        yield told_to(_events(), bar)
+
+
+def warn(message: str, mark: str = "Warning") -> None:
+    """Say something that the user should know, to people and as an event."""
+    out.print(Text(f"{mark}: {message}", style="yellow"), soft_wrap=True)
+    _events().emit(EventKind.WARNING, message=message)
 
 
 SYMBOLS = {

@@ -15,8 +15,6 @@ from multiorganseg.bundles.json_text import format_json
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.cli.console import out, printable
-from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.organs.labels import LabelTable
@@ -41,7 +39,7 @@ from multiorganseg_training.cli.exchange import (
     show_project,
 )
 from multiorganseg_training.cli.exchange import register as register_exchange
-from multiorganseg_training.cli.progress import LEGEND, cases_table
+from multiorganseg_training.cli.progress import LEGEND, cases_table, reported_errors, reported_progress
 from multiorganseg_training.cli.publish import register as register_publishing
 from multiorganseg_training.project.add_case import set_statuses
 from multiorganseg_training.project.check import Contradiction, find_contradictions, tidy
@@ -127,7 +125,7 @@ def create_command(
     if data is None:
         project = create_project(folder, title, table, modality=modality, custom_organs=own)
     else:
-        with progress_bar() as progress:
+        with reported_progress() as progress:
             project = import_folder(
                 data,
                 folder,
@@ -230,7 +228,7 @@ def check_command(
     """
     unused = tidy(folder, delete_unused=delete_unused)
     project = load_project(folder)
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         found = find_contradictions(project, progress)
     if delete_unused and unused:
         out.print(Text(f"Deleted: {', '.join(unused)}"), soft_wrap=True)

@@ -12,8 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.cli.console import out
-from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import TrainingError
 from multiorganseg.outputs import keep
 from multiorganseg.pictures import drawn
@@ -22,6 +20,7 @@ from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import find_run
+from multiorganseg_training.cli.progress import reported_errors, reported_progress
 from multiorganseg_training.project.organs import project_catalogue
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
@@ -164,7 +163,7 @@ def next_command(
     project, bundle = load_project(folder), find_bundle(model)
     lacking = [each for each in project.table.keys if each not in bundle.metadata.labels.keys]
     key = organ or min(lacking or project.table.keys, key=lambda each: len(_known(project, each)))
-    with progress_bar() as progress:
+    with reported_progress() as progress:
         ranked = next_cases(
             project, bundle, key, user_cache_dir() / "views", device=device, progress=progress
         )

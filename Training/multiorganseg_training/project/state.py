@@ -31,7 +31,8 @@ def project_state(project: Project) -> dict[str, Any]:
           or "", "status": status by organ key}; the statuses are annotated, absent, unknown and pseudo
         - runs: by name, {"name", "folder", "events": path of its events, "state": "running" (its lock is
           held), "paused" (on request or by Ctrl-C), "finished" or "failed", "pause_requested": bool,
-          "started", "progress", "metric": content of the last event of this kind without "event", or null,
+          "started", "progress", "metric": content of the last event of this kind without "event", or null;
+          a metric has its numbers by organ key in "values",
           "failure": {"problem", "cause", "next_step"} if failed, else null; a run that was killed is failed;
           "gate_passed": true, false, or null before the gate}; each but a finished one goes on with the same
           command

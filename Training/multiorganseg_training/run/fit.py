@@ -16,10 +16,10 @@ from torch import nn
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
-from multiorganseg.events import EventStream, event_log
+from multiorganseg.events import EventKind, EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
-from multiorganseg.projects.runs import Paused, heeding_pause, run_lock, withdraw_pause
+from multiorganseg.projects.runs import EVENTS_FILE, Paused, heeding_pause, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.data.cache import prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
@@ -30,7 +30,6 @@ from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.loop import train
 from multiorganseg_training.run.validate import validation_dice
 
-EVENTS_FILE = "events.jsonl"
 RECIPE_FILE = "recipe.json"
 RESULT_FILE = "result.json"
 
@@ -91,7 +90,7 @@ def end_told(events: EventStream) -> Iterator[None]:
     try:
         yield
     except (Cancelled, Paused):
-        events.emit("paused")
+        events.emit(EventKind.PAUSED)
         raise
     except Exception as error:
         with suppress(ResourceError):  # a full disk is told by `error` itself
@@ -129,7 +128,7 @@ def fit_locked(
     told = heeding_pause(place.run, progress)
     cached = [prepare_cases(cases, place.cache, recipe.preprocessing, told) for cases in (training, fold)]
     events.emit(
-        "started",
+        EventKind.STARTED,
         recipe=recipe.name,
         training=len(training),
         validation=len(fold),
@@ -142,7 +141,7 @@ def fit_locked(
         by_organ = validation_dice(network, recipe, cached[1], place.device, progress)
         scores[name] = {**by_organ, "mean": mean_of(by_organ.values()).value}
         known = _without_nan(scores[name])
-        events.emit("metric", name=f"dice of {name} network", iteration=iteration, **known)
+        events.emit(EventKind.METRIC, name=f"dice of {name} network", iteration=iteration, values=known)
 
     trained = train(
         recipe,
@@ -160,7 +159,7 @@ def fit_locked(
         measure("averaged", trained.average, recipe.optimisation.iterations)
     known = {name: _without_nan(values) for name, values in scores.items()}
     write_text_atomically(place.run / RESULT_FILE, json.dumps(known, indent=2) + "\n")
-    events.emit("finished", **{name: values["mean"] for name, values in known.items()})
+    events.emit(EventKind.FINISHED, **{name: values["mean"] for name, values in known.items()})
     return scores
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
-from multiorganseg.events import EventStream
+from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
@@ -189,7 +189,9 @@ def _reduced(precision: str, device: torch.device, events: EventStream) -> bool:
         return False
     if trains_in_bf16(device):
         return True
-    events.emit("warning", message=f"The device {device} has no bfloat16: the training is in float32.")
+    events.emit(
+        EventKind.WARNING, message=f"The device {device} has no bfloat16: the training is in float32."
+    )
     return False
 
 
@@ -250,7 +252,7 @@ def _log(
 ) -> None:
     logs = {name: round(float(value), 5) for name, value in step.logs.items()}
     events.emit(
-        "progress",
+        EventKind.PROGRESS,
         iteration=done,
         iterations=iterations,
         loss=round(loss, 5),

@@ -1,16 +1,67 @@
-"""Curves of a training, painted onto a picture: no widget of its own, no plotting library."""
+"""Tables' layout, colour swatches, pictures and plots of the panels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import qt
 from slicer.i18n import tr as _
 
 from MultiOrganSegLib.teach.curves import Curve, TrainingLog
+
+_SIDE = 12
+
+
+def swatch(color: Sequence[float]) -> Any:
+    """Make a QIcon of one colour, given as red, green and blue in [0, 1]; a selected row shows it too."""
+    pixmap = qt.QPixmap(_SIDE, _SIDE)
+    pixmap.fill(qt.QColor(*(round(255 * part) for part in color)))
+    icon = qt.QIcon()
+    for mode in (qt.QIcon.Normal, qt.QIcon.Selected):
+        icon.addPixmap(pixmap, mode)
+    return icon
+
+
+_WIDEST = 150
+
+
+def lay_out(table: Any) -> None:
+    """Return columns the width of their text, and rows just its height.
+
+    Names stay readable in a narrow panel: what matters less stands further to the right and is scrolled to.
+    """
+    header = table.horizontalHeader()
+    header.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    header.setMaximumSectionSize(_WIDEST)
+    header.setHighlightSections(False)
+    rows = table.verticalHeader()
+    rows.setSectionResizeMode(qt.QHeaderView.ResizeToContents)
+    rows.hide()
+
+
+_MARGINS = 24
+_NARROWEST = 200
+
+
+def show_picture(label: Any, path: Path | None, within: Any, height: int) -> None:
+    """Show a picture file as large as it fits; hide the label where there is none.
+
+    Args:
+        label: The label.
+        path: The file; None for none.
+        within: The widget whose width it may have, less the margins.
+        height: The most it may have, in pixels.
+    """
+    picture = qt.QPixmap(str(path)) if path is not None else None
+    label.visible = picture is not None and not picture.isNull()
+    if picture is not None and not picture.isNull():
+        box = qt.QSize(max(within.width - _MARGINS, _NARROWEST), height)
+        label.setPixmap(picture.scaled(box, qt.Qt.KeepAspectRatio, qt.Qt.SmoothTransformation))
+
 
 _GAP = 14
 _LEFT, _TOP, _BOTTOM = 34, 18, 16

@@ -1,10 +1,18 @@
-"""One line about a volume."""
+"""What the panel says of a volume and of a model."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from slicer.i18n import tr as _
+
+from multiorganseg.bundles import Metadata
+
+
+def mean_dice(metadata: Metadata) -> str:
+    """Mean Dice over the organs that were measured, with two decimals; a dash when none was."""
+    dice = [measured["dice"] for measured in metadata.metrics.values() if "dice" in measured]
+    return f"{sum(dice) / len(dice):.2f}" if dice else "–"
 
 
 def volume_facts(node: Any) -> str:
