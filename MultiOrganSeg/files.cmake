@@ -67,6 +67,8 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
   multiorganseg/bundles/metadata_schema.py
+  multiorganseg/bundles/original.py
+  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
   multiorganseg/bundles/safe_names.py
@@ -75,7 +77,9 @@ set(MODULE_SCRIPTS
   multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
+  multiorganseg/cli/channels.py
   multiorganseg/cli/console.py
+  multiorganseg/cli/convert.py
   multiorganseg/cli/correct.py
   multiorganseg/cli/demo.py
   multiorganseg/cli/doctor.py
@@ -87,29 +91,61 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/segment.py
+  multiorganseg/convert/__init__.py
+  multiorganseg/convert/auto3dseg.py
+  multiorganseg/convert/card.py
+  multiorganseg/convert/checkpoint_child.py
+  multiorganseg/convert/checkpoint_file.py
+  multiorganseg/convert/checkpoint_pickle.py
+  multiorganseg/convert/convert.py
+  multiorganseg/convert/converted.py
+  multiorganseg/convert/flips.py
+  multiorganseg/convert/folders.py
+  multiorganseg/convert/monai_bundle.py
+  multiorganseg/convert/monai_config.py
+  multiorganseg/convert/monai_networks.py
+  multiorganseg/convert/monai_steps.py
+  multiorganseg/convert/nnunet.py
+  multiorganseg/convert/nnunet_labels.py
+  multiorganseg/convert/nnunet_plans.py
+  multiorganseg/convert/nnunet_weights.py
+  multiorganseg/convert/organ_names.py
+  multiorganseg/convert/read_checkpoint.py
+  multiorganseg/convert/recognise.py
+  multiorganseg/convert/source_json.py
+  multiorganseg/convert/totalsegmentator.py
+  multiorganseg/convert/try_network.py
   multiorganseg/counted.py
   multiorganseg/csv_text.py
   multiorganseg/errors.py
   multiorganseg/events.py
   multiorganseg/geometry/__init__.py
+  multiorganseg/geometry/axis_order.py
   multiorganseg/geometry/body.py
   multiorganseg/geometry/canonical.py
   multiorganseg/geometry/crop.py
   multiorganseg/geometry/lattice.py
   multiorganseg/geometry/orient.py
   multiorganseg/geometry/resample.py
+  multiorganseg/geometry/zoom.py
   multiorganseg/guarded.py
   multiorganseg/inference/__init__.py
   multiorganseg/inference/backends.py
+  multiorganseg/inference/ensemble.py
   multiorganseg/inference/maps.py
+  multiorganseg/inference/original_space.py
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
+  multiorganseg/inference/prepare_converted.py
+  multiorganseg/inference/restore_interpolated.py
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
+  multiorganseg/inference/stream_original.py
   multiorganseg/inference/told_device.py
   multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
+  multiorganseg/intensities.py
   multiorganseg/intensity.py
   multiorganseg/memory.py
   multiorganseg/metrics/__init__.py
@@ -129,9 +165,13 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/load_weights.py
   multiorganseg/networks/monai_segresnet.py
+  multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
   multiorganseg/networks/names.py
+  multiorganseg/networks/nnunet.py
+  multiorganseg/networks/nnunet_arguments.py
   multiorganseg/networks/output.py
   multiorganseg/networks/placing.py
   multiorganseg/networks/slice_unet.py

@@ -35,6 +35,18 @@ SMALL_NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "strided_dynunet": ({"filters": [4, 8, 8]}, (8, 16, 16)),
     "slice_unet": ({"filters": [4, 6, 8]}, (2, 8, 8)),
     "vnet": ({"n_filters": 4, "stages": 2, "dropout": 0.0}, (4, 4, 4)),
+    "nnunet": (
+        {
+            "filters": [4, 6, 8],
+            "kernels": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+            "encoder": [1, 2, 2],
+            "decoder": [1, 1],
+            "residual": True,
+        },
+        (4, 8, 8),
+    ),
+    "monai_segresnet_ds": ({"filters": 4, "blocks_down": [1, 1]}, (4, 4, 4)),
     "monai_segresnet": ({"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}, (4, 4, 4)),
     "monai_swin_unetr": (
         {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 METADATA = "configs/metadata.json"
 INFERENCE = "configs/inference.json"
 WEIGHTS = "models/model.safetensors"
+FURTHER_WEIGHTS = "models/fold-{number}.safetensors"
 CARD = "docs/README.md"
 LICENSE = "LICENSE"
 _REQUIRED = (METADATA, INFERENCE, WEIGHTS, CARD, LICENSE)
@@ -43,7 +44,7 @@ class Bundle:
 
     @property
     def weights_path(self) -> Path:
-        """The weights in safetensors format."""
+        """The weights in safetensors format, of the first fold."""
         return self.folder / WEIGHTS
 
     @property
@@ -94,20 +95,33 @@ def verify_bundle(folder: Path | str) -> None:
     load_bundle(folder)
 
 
-def weights_header(bundle: Bundle) -> dict[str, TensorEntry]:
+def weights_names(folds: int) -> tuple[str, ...]:
+    """Return the files of weights in a bundle of so many folds."""
+    return (WEIGHTS, *(FURTHER_WEIGHTS.format(number=number) for number in range(2, folds + 1)))
+
+
+def weights_header(bundle: Bundle, fold: int = 0) -> dict[str, TensorEntry]:
     """Read names, types and shapes of the network's weights, and none of the weights.
+
+    Args:
+        bundle: Holds them.
+        fold: Which of its networks, from 0.
 
     Raises:
         BundleError: The file was changed since the bundle was loaded.
     """
     try:
-        return read_header(bundle.weights_path)
+        return read_header(bundle.folder / weights_names(bundle.metadata.folds)[fold])
     except (OSError, ValueError) as error:
         raise _changed(bundle, str(error)) from error
 
 
-def read_weights(bundle: Bundle) -> dict[str, NDArray[np.floating[Any]]]:
+def read_weights(bundle: Bundle, fold: int = 0) -> dict[str, NDArray[np.floating[Any]]]:
     """Read the network's weights.
+
+    Args:
+        bundle: Holds them.
+        fold: Which of its networks, from 0.
 
     Returns:
         Writable arrays by parameter name, float16 or float32 as stored; bfloat16 is given as float32.
@@ -117,9 +131,10 @@ def read_weights(bundle: Bundle) -> dict[str, NDArray[np.floating[Any]]]:
     """
     from safetensors import SafetensorError, deserialize
 
+    name = weights_names(bundle.metadata.folds)[fold]
     try:
-        data = bundle.weights_path.read_bytes()
-        expected = listed_digest(bundle.folder, WEIGHTS)
+        data = (bundle.folder / name).read_bytes()
+        expected = listed_digest(bundle.folder, name)
     except (OSError, ValueError, KeyError) as error:
         raise _changed(bundle, str(error)) from error
     if hashlib.sha256(data).hexdigest() != expected:
@@ -177,7 +192,17 @@ def _inspect(folder: Path) -> tuple[Metadata | None, list[str]]:
     if problems:
         return None, problems
     metadata = metadata_from_json(data)
-    return metadata, _organ_problems(metadata)
+    return metadata, [*_fold_problems(folder, metadata), *_organ_problems(metadata)]
+
+
+def _fold_problems(folder: Path, metadata: Metadata) -> list[str]:
+    problems = []
+    for name in weights_names(metadata.folds)[1:]:
+        try:
+            read_header(folder / name)
+        except (ValueError, FileNotFoundError) as error:
+            problems.append(f"{name} is not valid: {error}")
+    return problems
 
 
 def _organ_problems(metadata: Metadata) -> list[str]:

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from multiorganseg.bundles.original import Original
 from multiorganseg.organs.labels import LabelTable
 
 SCHEMA_VERSION = 1
+CONVERTED_SCHEMA_VERSION = 2
+"""Of bundles that another program's steps belong to: `Preprocessing.original`."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +21,15 @@ class Preprocessing:
     Attributes:
         spacing_mm: Voxel size (k, j, i) in mm.
         intensity: "window" clips to `window` and maps it linearly to [-1, 1]; "zscore" subtracts the mean of
-            the volume and divides by its standard deviation.
-        window: Lower and upper end in HU; None for "zscore".
+            the volume and divides by its standard deviation; "original": as `original` says.
+        window: Lower and upper end in HU; None for the others.
+        original: The steps of the program that the network comes from; None for networks of our own.
     """
 
     spacing_mm: tuple[float, float, float]
     intensity: str
     window: tuple[float, float] | None
+    original: Original | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Metadata:
         modality: "CT" or "MR".
         architecture: Name on the whitelist `multiorganseg.networks.names.ARCHITECTURES`.
         arguments: Keyword arguments of the network's constructor, JSON values only.
-        activation: "softmax" (channel 0 is background) or "sigmoid" (no background channel).
+        activation: "softmax" (channel 0 is background), "sigmoid" (no background channel) or "regions" (as
+            "sigmoid", but organs overlap, and of those at a voxel the last one labels it).
         labels: Organ key by label value, numbered 1…C. See `channel`.
         preprocessing: See `Preprocessing`.
         patch_shape: Shape (k, j, i) of the network's window in voxels of `preprocessing.spacing_mm`.
@@ -109,7 +115,19 @@ class Metadata:
         Raises:
             OrganError: The label table has no such organ.
         """
-        return self.labels.value(key) - (self.activation == "sigmoid")
+        return self.labels.value(key) - (self.activation != "softmax")
+
+    @property
+    def in_channels(self) -> int:
+        """Number of channels of the input."""
+        original = self.preprocessing.original
+        return 1 if original is None else len(original.channels)
+
+    @property
+    def folds(self) -> int:
+        """Number of networks whose logits are averaged."""
+        original = self.preprocessing.original
+        return 1 if original is None else original.folds
 
     @property
     def version_numbers(self) -> tuple[int, ...]:

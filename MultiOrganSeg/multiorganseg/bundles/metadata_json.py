@@ -7,6 +7,7 @@ from typing import Any
 
 from multiorganseg.bundles.json_text import sorted_keys
 from multiorganseg.bundles.metadata import CustomOrgan, Domain, Metadata, Preprocessing
+from multiorganseg.bundles.original_json import original_from_json, original_to_json
 from multiorganseg.organs.labels import LabelTable
 
 
@@ -28,6 +29,7 @@ def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
             spacing_mm=_triple(preprocessing["spacing_mm"], float),
             intensity=preprocessing["intensity"],
             window=None if window is None else (float(window[0]), float(window[1])),
+            original=original_from_json(preprocessing["original"]) if "original" in preprocessing else None,
         ),
         patch_shape=_triple(data["patch_shape"], int),
         feature_channels=data["feature_channels"],
@@ -49,6 +51,7 @@ def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
     bundle, so that the bytes do not depend on the computer that writes them.
     """
     preprocessing = metadata.preprocessing
+    original = preprocessing.original
     ours = {
         "schema_version": metadata.schema_version,
         "name": metadata.name,
@@ -63,6 +66,7 @@ def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
             "spacing_mm": [float(size) for size in preprocessing.spacing_mm],
             "intensity": preprocessing.intensity,
             "window": None if preprocessing.window is None else [float(end) for end in preprocessing.window],
+            **({"original": original_to_json(original)} if original else {}),
         },
         "patch_shape": list(metadata.patch_shape),
         "feature_channels": metadata.feature_channels,
@@ -101,6 +105,8 @@ def _monai_fields(metadata: Metadata) -> dict[str, Any]:
     names = metadata.labels.keys
     if metadata.activation == "softmax":
         names = ("background", *names)
+    original = metadata.preprocessing.original
+    channels = original.channels if original else ("image",)
     common = {"type": "image", "spatial_shape": list(metadata.patch_shape), "dtype": "float32"}
     return {
         "schema": "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
@@ -118,10 +124,10 @@ def _monai_fields(metadata: Metadata) -> dict[str, Any]:
                     **common,
                     "format": "hounsfield" if metadata.modality == "CT" else "magnitude",
                     "modality": metadata.modality,
-                    "num_channels": 1,
+                    "num_channels": metadata.in_channels,
                     "value_range": [-1, 1] if metadata.preprocessing.intensity == "window" else [],
                     "is_patch_data": True,
-                    "channel_def": {"0": "image"},
+                    "channel_def": {str(channel): name for channel, name in enumerate(channels)},
                 }
             },
             "outputs": {

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from multiorganseg.bundles.metadata import SCHEMA_VERSION
+from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION
+from multiorganseg.bundles.original_json import original_problems
 from multiorganseg.networks.names import ARCHITECTURES
 
 NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
@@ -45,8 +46,9 @@ MONAI_KEYS = frozenset(
 def metadata_problems(data: Mapping[str, Any]) -> list[str]:
     """List what is wrong with the contents of `metadata.json`; empty when all is right."""
     version = data.get("schema_version")
-    if _is_whole(version, 1, 10**6) and version != SCHEMA_VERSION:
-        return [f"metadata.json has schema version {version}; this MultiOrganSeg reads {SCHEMA_VERSION}"]
+    if _is_whole(version, 1, 10**6) and version not in VERSIONS:
+        known = " and ".join(map(str, VERSIONS))
+        return [f"metadata.json has schema version {version}; this MultiOrganSeg reads {known}"]
     problems = [f"metadata.json lacks '{key}'" for key in _RULES if key not in data and key not in _OPTIONAL]
     problems += [
         f"metadata.json has the unknown field '{key}'"
@@ -65,7 +67,8 @@ def _inconsistencies(data: Mapping[str, Any]) -> list[str]:
         **{field: data.get(field, {}) for field in ("metrics", "custom_organs")},
         **{f"domain.{part}": domain.get(part, {}) for part in ("organs_hu", "above_liver_mm")},
     }
-    problems = [
+    problems = _version_problems(data)
+    problems += [
         f"metadata.json: '{field}' names '{key}', which is not in the label table"
         for field, named in by_organ.items()
         for key in named
@@ -80,6 +83,18 @@ def _inconsistencies(data: Mapping[str, Any]) -> list[str]:
     if data["arguments"].get("in_channels", 1) != 1:
         problems.append("metadata.json: the network has more input channels than one")
     return problems
+
+
+def _version_problems(data: Mapping[str, Any]) -> list[str]:
+    """List what only the other version of the schema has."""
+    if data["schema_version"] == CONVERTED_SCHEMA_VERSION:
+        if "original" not in data["preprocessing"]:
+            return ["metadata.json: 'preprocessing' lacks 'original'"]
+        return [
+            f"metadata.json: {problem}" for problem in original_problems(data["preprocessing"]["original"])
+        ]
+    newer = "original" in data["preprocessing"] or data["activation"] == "regions"
+    return [f"metadata.json: schema version {CONVERTED_SCHEMA_VERSION} is needed"] if newer else []
 
 
 def _is_number(value: Any, low: float, high: float) -> bool:
@@ -113,12 +128,14 @@ def _is_labels(value: Any) -> bool:
 
 
 def _is_preprocessing(value: Any) -> bool:
-    if not isinstance(value, Mapping) or set(value) != {"spacing_mm", "intensity", "window"}:
+    if not isinstance(value, Mapping) or set(value) - {"original"} != {"spacing_mm", "intensity", "window"}:
         return False
     spacing, window = value["spacing_mm"], value["window"]
     if not (isinstance(spacing, list) and len(spacing) == 3 and all(_is_number(s, 0.1, 20) for s in spacing)):
         return False
-    if value["intensity"] == "zscore":
+    if ("original" in value) != (value["intensity"] == "original"):
+        return False
+    if value["intensity"] in ("zscore", "original"):
         return window is None
     return (
         value["intensity"] == "window"
@@ -179,21 +196,27 @@ def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
+VERSIONS = (SCHEMA_VERSION, CONVERTED_SCHEMA_VERSION)
+"""Versions of the schema that are read."""
+
 _OPTIONAL = ("metrics", "custom_organs", "domain")
 _RULES: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "schema_version": (lambda value: _is_whole(value, 1, 10**6), f"{SCHEMA_VERSION}"),
+    "schema_version": (lambda value: _is_whole(value, 1, 10**6), " or ".join(map(str, VERSIONS))),
     "name": (_matches(NAME_PATTERN), "1–64 lower-case letters, digits, '.', '_' or '-'"),
     "version": (_matches(_VERSION_PATTERN), "three numbers such as 1.0.0"),
     "description": (lambda value: _is_text(value, 2000), "one line of at most 2000 characters"),
     "modality": (lambda value: value in ("CT", "MR"), '"CT" or "MR"'),
     "architecture": (lambda value: value in ARCHITECTURES, "one of " + ", ".join(ARCHITECTURES)),
     "arguments": (_is_object, "an object with the network's arguments"),
-    "activation": (lambda value: value in ("softmax", "sigmoid"), '"softmax" or "sigmoid"'),
+    "activation": (
+        lambda value: value in ("softmax", "sigmoid", "regions"),
+        '"softmax", "sigmoid" or "regions"',
+    ),
     "labels": (_is_labels, "an object from label values, numbered 1 to at most 1023, to distinct organ keys"),
     "preprocessing": (
         _is_preprocessing,
-        'spacing_mm (three numbers in 0.1…20), intensity ("window" or "zscore") and window '
-        "(lower and upper HU; null for zscore)",
+        'spacing_mm (three numbers in 0.1…20), intensity ("window", "zscore" or "original") and window '
+        "(lower and upper HU; null for the others)",
     ),
     "patch_shape": (
         _is_patch_shape,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from multiorganseg.bundles.bundle import (
     Bundle,
     load_bundle,
     verify_bundle,
+    weights_names,
 )
 from multiorganseg.bundles.folders import scratch_folder
 from multiorganseg.bundles.inference_config import inference_config
@@ -37,6 +38,8 @@ def write_bundle(
     card: str,
     license_text: str,
     *,
+    further_folds: Sequence[Mapping[str, NDArray[np.floating[Any]]]] = (),
+    exact: bool = False,
     replace: bool = False,
 ) -> Bundle:
     """Write and verify a bundle beside `folder`, then rename it; equal arguments give equal bytes.
@@ -44,9 +47,11 @@ def write_bundle(
     Args:
         folder: Where the bundle shall lie; its last part should be the bundle's name.
         metadata: What the bundle says about its network.
-        state_dict: Floating-point arrays by parameter name; stored as float16.
+        state_dict: Floating-point arrays by parameter name; stored as float16 unless `exact`.
         card: The model card in Markdown.
         license_text: Full text of the weights' licence.
+        further_folds: Arrays of the other networks, where `Metadata.folds` says that there are several.
+        exact: Whether weights are stored as float32.
         replace: Whether a bundle that lies there already is replaced.
 
     Raises:
@@ -64,7 +69,11 @@ def write_bundle(
             cause="Something lies there already." if not replace else "What lies there is no bundle.",
             next_step="Choose another folder.",
         )
-    halves = {name: _to_half(name, array) for name, array in sorted(state_dict.items())}
+    kind = "<f4" if exact else "<f2"
+    folds = [
+        {key: _stored(key, array, kind) for key, array in sorted(state.items())}
+        for state in (state_dict, *further_folds)
+    ]
     texts = {CARD: card.rstrip() + "\n", LICENSE: license_text.rstrip() + "\n", **_configs(metadata)}
     with scratch_folder(folder) as scratch:
         partial = scratch / folder.name
@@ -72,7 +81,8 @@ def write_bundle(
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(text.encode("utf-8"))
         (partial / WEIGHTS).parent.mkdir()
-        (partial / WEIGHTS).write_bytes(save(halves))
+        for name, weights in zip(weights_names(len(folds)), folds, strict=True):
+            (partial / name).write_bytes(save(weights))
         (partial / MANIFEST).write_bytes(format_json(build_manifest(partial)).encode("utf-8"))
         verify_bundle(partial)
         put_in_place(partial, folder, scratch)
@@ -94,7 +104,7 @@ def _configs(metadata: Metadata) -> dict[str, str]:
         raise _unfit(metadata, str(error)) from error
 
 
-def _to_half(name: str, array: NDArray[np.floating[Any]]) -> NDArray[np.float16]:
+def _stored(name: str, array: NDArray[np.floating[Any]], kind: str) -> NDArray[np.floating[Any]]:
     if not np.issubdtype(np.asarray(array).dtype, np.floating):
         message = f"The weight {name} cannot be stored."
         raise BundleError(
@@ -103,15 +113,15 @@ def _to_half(name: str, array: NDArray[np.floating[Any]]) -> NDArray[np.float16]
             next_step="Keep only floating-point weights; leave counters and optimiser state out.",
         )
     with np.errstate(over="ignore"):
-        half = np.ascontiguousarray(array, dtype="<f2").reshape(np.shape(array))
-    if not np.isfinite(half).all():
+        stored = np.ascontiguousarray(array, dtype=kind).reshape(np.shape(array))
+    if not np.isfinite(stored).all():
         message = f"The weight {name} cannot be stored."
         raise BundleError(
             message,
-            cause="It holds a NaN, an infinity or a value beyond ±65504.",
+            cause=f"It holds a NaN, an infinity or a value beyond ±{np.finfo(kind).max:g}.",
             next_step="Check whether the training diverged.",
         )
-    return half
+    return stored
 
 
 def _unfit(metadata: Metadata, cause: str) -> BundleError:

@@ -27,7 +27,7 @@ from multiorganseg.geometry.lattice import shared_lattice
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key, read_table_file
-from multiorganseg.progress import Progress
+from multiorganseg.progress import Progress, Stage
 from multiorganseg.quality.measure import measure
 from multiorganseg.refine import NetworkMaps, Prompt, Session
 from multiorganseg.results.authorship import Author
@@ -93,7 +93,7 @@ def correct(
     with keep_inputs([image, segmentation, labels, features, Path(model)]), progress_bar() as progress:
         case = _one_case(image)
         plan_outputs(case.output(output), str(case), formats=_formats(output), preview=False)
-        progress("reading", 0.0)
+        progress(Stage.READING, 0.0)
         volume = case.read()
         table, start, authors = _read_start(segmentation, labels, volume.grid)
         catalogue, key = _organ(organ, table, new)
@@ -114,7 +114,7 @@ def correct(
             session.add_organ(key)
         progress("correcting", 0.0)
         change = session.correct(key, prompts, locked)
-        progress("writing", 0.0)
+        progress(Stage.WRITING, 0.0)
         statistics = measure(session.labels, volume, session.table, {}, catalogue)
         provenance: dict[str, Any] = {
             "software": f"MultiOrganSeg {__version__}",

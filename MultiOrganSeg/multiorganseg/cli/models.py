@@ -1,4 +1,4 @@
-"""`multiorganseg models`: list, show, verify, install, remove and pack bundles."""
+"""`multiorganseg models`: list, show, verify, install, convert, remove and pack bundles."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from multiorganseg.bundles import (
     Bundle,
     BundleProblem,
     Metadata,
+    Preprocessing,
     find_bundle,
     install_bundle,
     list_bundles,
@@ -22,12 +23,16 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
+from multiorganseg.bundles.original import Original
 from multiorganseg.cli.console import out, printable
+from multiorganseg.cli.convert import convert_model
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.errors import BundleError
 from multiorganseg.outputs import keep
 
 models_app = typer.Typer(no_args_is_help=True, help="Trained networks: list, check, install and share them.")
+
+models_app.command("convert")(convert_model)
 
 _Name = Annotated[str, typer.Argument(help="Name of a bundle, or the path of its folder.")]
 
@@ -171,7 +176,7 @@ def _mean_dice(metadata: Metadata) -> str:
 
 def _facts(bundle: Bundle) -> Table:
     metadata, preprocessing = bundle.metadata, bundle.metadata.preprocessing
-    window = preprocessing.window
+    original = preprocessing.original
     facts = {
         "Name": f"{metadata.name} {metadata.version}",
         "Description": metadata.description,
@@ -179,8 +184,9 @@ def _facts(bundle: Bundle) -> Table:
         "Network": f"{metadata.architecture} {_one_line(metadata.arguments)}",
         "Activation": metadata.activation,
         "Voxel size": " × ".join(f"{size:g}" for size in preprocessing.spacing_mm) + " mm (k, j, i)",
-        "Intensity": "z-score" if window is None else f"{window[0]:g}…{window[1]:g} HU",
+        "Intensity": _intensity(preprocessing),
         "Window shape": " × ".join(str(size) for size in metadata.patch_shape),
+        **({} if original is None else _original(original)),
         "Licence": metadata.license,
         "Training": _one_line(metadata.training),
         "Sha256": bundle.digest,
@@ -192,6 +198,22 @@ def _facts(bundle: Bundle) -> Table:
     for title, fact in facts.items():
         table.add_row(title, Text(fact))
     return table
+
+
+def _intensity(preprocessing: Preprocessing) -> str:
+    window = preprocessing.window
+    if preprocessing.original is not None:
+        said = zip(preprocessing.original.channels, preprocessing.original.intensities, strict=True)
+        return "; ".join(f"{name}: {entry.kind} {_one_line(entry.values)}" for name, entry in said)
+    return "z-score" if window is None else f"{window[0]:g}…{window[1]:g} HU"
+
+
+def _original(original: Original) -> dict[str, str]:
+    return {
+        "Converted from": original.program,
+        "Images run to": original.orientation or "as they are stored",
+        "Networks": f"{original.folds}, mirrored along {len(original.mirrored)} axes in faithful mode",
+    }
 
 
 def _organs(metadata: Metadata) -> Table:

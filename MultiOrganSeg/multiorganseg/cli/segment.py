@@ -17,6 +17,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.cli.channels import first_channels, further_channels
 from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import Case, expand_inputs
@@ -86,6 +87,16 @@ def segment(
         str, typer.Option("--formats", help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas.")
     ] = DEFAULT_FORMATS,
     preview: Annotated[bool, typer.Option(help="Draw a picture of planes and surfaces.")] = True,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="Of a converted model: faithful (the steps of the program that it comes from; the default) "
+            "or fast (those of this one)."
+        ),
+    ] = "",
+    mirroring: Annotated[
+        bool, typer.Option(help="In faithful mode, also see mirrored windows where that program does.")
+    ] = True,
     uncertainty: Annotated[
         bool,
         typer.Option(
@@ -119,16 +130,19 @@ def segment(
         progress_bar() as progress,
     ):
         cases = expand_inputs(inputs)
+        from multiorganseg.bundles import find_bundle
+
+        bundle = find_bundle(model)
+        cases = first_channels(cases, bundle.metadata.in_channels)
         wanted = frozenset(_split(formats))
         _check_outputs(cases, output, wanted, preview, uncertainty)
-        from multiorganseg.bundles import find_bundle
         from multiorganseg.inference.segment import Options, Segmenter
 
-        options = Options(tuple(_split(organs)), quality, device, uncertainty=uncertainty)
-        segmenter = Segmenter(find_bundle(model), options)
-        stream.emit(
-            EventKind.STARTED, cases=[case.name for case in cases], model=segmenter.bundle.metadata.name
+        options = Options(
+            tuple(_split(organs)), quality, device, uncertainty=uncertainty, mode=mode, mirroring=mirroring
         )
+        segmenter = Segmenter(bundle, options)
+        stream.emit(EventKind.STARTED, cases=[case.name for case in cases], model=bundle.metadata.name)
         results: list[CaseResult] = []
         for number, case in enumerate(cases):
             prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
@@ -151,7 +165,6 @@ def _run_case(
     progress: Progress,
 ) -> CaseResult:
     from multiorganseg.volumes import VolumeWarning
-    from multiorganseg.volumes.hounsfield import to_hounsfield
 
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
@@ -159,9 +172,9 @@ def _run_case(
         try:
             progress(Stage.READING, 0.0)
             volume = case.read()
-            if segmenter.bundle.metadata.modality == "CT":
-                volume = to_hounsfield(volume, segmenter.bundle.metadata.preprocessing.window)
-            result = segmenter.segment(volume, progress)
+            others = further_channels(case, segmenter.bundle.metadata.in_channels)
+            volume = segmenter.in_hounsfield(volume)
+            result = segmenter.segment(volume, progress, others)
             progress(Stage.WRITING, 0.0)
             files = write_results(
                 result,
@@ -179,11 +192,11 @@ def _run_case(
             return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
     told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
     own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
-    others = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
+    asides = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
     own = without_folders(own, folders_of(Path(volume.source)))
     messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started
-    return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(others))
+    return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(asides))
 
 
 def _split(text: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.geometry.body import body_crop
-from multiorganseg.geometry.crop import Crop
+from multiorganseg.geometry.crop import Box, Crop
 from multiorganseg.geometry.orient import Reorient, reorient
 from multiorganseg.geometry.resample import Resample, restore_labels, spacing_grid, upright_grid
 from multiorganseg.volumes.volume import Grid
@@ -39,6 +39,10 @@ class Canonical:
         """Bring intensities (k, j, i) from the input's grid to the network's."""
         return self.resampling.apply(self.crop.apply(self.orientation.apply(voxels)))
 
+    def apply_labels(self, labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """Bring labels (k, j, i) from the input's grid to the network's."""
+        return restore_labels(self.crop.apply(self.orientation.apply(labels)), self.crop.target, self.grid)
+
     def restore(self, labels: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
         """Bring labels (k, j, i) from the network's grid back onto the input's."""
         cropped = restore_labels(labels, self.grid, self.crop.target)
@@ -56,6 +60,7 @@ def plan_canonical(
     grid: Grid,
     spacing: tuple[float, float, float],
     body_threshold: float | None,
+    box: Box | None = None,
 ) -> Canonical:
     """Plan the way to the network's grid.
 
@@ -67,10 +72,13 @@ def plan_canonical(
         grid: Its grid.
         spacing: Of the network, in mm along (k, j, i).
         body_threshold: See `body_crop`; None keeps the whole volume.
+        box: What to keep of the canonical array instead.
     """
     orientation = reorient(grid)
     canonical = orientation.target
-    if body_threshold is None:
+    if box is not None:
+        crop = Crop(canonical, box)
+    elif body_threshold is None:
         crop = Crop.whole(canonical)
     else:
         crop = body_crop(orientation.apply(voxels), canonical, body_threshold)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles import Bundle, read_weights
 from multiorganseg.bundles.bundle import weights_header
 from multiorganseg.errors import BundleError, ResourceError
+from multiorganseg.inference.ensemble import Ensemble
 from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network, network_on_paper
+from multiorganseg.networks.load_weights import load_weights
 from multiorganseg.networks.output import decoder_outputs, feature_stride
 from multiorganseg.networks.placing import place_network
 from multiorganseg.offline import import_openvino
@@ -35,8 +37,8 @@ class Backend:
     """A loaded network.
 
     Attributes:
-        predict: Takes (batch, 1, k, j, i) float32 on `device`, gives logits of each decoder wanted, and
-            after them the first one's features where they are wanted.
+        predict: Takes (batch, channels, k, j, i) float32 on `device`, gives logits of each decoder wanted,
+            and after them the first one's features where they are wanted.
         device: Where it runs.
         name: For messages and provenance, such as "torch, cuda, bf16".
         feature_stride: Voxels between features along (k, j, i); None where none are given.
@@ -67,29 +69,37 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def load_network(bundle: Bundle) -> nn.Module:
+def load_network(bundle: Bundle, fold: int = 0) -> nn.Module:
     """Build a bundle's network and load its weights in float32, in evaluation mode.
 
     That the weights fit, and that the network takes its own window, is known before any memory is taken.
+
+    Args:
+        bundle: Holds it.
+        fold: Which of its networks, where it has several.
 
     Raises:
         BundleError: The weights do not fit the architecture, or the network not its window.
     """
     metadata = bundle.metadata
-    arguments = {**metadata.arguments, "in_channels": 1, "out_channels": metadata.channels}
-    _require_fit(bundle, arguments)
+    arguments = {
+        **metadata.arguments,
+        "in_channels": metadata.in_channels,
+        "out_channels": metadata.channels,
+    }
+    _require_fit(bundle, arguments, fold)
     network = build_network(metadata.architecture, arguments)
-    weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle).items()}
+    weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle, fold).items()}
     try:
-        network.load_state_dict(weights)
+        load_weights(network, weights)
     except RuntimeError as error:
         raise _unfit(bundle, str(error)) from error
     return network.eval()
 
 
-def _require_fit(bundle: Bundle, arguments: Mapping[str, Any]) -> None:
+def _require_fit(bundle: Bundle, arguments: Mapping[str, Any], fold: int) -> None:
     metadata = bundle.metadata
-    stored = {name: entry.shape for name, entry in weights_header(bundle).items()}
+    stored = {name: entry.shape for name, entry in weights_header(bundle, fold).items()}
     elements = sum(math.prod(shape) for shape in stored.values())
     paper = network_on_paper(
         metadata.architecture, arguments, _SLACK * elements + 10**6, _SLACK * len(stored) + 100
@@ -104,7 +114,7 @@ def _require_fit(bundle: Bundle, arguments: Mapping[str, Any]) -> None:
         raise _unfit(bundle, f"Other names or shapes: {', '.join(differing[:5])}.")
     try:
         with torch.no_grad():
-            answer = paper(torch.empty((1, 1, *metadata.patch_shape), device="meta"))
+            answer = paper(torch.empty((1, metadata.in_channels, *metadata.patch_shape), device="meta"))
     except Exception as error:  # whatever torch says of shapes that do not meet
         raise _unfit(bundle, f"It does not take its window: {error}") from error
     if answer.logits.shape != (1, metadata.channels, *metadata.patch_shape):
@@ -116,8 +126,30 @@ def _unfit(bundle: Bundle, cause: str) -> BundleError:
     return BundleError(msg, cause=cause, next_step="Install the bundle again, or train it again.")
 
 
+def load_ensemble(bundle: Bundle, mirrored: Sequence[int] = (), *, apart: bool = False) -> nn.Module:
+    """Load all networks of a bundle as one, which sees mirrored windows too where axes are given.
+
+    With `apart`, the logits of the networks are not averaged, but stand one after the other.
+
+    Raises:
+        BundleError: As `load_network`.
+    """
+    networks = [load_network(bundle, fold) for fold in range(bundle.metadata.folds)]
+    return (
+        networks[0]
+        if len(networks) == 1 and not mirrored
+        else Ensemble(networks, mirrored, apart=apart).eval()
+    )
+
+
 def load_backend(
-    bundle: Bundle, device: torch.device, decoders: int = 1, *, features: bool = False
+    bundle: Bundle,
+    device: torch.device,
+    decoders: int = 1,
+    *,
+    exact: bool = False,
+    mirrored: Sequence[int] = (),
+    features: bool = False,
 ) -> Backend:
     """Load a bundle's network in the fastest way that the device offers.
 
@@ -129,21 +161,32 @@ def load_backend(
         bundle: Holds the network.
         device: Where it shall run.
         decoders: 1 for the one that labels, or as many as the network has.
+        exact: Whether it computes in float32, and gives the logits of each network of the bundle.
+        mirrored: Axes along which it also sees mirrored windows.
         features: Whether the first decoder's features follow the logits.
     """
-    openvino_will_do = decoders == 1 and not features
-    if openvino_will_do and device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
+    plain = decoders == bundle.metadata.folds == 1 and not (mirrored or exact or features)
+    if plain and device.type == "cpu" and not has_bf16() and importlib.util.find_spec("openvino"):
         return openvino_backend(bundle)
-    return torch_backend(load_network(bundle), device, decoders, features=features)
+    network = load_ensemble(bundle, mirrored, apart=exact)
+    return torch_backend(network, device, decoders, exact=exact, features=features)
 
 
 def torch_backend(
-    network: nn.Module, device: torch.device, decoders: int = 1, *, features: bool = False
+    network: nn.Module,
+    device: torch.device,
+    decoders: int = 1,
+    *,
+    exact: bool = False,
+    features: bool = False,
 ) -> Backend:
-    """Run a network with torch, in bfloat16 where the device computes it; the rest as in `load_backend`."""
+    """Run a network with torch, in bfloat16 where the device computes it and it need not be exact.
+
+    The other arguments are those of `load_backend`.
+    """
     stride = feature_stride(network) if features else None
     network = place_network(network, device)
-    reduced = computes_bf16(device)
+    reduced = not exact and computes_bf16(device)
 
     @torch.inference_mode()
     def predict(batch: Tensor) -> tuple[Tensor, ...]:
@@ -232,7 +275,7 @@ def _read_converted(core: Any, path: Path) -> Any:
 def _convert(bundle: Bundle, path: Path) -> Any:
     openvino = import_openvino()
 
-    shape = [1, 1, *bundle.metadata.patch_shape]
+    shape = [1, bundle.metadata.in_channels, *bundle.metadata.patch_shape]
     network = _LogitsOnly(load_network(bundle))
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore", torch.jit.TracerWarning)

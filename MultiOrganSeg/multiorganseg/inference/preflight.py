@@ -14,6 +14,7 @@ from multiorganseg.inference.windows import plan_windows
 GIB = 2**30
 BASE_BYTES = 700 * 2**20
 ACTIVATION_BYTES_PER_VOXEL = 700
+BYTES_PER_FEATURE = 32
 MAP_BYTES_PER_VOXEL = 6
 LARGEST_BATCH = 8
 RESERVE = 0.9
@@ -76,12 +77,13 @@ def estimate_need(
     """
     plan = plan_windows(shape, metadata.patch_shape, settings.overlap)
     window = math.prod(metadata.patch_shape)
-    channels = metadata.channels + (metadata.activation == "sigmoid")
+    channels = metadata.channels + (metadata.activation != "softmax")
+    activations = max(ACTIVATION_BYTES_PER_VOXEL, BYTES_PER_FEATURE * metadata.feature_channels)
     slab = metadata.patch_shape[0] * plan.shape[1] * plan.shape[2]
-    summing = 4 * slab * (min(settings.decoders, 2) * channels + 7)
+    summing = 4 * slab * (max(min(settings.decoders, 2), metadata.folds) * channels + 7)
     logits = 12 * channels * settings.decoders
-    network = settings.batch_size * window * (ACTIVATION_BYTES_PER_VOXEL + logits)
-    ram = BASE_BYTES + 14 * math.prod(plan.shape) + 3 * output_voxels
+    network = settings.batch_size * window * (activations + logits)
+    ram = BASE_BYTES + (6 + 8 * metadata.in_channels) * math.prod(plan.shape) + 3 * output_voxels
     if settings.uncertain:
         ram += math.prod(plan.shape) + MAP_BYTES_PER_VOXEL * output_voxels
     on_device = 0
@@ -107,6 +109,7 @@ def plan_settings(
     device_free: int,
     decoders: int = 1,
     uncertain: bool = False,
+    overlap: float | None = None,
 ) -> Settings:
     """Choose the settings for the quality asked, and give up what does not fit, the least harmful first.
 
@@ -123,6 +126,7 @@ def plan_settings(
         device_free: Bytes of the graphics card that are free.
         decoders: How many decoders run.
         uncertain: Whether the uncertainty is mapped.
+        overlap: Taken instead of that of the quality.
 
     Raises:
         ResourceError: Main memory does not suffice even so.
@@ -130,7 +134,7 @@ def plan_settings(
     settings = Settings(
         device,
         device,
-        OVERLAPS[quality],
+        OVERLAPS[quality] if overlap is None else overlap,
         1 if device.type == "cpu" else LARGEST_BATCH,
         decoders=decoders,
         uncertain=uncertain,

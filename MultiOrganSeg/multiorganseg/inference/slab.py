@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from multiorganseg.inference.uncertainty import uncertainty
@@ -22,19 +24,29 @@ class Slab:
         plan: The windows.
         channels: Background and organs.
         decoders: How many decoders answer.
-        activation: "softmax" or "sigmoid".
+        activation: "softmax", "sigmoid" or "regions"; "logits" sums what the network gives.
         device: Where the sums lie.
+        weights: Of a window's voxels (k, j, i); `centre_weights` when None.
+        kind: In which the sums are kept.
     """
 
     def __init__(
-        self, plan: WindowPlan, channels: int, decoders: int, activation: str, device: torch.device
+        self,
+        plan: WindowPlan,
+        channels: int,
+        decoders: int,
+        activation: str,
+        device: torch.device,
+        weights: NDArray[np.float32] | None = None,
+        kind: torch.dtype = torch.float32,
     ) -> None:
         shape = (plan.window[0], *plan.shape[1:])
-        self._scores = torch.zeros((*shape, channels), device=device)
+        self._scores = torch.zeros((*shape, channels), device=device, dtype=kind)
         self._others = torch.zeros((*shape, channels), device=device) if decoders > 1 else None
         self._decoders = decoders
-        self._totals = torch.zeros(shape, device=device)
-        self._weights = torch.from_numpy(centre_weights(plan.window)).to(device)
+        self._totals = torch.zeros(shape, device=device, dtype=kind)
+        chosen = centre_weights(plan.window) if weights is None else weights
+        self._weights = torch.from_numpy(chosen).to(device)
         self._window = plan.window
         self._activation = activation
 
@@ -66,14 +78,18 @@ class Slab:
         """Return the first decoder's labels in the first planes, and their probability in [0, 1]."""
         scores, totals = self._scores[:planes], self._totals[:planes]
         best, winner = scores.max(dim=-1)
+        if self._activation == "regions":
+            numbers = torch.arange(scores.shape[-1], device=scores.device)
+            winner = torch.where(scores > scores[..., :1], numbers, 0).amax(dim=-1)
+            best = scores.gather(-1, winner[..., None])[..., 0]
         best = best / totals
-        if self._activation == "sigmoid":
+        if self._activation != "softmax":
             best = torch.where(winner == 0, 1 - scores[..., 1:].amax(dim=-1) / totals, best)
         return winner, best.clamp_(0, 1)
 
-    def probabilities(self, planes: int) -> Tensor:
-        """Return the first decoder's probabilities (k, j, i, channels) in the first planes."""
-        return self._scores[:planes] / self._totals[:planes, ..., None]
+    def mean(self, planes: int) -> Tensor:
+        """Return the first decoder's weighted mean (planes, j, i, channels) in the first planes."""
+        return (self._scores[:planes] / self._totals[:planes][..., None]).float()
 
     def uncertainty(self, planes: int) -> Tensor:
         """Return the uncertainty in the first planes, in [0, 1], a few of them at a time to save memory."""
@@ -110,14 +126,21 @@ def add_window(scores: Tensor, logits: Tensor, weights: Tensor, activation: str)
     planes = max(1, NUMBERS_AT_ONCE // innermost[0].numel())
     parts = zip(innermost.split(planes), scores.split(planes), weights.split(planes), strict=True)
     for part, total, weight in parts:
-        total.addcmul_(probabilities(part.contiguous(), activation).to(total.device), weight[..., None])
+        shares = probabilities(part.contiguous(), activation).to(total.device)
+        if total.dtype == torch.float32:
+            total.addcmul_(shares, weight[..., None])
+        else:
+            total.add_(shares.mul_(weight[..., None]))
 
 
 def probabilities(logits: Tensor, activation: str) -> Tensor:
     """Return probabilities (..., channels) of background and organs from logits (..., channels).
 
-    Under "sigmoid" the logits have no background: its channel is the threshold that an organ must pass.
+    Under "sigmoid" and "regions" the logits have no background: its channel is the threshold that an organ
+    must pass. Under "logits" they are given as they are.
     """
+    if activation == "logits":
+        return logits.float()
     if activation == "softmax":
         return _softmax(logits.float())
     organs = torch.sigmoid(logits.float())

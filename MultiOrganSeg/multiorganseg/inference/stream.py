@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -38,6 +39,21 @@ class StreamedLabels:
     uncertainty: NDArray[np.uint8] | None = None
 
 
+@dataclass(frozen=True)
+class FinishedPlanes:
+    """Planes that no further window touches.
+
+    Attributes:
+        start: The first one.
+        stop: The one after the last.
+        asked: Windows that the network saw so far.
+    """
+
+    start: int
+    stop: int
+    asked: int
+
+
 def stream_labels(
     predict: Predict,
     image: NDArray[np.float32],
@@ -61,13 +77,13 @@ def stream_labels(
     say.
 
     Args:
-        predict: Takes (batch, 1, k, j, i) float32 on `network_device`, gives logits of the same shape but for
-            the channels, of each decoder.
-        image: (k, j, i), normalised.
+        predict: Takes (batch, channels, k, j, i) float32 on `network_device`, gives logits of the same shape
+            but for the channels, of each decoder.
+        image: (k, j, i), or (channel, k, j, i) where the network takes several; normalised.
         plan: Windows for the image's shape.
         organs: Number of organs: one channel less than the logits have under softmax.
         activation: "softmax" (channel 0 is background) or "sigmoid" (background where no organ reaches 0.5:
-            LTUDA, Eq. 2).
+            LTUDA, Eq. 2) or "regions" (so too, and the last organ that does wins).
         air: Normalised intensity of air; None asks the network for every window.
         batch_size: Windows given to `predict` at once.
         network_device: Where `predict` runs.
@@ -80,11 +96,68 @@ def stream_labels(
     """
     padded, inside = fill_windows(image, plan.shape, air)
     below = inside[0].start
-    source = torch.from_numpy(padded)
     slab = Slab(plan, organs + 1, decoders, activation, device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
     confidence = np.zeros(plan.shape, np.uint8)
     uncertainty = np.zeros(plan.shape, np.uint8) if uncertain else None
+    asked = 0
+    finished = run_windows(
+        predict,
+        padded,
+        plan,
+        slab,
+        air=air,
+        batch_size=batch_size,
+        network_device=network_device,
+        progress=progress,
+        recorder=recorder,
+        below=below,
+    )
+    for part in finished:
+        planes = slice(part.start, part.stop)
+        winner, best = slab.labels(part.stop - part.start)
+        labels[planes] = winner.cpu().numpy()
+        confidence[planes] = as_bytes(best)
+        if uncertainty is not None:
+            uncertainty[planes] = as_bytes(slab.uncertainty(part.stop - part.start))
+        if recorder is not None:
+            recorder.add_probabilities(part.start - below, slab.mean(part.stop - part.start))
+        asked = part.asked
+    return StreamedLabels(
+        labels[inside], confidence[inside], asked, None if uncertainty is None else uncertainty[inside]
+    )
+
+
+def run_windows(
+    predict: Predict,
+    image: NDArray[np.float32],
+    plan: WindowPlan,
+    slab: Slab,
+    *,
+    air: float | None,
+    batch_size: int,
+    network_device: torch.device,
+    progress: Progress,
+    recorder: MapRecorder | None = None,
+    below: int = 0,
+) -> Iterator[FinishedPlanes]:
+    """Add every window to a slab, and tell whenever planes are finished; `stream_labels` says the rest.
+
+    The planes that are told of are the slab's first ones until the next are asked for.
+
+    Args:
+        predict: As for `stream_labels`.
+        image: (k, j, i), or (channel, k, j, i), of the plan's shape: see `fill_windows`.
+        plan: As for `stream_labels`.
+        slab: Empty, for the plan.
+        air: As for `stream_labels`.
+        batch_size: As for `stream_labels`.
+        network_device: As for `stream_labels`.
+        progress: As for `stream_labels`.
+        recorder: As for `stream_labels`; here it is given features alone.
+        below: Planes of the image that lie below the recorder's.
+    """
+    source = torch.from_numpy(image[None] if image.ndim == 3 else image)
     depth, height, width = plan.window
     corners = [(j, i) for j in plan.starts[1] for i in plan.starts[2]]
     asked = done = 0
@@ -92,34 +165,26 @@ def stream_labels(
     for k, end in zip(plan.starts[0], (*plan.starts[0][1:], plan.shape[0]), strict=True):
         for first in range(0, len(corners), batch_size):
             spots = corners[first : first + batch_size]
-            crops = [source[k : k + depth, j : j + height, i : i + width] for j, i in spots]
+            crops = [source[:, k : k + depth, j : j + height, i : i + width] for j, i in spots]
             busy = [air is None or float(crop.max()) > air + AIR_TOLERANCE for crop in crops]
-            predicted: Iterator[tuple[Tensor, ...]] = iter(())
+            predicted: Iterator[Sequence[Tensor]] = iter(())
             if any(busy):
                 chosen = torch.stack([crop for crop, is_busy in zip(crops, busy, strict=True) if is_busy])
-                predicted = zip(*predict(chosen[:, None].to(network_device)), strict=True)
+                predicted = zip(*predict(chosen.to(network_device)), strict=True)
                 asked += len(chosen)
             for corner, is_busy in zip(spots, busy, strict=True):
                 if is_busy:
                     answer = next(predicted)
-                    slab.add(corner, answer[:decoders])
                     if recorder is not None:
-                        recorder.add_features((k - below, *corner), answer[decoders])
+                        *answer, features = answer
+                        recorder.add_features((k - below, *corner), features)
+                    slab.add(corner, answer)
                 else:
                     slab.add_air(corner)
             done += len(spots)
             progress(Stage.SEGMENTING, done / plan.count)
-        winner, best = slab.labels(end - k)
-        labels[k:end] = winner.cpu().numpy()
-        confidence[k:end] = _bytes(best)
-        if uncertainty is not None:
-            uncertainty[k:end] = _bytes(slab.uncertainty(end - k))
-        if recorder is not None:
-            recorder.add_probabilities(k - below, slab.probabilities(end - k))
+        yield FinishedPlanes(k, end, asked)
         slab.shift(end - k)
-    return StreamedLabels(
-        labels[inside], confidence[inside], asked, None if uncertainty is None else uncertainty[inside]
-    )
 
 
 def fill_windows(
@@ -132,21 +197,25 @@ def fill_windows(
     known to be air, the lowest one goes on.
 
     Args:
-        image: (k, j, i), normalised.
+        image: (k, j, i), or (channel, k, j, i), normalised.
         shape: At least the image's.
         air: Normalised intensity of air; None where there is none.
 
     Returns:
-        The larger image, and where the given one lies in it.
+        The larger image, and where the given one lies in it along (k, j, i).
     """
-    below = 0 if air is None else shape[0] - image.shape[0]
-    inside = (slice(below, below + image.shape[0]), slice(image.shape[1]), slice(image.shape[2]))
+    depth, height, width = image.shape[-3:]
+    channels = [(0, 0)] * (image.ndim - 3)
+    below = 0 if air is None else shape[0] - depth
+    inside = (slice(below, below + depth), slice(height), slice(width))
     if below:
-        image = np.pad(image, [(below, 0), (0, 0), (0, 0)], mode="reflect" if image.shape[0] > 1 else "edge")
-    padding = [(0, wanted - size) for wanted, size in zip(shape, image.shape, strict=True)]
-    return np.pad(image, padding, constant_values=float(image.min()) if air is None else air), inside
+        mode: Literal["reflect", "edge"] = "reflect" if depth > 1 else "edge"
+        image = np.pad(image, [*channels, (below, 0), (0, 0), (0, 0)], mode=mode)
+    padding = [(0, wanted - size) for wanted, size in zip(shape, image.shape[-3:], strict=True)]
+    fill = float(image.min()) if air is None else air
+    return np.pad(image, [*channels, *padding], constant_values=fill), inside
 
 
-def _bytes(shares: Tensor) -> NDArray[np.uint8]:
+def as_bytes(shares: Tensor) -> NDArray[np.uint8]:
     """Turn [0, 1] into 0…255, in place."""
     return shares.mul_(255).round_().to(torch.uint8).cpu().numpy()

@@ -35,7 +35,7 @@ def uncertainty(mean: Tensor, activation: str) -> Tensor:
     Returns:
         Tensor (...) in [0, 1].
     """
-    if activation == "sigmoid":
+    if activation != "softmax":
         organs = mean[..., 1:]
         bits = (_entropy(organs) + _entropy(1 - organs)).amax(dim=-1)
     else:

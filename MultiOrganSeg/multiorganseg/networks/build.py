@@ -27,6 +27,8 @@ _BUILDERS: Mapping[str, str] = {
     "monai_segresnet": "MonaiSegResNet",
     "monai_swin_unetr": "MonaiSwinUNETR",
     "vnet": "VNet",
+    "nnunet": "NnUNet",
+    "monai_segresnet_ds": "MonaiSegResNetDS",
 }
 """Class by module, which is imported when it is built: MONAI takes seconds."""
 

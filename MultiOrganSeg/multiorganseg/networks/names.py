@@ -6,4 +6,6 @@ ARCHITECTURES: tuple[str, ...] = (
     "monai_segresnet",
     "monai_swin_unetr",
     "vnet",
+    "nnunet",
+    "monai_segresnet_ds",
 )

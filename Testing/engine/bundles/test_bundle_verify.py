@@ -203,7 +203,19 @@ def test_missing_and_unknown_fields_are_named(edit_metadata):
 
 
 def test_a_newer_schema_is_said_to_be_newer(edit_metadata):
-    assert "schema version 2; this MultiOrganSeg reads 1" in _findings(edit_metadata(schema_version=2, new=1))
+    findings = _findings(edit_metadata(schema_version=3, new=1))
+    assert "schema version 3; this MultiOrganSeg reads 1 and 2" in findings
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 2}, "lacks 'original'"),
+        ({"activation": "regions", "arguments": {}}, "schema version 2 is needed"),
+    ],
+)
+def test_what_only_converted_bundles_say_needs_their_schema(edit_metadata, change, message):
+    assert message in _findings(edit_metadata(**change))
 
 
 def test_channels_must_fit_the_label_table(edit_metadata):

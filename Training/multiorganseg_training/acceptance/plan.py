@@ -10,6 +10,7 @@ from pathlib import Path
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
+from multiorganseg.bundles.original_json import original_to_json
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
@@ -101,6 +102,8 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
         problem = "No organ is named."
     elif len(set(wishes.organs)) < len(wishes.organs):
         problem = "An organ is named twice."
+    elif (reason := _not_extendable(base)) is not None:
+        problem, step = reason
     elif project.modality != base.metadata.modality:
         problem = f"The project holds {project.modality}, the model segments {base.metadata.modality}."
         step = "Take another model or another project."
@@ -120,6 +123,21 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
         raise TrainingError(msg, cause=problem, next_step=step)
 
 
+def _not_extendable(base: Bundle) -> tuple[str, str] | None:
+    """Say why a converted network cannot be built on, and what to do; None when it can."""
+    said = base.metadata
+    if said.folds > 1:
+        return (
+            f"{said.name} is {said.folds} networks in one; a decoder can be put on one alone.",
+            "Convert one of them: multiorganseg models convert … --fold 0",
+        )
+    if said.in_channels > 1:
+        return f"{said.name} takes {said.in_channels} images of a patient.", "Take a model of one image."
+    if said.activation == "regions":
+        return f"The organs of {said.name} overlap.", "Take a model whose organs do not."
+    return None
+
+
 def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """Plan the training, all but its length.
 
@@ -133,7 +151,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """
     said = base.metadata
     organs = (*said.labels.keys, *wishes.organs)
-    window = said.preprocessing.window
+    window, original = said.preprocessing.window, said.preprocessing.original
     return Recipe(
         name=run_name(base, wishes.organs),
         description=f"{said.description}; and {', '.join(wishes.organs)}",
@@ -148,6 +166,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
             intensity=said.preprocessing.intensity,
+            original=original_to_json(original) if original else {},
         ),
         network=NetworkSpec(
             said.architecture,

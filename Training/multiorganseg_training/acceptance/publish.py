@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
+from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.counted import cases_text
 from multiorganseg.inference.segment import Options, Segmenter
@@ -160,7 +161,9 @@ def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -
         ResourceError: The folder cannot be written.
     """
     license_text = (bundle.folder / LICENSE).read_text(encoding="utf-8")
-    return write_bundle(folder, metadata, read_weights(bundle), card, license_text, replace=True)
+    exact = bundle.metadata.schema_version == CONVERTED_SCHEMA_VERSION
+    weights = read_weights(bundle)
+    return write_bundle(folder, metadata, weights, card, license_text, exact=exact, replace=True)
 
 
 def extension_name(base: str, new_organs: Sequence[str]) -> str:
@@ -214,7 +217,13 @@ def _trained(run: Path) -> tuple[Checkpoint, Recipe]:
 
 def _draft(folder: Path, metadata: Metadata, checkpoint: Checkpoint, license_text: str) -> Bundle:
     return write_bundle(
-        folder, metadata, _weights(checkpoint), "Not measured yet.", license_text, replace=True
+        folder,
+        metadata,
+        _weights(checkpoint),
+        "Not measured yet.",
+        license_text,
+        exact=metadata.schema_version == CONVERTED_SCHEMA_VERSION,
+        replace=True,
     )
 
 
@@ -236,7 +245,7 @@ def _weights(checkpoint: Checkpoint) -> dict[str, NDArray[np.floating[Any]]]:
 
 def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) -> Metadata:
     return Metadata(
-        schema_version=1,
+        schema_version=CONVERTED_SCHEMA_VERSION if recipe.preprocessing.original else SCHEMA_VERSION,
         name=publication.name or recipe.name,
         version=publication.version,
         description=recipe.description or recipe.name,

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import OptionError, VolumeError
-from multiorganseg.geometry.resample import restore_labels
 from multiorganseg.guarded import guarded_folder, make_folders
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.progress import Progress
@@ -218,7 +217,8 @@ def to_channels(labels: NDArray[np.integer], channels: Mapping[int, int]) -> NDA
 def _fingerprint(case: Case, preprocessing: PreprocessingSpec) -> str:
     digests = [None if path is None else content_digest(path) for path in (case.image, case.labels)]
     window = preprocessing.for_bundle().window
-    text = json.dumps([FORMAT, digests, preprocessing.spacing_mm, window, sorted(case.channels.items())])
+    said = [FORMAT, digests, preprocessing.spacing_mm, window, sorted(case.channels.items())]
+    text = json.dumps([*said, preprocessing.original] if preprocessing.original else said)
     return hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
@@ -244,6 +244,5 @@ def prepare_case(case: Case, preprocessing: PreprocessingSpec) -> PreparedCase:
         nothing = np.zeros(image.shape, np.uint8)
         return PreparedCase(case.name, image.astype(np.float16), nothing, case.known)
     channels = to_channels(reference.voxels, case.channels)
-    on_source = canonical.crop.apply(canonical.orientation.apply(channels))
-    labels = restore_labels(on_source, canonical.crop.target, canonical.grid)
+    labels = canonical.apply_labels(channels)
     return PreparedCase(case.name, image.astype(np.float16), labels, case.known)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
+from multiorganseg.bundles.original_json import original_from_json, original_problems
 from multiorganseg.errors import TrainingError
+from multiorganseg.intensities import darkest
 from multiorganseg.intensity import AIR
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.recipe.schedule import SCHEDULES
 
 UNNAMED = "*"
-INTENSITIES = ("window", "zscore")
+INTENSITIES = ("window", "zscore", "original")
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,37 @@ class PreprocessingSpec:
     Attributes:
         spacing_mm: Spacing along (k, j, i).
         window: Intensities clipped to this range and mapped to [−1, 1]; HU for CT.
-        intensity: "window", or "zscore": mean 0 and standard deviation 1 over each volume, for MR.
+        intensity: "window", or "zscore": mean 0 and standard deviation 1 over each volume, for MR; or
+            "original", for what builds on a converted network.
+        original: The steps of that network's program, as its bundle states them.
     """
 
     spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
     window: tuple[float, float] = (-125.0, 275.0)
     intensity: str = "window"
+    original: dict[str, Any] = field(default_factory=dict)
 
     @property
     def air(self) -> float | None:
         """Normalised intensity of air; None where it is not the same in every volume."""
+        if self.intensity == "original":
+            return darkest(original_from_json(self.original).intensities[0])
         return AIR if self.intensity == "window" else None
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the steps of another program stand there where they are needed, and are valid."""
+        if self.intensity != "original":
+            return not self.original
+        return not original_problems(json.loads(json.dumps(self.original)))
 
     def for_bundle(self) -> Preprocessing:
         """Return it as the engine and a bundle say it."""
         return Preprocessing(
-            self.spacing_mm, self.intensity, self.window if self.intensity == "window" else None
+            self.spacing_mm,
+            self.intensity,
+            self.window if self.intensity == "window" else None,
+            original_from_json(self.original) if self.intensity == "original" else None,
         )
 
 
@@ -256,7 +274,11 @@ class Recipe:
             "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
             "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
             "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,
-            "preprocessing.intensity must be window or zscore": self.preprocessing.intensity in INTENSITIES,
+            "preprocessing.intensity must be window, zscore or original": self.preprocessing.intensity
+            in INTENSITIES,
+            "preprocessing.original must be a converted network's, for the intensity original alone": (
+                self.preprocessing.is_consistent
+            ),
             "preprocessing.window must rise": self.preprocessing.window[0] < self.preprocessing.window[1],
             "network.patch_shape must be positive": min(self.network.patch_shape) > 0,
             "augmentation.scale must rise from above 0": 0 < augmentation.scale[0] <= augmentation.scale[1],

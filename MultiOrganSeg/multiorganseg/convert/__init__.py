@@ -1,0 +1,1 @@
+"""Networks of other programs as bundles: nothing of theirs is executed or needed."""
