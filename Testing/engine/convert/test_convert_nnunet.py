@@ -17,6 +17,7 @@ from multiorganseg.convert.read_checkpoint import read_checkpoint
 from multiorganseg.errors import OptionError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.inference.segment import Options, Segmenter
+from multiorganseg.refine.maps import nearest
 from multiorganseg.volumes.volume import Volume
 
 LPS = ConvertOptions(orientation="LPS")
@@ -252,3 +253,18 @@ def test_the_source_stays_as_it_is(make_model, tmp_path):
     convert(folder, tmp_path / "out", LPS)
     for path in (path for path in folder.rglob("*") if path.is_file()):
         assert path.read_bytes() == (tmp_path / "copy" / path.relative_to(folder)).read_bytes()
+
+
+@pytest.mark.parametrize(("orientation", "axes"), [("LPS", [0, 1, 2]), ("RAS", [2, 0, 1])])
+def test_maps_for_corrections_lie_where_the_volume_does(make_model, tmp_path, volume, orientation, axes):
+    plans = json.loads((make_model() / "plans.json").read_text())
+    plans["transpose_forward"] = axes
+    folder = make_model(plans, name="Turned")
+    bundle = convert(folder, tmp_path / "out", ConvertOptions(orientation=orientation)).bundle
+    k, j, i = np.indices(volume.voxels.shape)
+    smooth = Volume((10 * k - 3 * j + 5 * i).astype(np.float32), volume.affine, "smooth")
+    maps = Segmenter(bundle, Options(device="cpu")).record(smooth)
+    seen = nearest(maps.image.values[0].astype(np.float32), np.zeros(3), maps.image.grid, volume.grid)
+    inside = (slice(2, -2), slice(2, -2), slice(2, -2))
+    assert np.corrcoef(seen[inside].ravel(), smooth.voxels[inside].ravel())[0, 1] > 0.97
+    assert len(maps.scores.values) == len(bundle.metadata.labels.organs) + 1

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from multiorganseg.geometry.axis_order import axis_order, from_canonical, orientations
+from multiorganseg.geometry.axis_order import axis_order, canonical_order, from_canonical, orientations
 from multiorganseg.geometry.orient import reorient
 from multiorganseg.volumes.volume import Grid
 
@@ -46,3 +46,15 @@ def test_through_the_canonical_array_it_is_the_same_way(orientation, axes):
 def test_there_are_eight_directions():
     assert len(set(orientations())) == 8
     assert {"RAS", "LPS"} <= set(orientations())
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR"])
+@pytest.mark.parametrize("axes", list(permutations(range(3))))
+def test_a_turned_grid_has_its_voxels_where_they_were(orientation, axes):
+    grid = Grid((3, 4, 5), np.array([[1.5, 0, 0, 5], [0, 2, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1.0]]))
+    order = canonical_order(orientation, axes)
+    turned = order.turn(grid)
+    for part in range(3):
+        points = grid.to_patient(np.indices(grid.shape).reshape(3, -1).T)[:, part].reshape(grid.shape)
+        there = turned.to_patient(np.indices(turned.shape).reshape(3, -1).T)[:, part].reshape(turned.shape)
+        np.testing.assert_allclose(there, order.apply(points))
