@@ -363,8 +363,8 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/checkpoint.py
   Training/multiorganseg_training/run/fit.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
-  Training/multiorganseg_training/soup.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml

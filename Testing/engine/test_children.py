@@ -29,6 +29,7 @@ STARTERS = {
     "MultiOrganSegLib/job.py",
     "MultiOrganSegLib/teach/trainer.py",
     "multiorganseg/cli/demo.py",
+    "multiorganseg/convert/read_checkpoint.py",
     "multiorganseg/results/preview3d.py",
 }
 """Files that start processes; all take their commands from `multiorganseg.children`."""

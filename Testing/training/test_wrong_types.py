@@ -248,7 +248,16 @@ def test_arguments_of_networks(architecture):
         "strided_dynunet": {"filters": [4, 8, 8], "stem_stride": [1, 2, 2], "branches": [1]},
         "slice_unet": {"filters": [4, 6, 8], "branches": [1]},
         "vnet": {"n_filters": 4, "stages": 2, "dropout": 0.0},
+        "nnunet": {
+            "filters": [4, 6],
+            "kernels": [[1, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2]],
+            "encoder": [1, 2],
+            "decoder": [1],
+            "residual": True,
+        },
         "monai_segresnet": {"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]},
+        "monai_segresnet_ds": {"filters": 4, "blocks_down": [1, 1]},
         "monai_swin_unetr": {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
     }[architecture]
 

@@ -161,4 +161,4 @@ def test_a_gui_killed_while_a_training_runs_finds_it_again(
     assert len(teach.train.log.loss.points) == 60
     teach.show_step("report")
     assert "Passed" in teach.ui.reportLabel.text
-    assert json.loads((teach.train.run.gate).read_text(encoding="utf-8"))["passed"]
+    assert json.loads((teach.train.run.report).read_text(encoding="utf-8"))["passed"]

@@ -65,7 +65,7 @@ def test_the_events_tell_the_run(phantom_run):
         ("dice of last network", iterations),
         ("dice of averaged network", iterations),
     ]
-    assert metrics[-1]["liver"] == phantom_run.scores["averaged"]["liver"]
+    assert metrics[-1]["values"]["liver"] == phantom_run.scores["averaged"]["liver"]
     assert events[-1]["averaged"] == phantom_run.scores["averaged"]["mean"]
     assert [event["time"] for event in events] == sorted(event["time"] for event in events)
 

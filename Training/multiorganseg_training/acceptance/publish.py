@@ -33,7 +33,7 @@ from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.build import new_network
 from multiorganseg_training.run.checkpoint import Checkpoint, trained_checkpoint
-from multiorganseg_training.soup import mix_weights, mixed_arguments
+from multiorganseg_training.run.soup import mix_weights, mixed_arguments
 
 LONGEST_DESCRIPTION = 2000
 LONGEST_STEM = 45

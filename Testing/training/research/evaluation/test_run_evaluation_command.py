@@ -114,7 +114,7 @@ def second_stage(phantom_recipe, place):
             "arguments": {"filters": [8, 8, 8, 8, 8]},
             "patch_shape": [1, 64, 64],
         },
-        optimisation={"iterations": 60, "batch_size": 4},
+        optimisation={"iterations": 120, "batch_size": 4},
         reporting={"validate_every": 0},
     )
     fit(recipe, place, Progress())
@@ -131,7 +131,8 @@ def test_all_three_classifiers_of_a_second_stage(second_stage):
         found[name] = _strict(folder / "evaluation.json")
     assert [report["classifier"] for report in found.values()] == ["linear", "labelled", "unlabelled"]
     assert len({json.dumps(report["cases"]) for report in found.values()}) == 3
-    assert all(report["cases"]["case_c"]["liver"]["dice"] > 0.5 for report in found.values())
+    dice = {name: report["cases"]["case_c"]["liver"]["dice"] for name, report in found.items()}
+    assert min(dice.values()) > 0.5, dice
 
 
 def test_averaged_prototypes_judge_the_averaged_network(second_stage):

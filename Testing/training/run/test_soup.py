@@ -6,7 +6,7 @@ import torch
 from multiorganseg.bundles import read_weights
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.run.build import recipe_network
-from multiorganseg_training.soup import mix_weights, mixed_arguments
+from multiorganseg_training.run.soup import mix_weights, mixed_arguments
 
 
 def _tuned(phantom_recipe, full):
