@@ -11,6 +11,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -31,6 +32,7 @@ _FIRST_GROUPS = (0x0002, 0x0008)
 _FIRST_VRS = frozenset(b"AE CS DA DT LO OB PN SH SQ ST TM UC UI UL UN UR US UT".split())
 _LONGEST_FIRST_VALUE = 1024
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
+_MOST_VALUES = 64
 _NAMED_TEXT = 40
 _COLOURS = ("RGB", "ARGB", "CMYK", "HSV", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _TRANSFER_SYNTAXES = {
@@ -258,7 +260,7 @@ def _impossible(piece: Slice, pixels: _PixelElement, data: Dataset) -> str:
         if bits is None or bits < 1:
             return "its header does not say how many bits a pixel has"
         held = pixels.length * 8 // (bits * piece.components * piece.rows * piece.columns)
-    if held < piece.frames:
+    if held < piece.frames or (pixels.fragments is None and held >= 2 * piece.frames):
         return f"its header says {piece.frames:,} frame(s) and its pixels suffice for {held:,}"
     return ""
 
@@ -271,7 +273,7 @@ def _text(data: Dataset, name: str) -> str:
     if value is None:
         return ""
     several = hasattr(value, "__iter__") and not isinstance(value, str)
-    return "\\".join(map(str, value)) if several else str(value).strip()
+    return "\\".join(map(str, islice(value, _MOST_VALUES))) if several else str(value).strip()
 
 
 def _whole(data: Dataset, name: str) -> int | None:

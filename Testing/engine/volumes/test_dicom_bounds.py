@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_damaged_bytes_end_in_typed_errors(write_series: Callable[..., Path]) ->
         ({"RescaleIntercept": "NaN"}, "RescaleIntercept is no number"),
         ({"RescaleSlope": ["1", "2"]}, "RescaleSlope is no number"),
         ({"RescaleSlope": "0"}, "RescaleSlope is 0"),
+        ({"Columns": 2}, "1 frame(s) and its pixels suffice for"),
     ],
     ids=lambda value: value if isinstance(value, str) else "".join(map(str, value.values())),
 )
@@ -138,3 +140,14 @@ def test_a_value_representation_that_is_none_is_damage(write_series: Callable[..
     file.write_bytes(whole.replace(tag, tag[:-2] + bytes([tag[-2], 0xD7])))
     with pytest.raises(VolumeError, match="damaged"):
         read_volume(folder)
+
+
+def test_a_description_of_very_many_values_takes_no_time(write_series: Callable[..., Path]) -> None:
+    folder = write_series()
+    for file in folder.iterdir():
+        data = pydicom.dcmread(file)
+        data.SeriesDescription = ["x"] * 200_000
+        data.save_as(file)
+    started = time.process_time()
+    assert read_volume(folder).voxels.ndim == 3
+    assert time.process_time() - started < 8

@@ -150,6 +150,17 @@ def test_another_recipe_is_refused(phantom_recipe, runner):
         runner(phantom_recipe(optimisation={"iterations": 2}))
 
 
+def test_an_optimiser_that_numbers_other_parameters_is_refused(phantom_recipe, runner):
+    recipe = phantom_recipe(optimisation={"iterations": 1})
+    runner(recipe)
+    checkpoint = load_checkpoint(runner.run)
+    assert checkpoint is not None
+    checkpoint.optimiser["param_groups"][0]["params"][0] = 10**12
+    save_checkpoint(checkpoint, runner.run)
+    with pytest.raises(TrainingError, match="does not fit its recipe"):
+        runner(recipe)
+
+
 def test_zero_reports_at_the_end_alone(phantom_recipe, runner, monkeypatch):
     saved = []
     monkeypatch.setattr(loop, "save_checkpoint", lambda checkpoint, run: saved.append(checkpoint.iteration))

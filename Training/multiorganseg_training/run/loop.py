@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -223,6 +224,7 @@ def _resume(
         if judging is not None and judge is not None:
             judging.network.load_state_dict(checkpoint.method_average or judge.state_dict())
             judging.updates = checkpoint.average_updates
+        _require_own_parameters(optimiser, checkpoint.optimiser)
         optimiser.load_state_dict(checkpoint.optimiser)
         generator.bit_generator.state = checkpoint.generator
     except Exception as error:  # each part of it may be anything
@@ -231,6 +233,14 @@ def _resume(
             msg, cause=f"{type(error).__name__}: {error}", next_step="Start the run anew in another folder."
         ) from error
     return checkpoint.iteration
+
+
+def _require_own_parameters(optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Refuse a state that numbers other parameters; torch would reserve memory for the largest number."""
+    own = [group["params"] for group in optimiser.state_dict()["param_groups"]]
+    if [group["params"] for group in state["param_groups"]] != own:
+        msg = "It numbers other parameters than this run has."
+        raise ValueError(msg)
 
 
 def _due(done: int, every: int) -> bool:
