@@ -10,7 +10,7 @@ from multiorganseg.geometry.crop import Crop
 from multiorganseg.volumes.volume import Grid
 
 SUBSAMPLING_MM = 6.0
-MARGIN_MM = (0.0, 12.0, 12.0)
+MARGIN_MM = 12.0
 SMALLEST_END_MM2 = 100.0
 SMALLEST_PART = 0.1
 AIR_SHARE_OF_WINDOW = 0.05
@@ -26,17 +26,19 @@ def air_threshold(window: tuple[float, float]) -> float:
     return low + AIR_SHARE_OF_WINDOW * (high - low)
 
 
-def body_crop(voxels: NDArray, grid: Grid, threshold: float) -> Crop:
+def body_crop(voxels: NDArray, grid: Grid, threshold: float, leaning: bool = False) -> Crop:
     """Find the box around the patient, whatever lies around it.
 
     Parts smaller than a tenth of the largest one (table, blankets, tubes) are left out on a coarse subsample;
     the ends are then sought on the volume itself, so that air around the patient does not move the box. In
-    the plane a margin stays; along k there is none, since planes of air tell nothing and shorten the scan.
+    the plane a margin stays. Along k there is none, since planes of air tell nothing and shorten the scan, but
+    around a leaning volume, whose border is repeated in the corners of an upright box: it must be air there.
 
     Args:
         voxels: Array (k, j, i).
         grid: Its grid.
         threshold: Voxels above it belong to the patient; see `air_threshold`.
+        leaning: Whether the crop is to be interpolated onto upright axes.
 
     Returns:
         The crop; the whole grid when nothing lies above the threshold.
@@ -55,7 +57,7 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float) -> Crop:
         rough.append(slice(max(0, (int(occupied[0]) - 1) * step), min(size, (int(occupied[-1]) + 2) * step)))
     box = []
     for axis, (step, spacing, size) in enumerate(zip(steps, grid.spacing, grid.shape, strict=True)):
-        margin = int(np.ceil(MARGIN_MM[axis] / spacing))
+        margin = int(np.ceil(MARGIN_MM / spacing)) if axis or leaning else 0
         first, last = _ends(voxels, rough, axis, step, grid, threshold)
         box.append(slice(max(0, first - margin), min(size, last + 1 + margin)))
     return Crop(grid, (box[0], box[1], box[2]))

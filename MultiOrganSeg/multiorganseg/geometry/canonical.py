@@ -76,12 +76,13 @@ def plan_canonical(
     """
     orientation = reorient(grid)
     canonical = orientation.target
+    tilt = np.degrees(np.arccos(np.clip(np.diag(canonical.directions), -1, 1))).max()
+    leaning = bool(tilt > LARGEST_TILT_DEGREES)
     if box is not None:
         crop = Crop(canonical, box)
     elif body_threshold is None:
         crop = Crop.whole(canonical)
     else:
-        crop = body_crop(orientation.apply(voxels), canonical, body_threshold)
-    tilt = np.degrees(np.arccos(np.clip(np.diag(canonical.directions), -1, 1))).max()
-    make_grid = upright_grid if tilt > LARGEST_TILT_DEGREES else spacing_grid
+        crop = body_crop(orientation.apply(voxels), canonical, body_threshold, leaning)
+    make_grid = upright_grid if leaning else spacing_grid
     return Canonical(orientation, crop, Resample(crop.target, make_grid(crop.target, spacing)))

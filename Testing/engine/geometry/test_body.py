@@ -29,8 +29,8 @@ def test_the_trunk_is_found_without_the_table() -> None:
         assert part.start * spacing <= low
         assert min(part.stop, size) * spacing >= min(high, size * spacing)
     assert crop.box[0] == slice(0, SHAPE[0])
-    assert crop.box[1].start * SPACING[1] >= 40 - MARGIN_MM[1] - 8
-    assert crop.box[1].stop * SPACING[1] <= 240 + MARGIN_MM[1] + 8
+    assert crop.box[1].start * SPACING[1] >= 40 - MARGIN_MM - 8
+    assert crop.box[1].stop * SPACING[1] <= 240 + MARGIN_MM + 8
     assert crop.box[1].stop <= 130
 
 

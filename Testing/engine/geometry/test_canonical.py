@@ -61,6 +61,17 @@ def test_a_marked_organ_keeps_its_place_in_the_patient(
     assert np.linalg.norm(drift) < half_a_voxel
 
 
+def test_nothing_is_smeared_around_a_leaning_volume(places) -> None:
+    leaning = np.diag([-1.0, 1.0, 1.0, 1.0])
+    leaning[:3, 1], leaning[:3, 2] = (0.0, 1.234, -2.422), (0.0, -0.891, -0.454)
+    grid = Grid((60, 23, 60), leaning)
+    ball = np.linalg.norm(places(grid) - _centre(grid), axis=-1) < RADIUS
+    voxels = np.where(ball, 100, -1000).astype(np.int16)
+    chain = plan_canonical(voxels, grid, (2.0, 2.0, 2.0), THRESHOLD)
+    mass = (chain.apply(voxels) + 1000.0).sum() * chain.grid.voxel_volume
+    assert mass == pytest.approx((voxels + 1000.0).sum() * grid.voxel_volume, rel=0.01)
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data(), spacing=Spacing)
 def test_only_volumes_that_lean_are_straightened(data, spacing, grids) -> None:
