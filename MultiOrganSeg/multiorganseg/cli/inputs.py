@@ -56,7 +56,7 @@ class Case:
         return self.path.name
 
     def read(self) -> Volume:
-        """Read the image; what was left out beside it is told with a `VolumeWarning`.
+        """Read the image; what was left out beside it is reported with a `VolumeWarning`.
 
         Raises:
             VolumeError: As `read_volume`, or it is a label map.

@@ -1,4 +1,4 @@
-"""How unsure a network is of each voxel, from the probabilities of its decoders."""
+"""How uncertain a network is of each voxel, from the probabilities of its decoders."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def uncertainty(mean: Tensor, activation: str) -> Tensor:
     against the rest, which is at least 2 min(m(A), 1 − m(A)) ≥ d.)
 
     Mutual information, the entropy of the mean less the mean entropy, would be blind where both hesitate
-    alike. Divided by the logarithm of the number of classes, the same doubt between two classes would count
-    1 in a network of one organ and 0.26 in one of thirteen. Under "sigmoid" each organ has two classes of
-    its own, it or not it, and the organ that is least sure counts. A network with one decoder shows its own
-    hesitation alone.
+    alike. Divided by the logarithm of the number of classes, the same uncertainty between two classes would
+    count 1 in a network of one organ and 0.26 in one of thirteen. Under "sigmoid" each organ has two classes
+    of its own, it or not it, and the organ that is least certain counts. A network with one decoder shows its
+    own hesitation alone.
 
     Decoders that differ in how they enlarge, and entropy as the mark of what is reliable, are those of mutual
     learning (Su et al. 2024).

@@ -61,7 +61,7 @@ def entropy(probabilities: Tensor) -> Tensor:
     return (probabilities + EPSILON).log_().mul_(probabilities).sum(dim=1).neg_()
 
 
-def doubt(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
+def uncertainty(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
     """Return how uncertain each voxel is: its entropy for "entropy", else minus its largest probability.
 
     Args:
@@ -89,7 +89,7 @@ def more_certain(
     "everywhere": no choice.
 
     Args:
-        student: (batch, *space), float32: the student's `doubt` for this selection.
+        student: (batch, *space), float32: the student's `uncertainty` for this selection.
         teacher: The same of the teacher.
         selection: One of `SELECTIONS`.
         threshold: For "threshold". With two classes one of them always reaches 0.5.
