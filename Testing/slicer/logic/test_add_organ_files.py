@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,31 @@ def test_a_project_is_read_as_the_training_side_wrote_it(tmp_path: Path) -> None
     assert (project.name, project.keys) == ("Übung", ("liver", "my_lump"))
     assert project.catalogue.get("liver").name == "Liver"
     assert project.catalogue.get("my_lump").color == (1, 2, 3)
+
+
+def test_what_an_earlier_version_remembered_is_found(host: Any, tmp_path: Path) -> None:
+    import slicer
+
+    from MultiOrganSegLib.add_organ import case_scene
+    from MultiOrganSegLib.add_organ.session import Session
+
+    write_project(tmp_path / "P", {"case": {"annotated": ["colon"]}}, ORGANS)
+    folder = str((tmp_path / "P").absolute())
+    settings = slicer.app.userSettings()
+    settings.setValue("MultiOrganSeg/TeachProject", folder)
+    settings.setValue("MultiOrganSeg/TeachBases", json.dumps({folder: "my-base"}))
+    session = Session()
+    session.reopen()
+    assert session.project is not None
+    assert session.base == "my-base"
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
+    assert not case_scene.is_case(node, session.project)
+    node.SetAttribute("MultiOrganSeg.TeachCase", "case")
+    node.SetAttribute("MultiOrganSeg.TeachProject", folder)
+    assert case_scene.is_case(node, session.project)
+    assert case_scene.find_node(session.project, "case", "vtkMRMLScalarVolumeNode") is node
+    case_scene.mark(node, session.project, "other")
+    assert case_scene.find_node(session.project, "case", "vtkMRMLScalarVolumeNode") is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 99}'])

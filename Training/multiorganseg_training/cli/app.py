@@ -84,9 +84,9 @@ app.add_typer(project_app, name="project")
 app.command("add-organ")(add_organ_command)
 app.command("acceptance")(acceptance_command)
 app.command("cache")(cache_command)
+_RENAMED: dict[str, Callable[..., None]] = {"add-organ": add_organ_command, "acceptance": acceptance_command}
 for _earlier, _now in COMMANDS.items():
-    _renamed = {"add-organ": add_organ_command, "acceptance": acceptance_command}[_now]
-    app.command(_earlier, hidden=True)(renamed_command(_renamed, _earlier, _now))
+    app.command(_earlier, hidden=True)(renamed_command(_RENAMED[_now], _earlier, _now))
 for _name in ("evaluate", "compare", "features"):
     app.command(_name, hidden=True, context_settings=_ANY_ARGUMENTS)(moved_command)
 
