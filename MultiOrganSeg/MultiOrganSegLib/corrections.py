@@ -1,4 +1,4 @@
-"""What people changed in a result: found by its voxels, measured anew, and told by the segments."""
+"""What people changed in a result: found by its voxels, measured anew, and marked in the segments."""
 
 from __future__ import annotations
 

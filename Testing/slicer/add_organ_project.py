@@ -1,4 +1,4 @@
-"""Small projects for the tests of teaching, and the trainer that only pretends."""
+"""Small projects for the tests of adding organs, and the trainer that only pretends."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def expand_inputs(paths: Iterable[Path]) -> list[Case]:
 
     A file is a case, a DICOMDIR stands for its medium. Below a folder, at any depth, every volume file and
     every DICOM series of CT or MR with at least ten slices is a case; where there is no such series, the one
-    there is. Results of earlier runs, label maps beside images and other series are left out and told.
+    there is. Results of earlier runs, label maps beside images and other series are left out, with a warning.
     Cases of one name keep the folders in which they lie.
 
     Raises:

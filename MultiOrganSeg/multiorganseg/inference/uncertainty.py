@@ -13,7 +13,7 @@ def uncertainty(mean: Tensor, activation: str) -> Tensor:
     """Return the entropy of the decoders' mean probability in bits, at most 1.
 
     With m_c the mean of the decoders' probabilities for class c: u = min(1, −Σ_c m_c log₂ m_c) (Shannon). It
-    is 0 where all decoders are sure of one class, and 1 where the mean is as open as a coin between two
+    is 0 where all decoders are certain of one class, and 1 where the mean is as open as a coin between two
     classes, be it because each decoder hesitates or because they contradict each other. So it holds both:
     for two decoders u is never less than their total-variation distance d = ½ Σ_c |p_1c − p_2c|. (Let A be
     the classes that p_1 holds for likelier, so that p_1(A) − p_2(A) = d. The entropy is at least that of A

@@ -18,7 +18,7 @@ STRONGEST = 0.85
 
 
 def draw_heat(axes: Axes, uncertainty: NDArray[np.float32]) -> None:
-    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is sure stays clear."""
+    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is certain stays clear."""
     axes.imshow(_heat(uncertainty), interpolation="bilinear")
 
 
@@ -33,7 +33,7 @@ def draw_heat_bar(axes: Axes) -> None:
     axes.tick_params(length=0)
     axes.yaxis.tick_right()
     axes.set_title("uncertain", color=TEXT, fontsize=9.5)
-    axes.set_xlabel("sure", color=TEXT, fontsize=9.5)
+    axes.set_xlabel("certain", color=TEXT, fontsize=9.5)
     for spine in axes.spines.values():
         spine.set_color(FRAME)
 

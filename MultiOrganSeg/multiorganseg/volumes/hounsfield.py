@@ -1,4 +1,4 @@
-"""Whether a CT is in Hounsfield units, told from its voxels; brought there where that is certain.
+"""Whether a CT is in Hounsfield units, by its voxels; brought there where that is certain.
 
 Air is −1000 HU and water 0 HU by definition; fat lies near −100 HU and soft tissue near 50 HU. Files lose
 that scale by a rescale that was dropped or applied twice, by signed values read as unsigned, and by export of

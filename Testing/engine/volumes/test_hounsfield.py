@@ -1,4 +1,4 @@
-"""A CT that is not in HU is brought there where its voxels tell how, and told otherwise."""
+"""A CT that is not in HU is brought there where its voxels tell how, and reported otherwise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What teaching reads of a project's folder: projects, events, runs and reports."""
+"""What the section Add organ reads of a project's folder: projects, events, runs and reports."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def test_labels_of_nnunet_are_mapped_and_imported(
     queue, listen = add_organ.session.queue, add_organ.session.queue._listen
     monkeypatch.setattr(queue, "_listen", lambda job: (listen(job), heard.append(queue.fraction)))
     assert "Dataset007_Bauch is imported (1 case)" in _click(add_organ, qt_host, "importStartButton")
-    assert any(fraction is not None for fraction in heard), "progress is not told"
+    assert any(fraction is not None for fraction in heard), "progress is not reported"
     assert ui.busyBar.isHidden()
     assert ui.importFrame.isHidden()
     project = add_organ.session.project

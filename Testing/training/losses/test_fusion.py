@@ -15,7 +15,7 @@ def test_one_known_organ_by_hand():
     labels = torch.tensor([[[2, 2, 0, 0, 0, 0]]])
     teacher = torch.tensor([[[2, 1, 2, 1, 3, 0]]])
     fused = fuse(labels, known_matrix([{2}], 3), teacher_labels=teacher)
-    assert fused.labels.tolist() == [[[2, 2, 0, 1, 3, 0]]], "the denied claim of 2 becomes background"
+    assert fused.labels.tolist() == [[[2, 2, 0, 1, 3, 0]]], "the denied label 2 becomes background"
     assert fused.truth.tolist() == [[[True, True, False, False, False, False]]]
     assert fused.labelled.tolist() == [[[2, 2, 0, -1, -1, 0]]]
     assert fused.unlabelled.tolist() == [[[-1, -1, 0, 1, 3, 0]]]

@@ -50,7 +50,7 @@ from multiorganseg_training.run.loop import TRAINING, NotFiniteError
 
 
 class PartEvents(EventStream):
-    """Counts iterations over all trainings and names the one in progress; its start and end are not told.
+    """Counts iterations over all trainings and names the one in progress; its start and end are not reported.
 
     Args:
         whole: Receives the events.

@@ -233,7 +233,7 @@ def reliable_cross_entropy(
 ) -> Tensor:
     """Return Σ m w CE / (Σ m + 1e-6) over the whole batch (Su et al. 2024).
 
-    The denominator counts the chosen voxels, not their weights, so that unreliable labels teach less.
+    The denominator counts the chosen voxels, not their weights, so that unreliable labels count less.
 
     Args:
         log_probabilities: (batch, classes + 1, *space) of the student, float32.

@@ -84,7 +84,7 @@ class LTUDA(Method):
         ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
         threshold: Of the linear classifier (Eq. 2), for all organs or one for each, so that an organ that is
-            seldom annotated may be claimed earlier.
+            seldom annotated may be labelled earlier.
         ignore: From which to which probability of the teacher it is not judged whether an organ that is not
             annotated is there: (0.1, 0.5) keeps what it half believes from being learned as background by the
             linear classifier. None judges every voxel, as the paper.

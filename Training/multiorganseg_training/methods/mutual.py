@@ -47,7 +47,7 @@ class DecoderView:
 
 
 class Mutual(Method):
-    """Decoders of one encoder teach each other where the other one is more certain.
+    """Decoders of one encoder learn from each other where the other one is more certain.
 
     Each decoder learns from the annotations by their soft Dice and, on request, by cross-entropy, and over
     the whole batch from the labels of every other decoder: on the voxels that `selection` takes, weighted by

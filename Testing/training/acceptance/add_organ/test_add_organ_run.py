@@ -345,7 +345,7 @@ def test_a_training_that_diverges_in_float32_too(unjudged, added, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("wish", "cause"),
+    ("option", "cause"),
     [
         ({"organs": ("pancreas",)}, "begun for spleen"),
         ({"iterations": 5}, "begun with 3 iterations"),
