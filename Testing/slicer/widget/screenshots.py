@@ -3,8 +3,8 @@
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
 `--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
-phantom is segmented. `--only add_organ` draws the section Add organ alone. The user's own models are left out of
-the pictures.
+phantom is segmented. `--only add_organ` draws the section Add organ alone. The user's own models are left out
+of the pictures.
 """
 
 from __future__ import annotations
