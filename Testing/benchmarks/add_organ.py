@@ -1,6 +1,6 @@
 """What is learned of a new organ, and kept of the old ones, from a few annotated cases.
 
-See docs/benchmarks.md.
+See docs/results/add-organ.md.
 """
 
 from __future__ import annotations
