@@ -16,7 +16,7 @@ def mean_dice(metadata: Metadata) -> str:
 
 
 def volume_facts(node: Any) -> str:
-    """Say a volume's size in voxels, its spacing in mm and its transform; a hint when there is no volume."""
+    """Return size in voxels, spacing in mm and transform of a volume; a hint when there is none."""
     if node is None:
         return _("No CT at hand? Try one of these:")
     image = node.GetImageData()

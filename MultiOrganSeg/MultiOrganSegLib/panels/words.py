@@ -28,7 +28,7 @@ def stage_text(stage: str) -> str:
 
 
 def eta_text(seconds: float | None) -> str:
-    """Say how long is left; empty when that is not known."""
+    """Return how long is left; empty when that is not known."""
     if seconds is None:
         return ""
     if seconds < 60:

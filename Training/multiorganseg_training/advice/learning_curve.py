@@ -95,7 +95,7 @@ class CasesNeeded:
     unreachable: float
 
     def sentence(self) -> str:
-        """Say it for people."""
+        """Return it as a sentence."""
         aim = f"a Dice of {self.target:.2f}"
         if self.interval is None:
             return f"By these runs, {aim} is out of reach with more cases alone. Look for another cause."

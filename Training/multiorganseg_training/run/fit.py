@@ -86,7 +86,7 @@ def fit(
 
 @contextmanager
 def report_end(events: EventStream) -> Iterator[None]:
-    """Tell that the block was paused or failed, where it does not come to its end."""
+    """Report that the block was paused or failed, where it does not come to its end."""
     try:
         yield
     except (Cancelled, Paused):
