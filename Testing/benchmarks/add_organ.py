@@ -55,8 +55,8 @@ def main(
         with progress_bar() as progress:
             for name, recipe in plans.items():
                 if not (runs / name / RESULT_FILE).is_file():
-                    reported = Progress(_prefixed(progress, name), progress.token)
-                    fit(recipe, Place(project, runs / name, cache, chosen), reported)
+                    named = Progress(_prefixed(progress, name), progress.token)
+                    fit(recipe, Place(project, runs / name, cache, chosen), named)
     done = {name: recipe for name, recipe in plans.items() if (runs / name / RESULT_FILE).is_file()}
     results = [_result(runs / name, name, recipe) for name, recipe in done.items()]
     publish("add_organ", output, describe_machine(), [_report(results)], results)

@@ -130,9 +130,9 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
         & (likely[others, 0] >= 0.5)
         & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
     )
-    pseudo_labelled = labels[first] == 2
-    assert (likely[first, 1][pseudo_labelled] < 0.5).any()
-    assert likely[first, 1][pseudo_labelled].min() >= 0.3
+    is_pseudo = labels[first] == 2
+    assert (likely[first, 1][is_pseudo] < 0.5).any()
+    assert likely[first, 1][is_pseudo].min() >= 0.3
 
 
 @pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])

@@ -125,8 +125,8 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    reported = pausing(place.run, progress)
-    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, reported) for cases in (training, fold)]
+    watched = pausing(place.run, progress)
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, watched) for cases in (training, fold)]
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,
