@@ -19,8 +19,8 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.text import counted
 from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea

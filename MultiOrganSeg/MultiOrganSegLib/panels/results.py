@@ -11,8 +11,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.text import counted
 from MultiOrganSegLib import dependencies, result
 from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.edits import Edits

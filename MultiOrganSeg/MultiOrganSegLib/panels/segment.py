@@ -9,8 +9,8 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.bundles.custom_organs import with_custom_organs
-from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.text import counted
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.facts import mean_dice, volume_facts

@@ -9,11 +9,11 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
+from multiorganseg.text import counted
 from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.edits import Edits
 from MultiOrganSegLib.panels.reveal import reveal

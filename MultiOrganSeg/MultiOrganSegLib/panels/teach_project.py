@@ -11,10 +11,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.projects.file import is_project
+from multiorganseg.text import counted
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_folder

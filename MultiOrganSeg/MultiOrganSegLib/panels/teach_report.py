@@ -11,11 +11,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, load_gate
 from multiorganseg.projects.project import Project
 from multiorganseg.projects.runs import RunState
+from multiorganseg.text import counted
 from MultiOrganSegLib.panels.pictures import lay_out, show_picture, swatch
 from MultiOrganSegLib.panels.teach_learning import LearningPane
 from MultiOrganSegLib.panels.words import verdict_text

@@ -214,6 +214,11 @@ def test_worst_first():
     assert all(flags.TEXTS[flag].endswith(".") for flag in spleen.flags)
 
 
+def test_without_organs_nothing_is_measured():
+    volume = Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    assert measure(np.zeros(SHAPE, np.uint8), volume, LabelTable({}), {}, CATALOGUE) == ()
+
+
 def test_values_without_an_organ_are_ignored():
     labels = scene(spleen=SPLEEN)
     labels[20:, 20:, 20:] = 99

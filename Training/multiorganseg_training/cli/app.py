@@ -14,9 +14,9 @@ from rich.text import Text
 from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import gate_command
 from multiorganseg_training.cli.add_organ import extend_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors
