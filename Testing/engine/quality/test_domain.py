@@ -88,7 +88,7 @@ def test_measures_say_what_the_scan_shows() -> None:
 
 
 def test_measures_of_a_block_are_exact() -> None:
-    """A block of 16 × 20 voxels in the plane whose last row lies on the image's edge; a fifth of it each HU."""
+    """A block of 16 × 20 voxels in the plane, its last row on the image's edge; a fifth of it each HU."""
     window, spacing = (-200.0, 300.0), (3.0, 4.0, 5.0)
     hu = np.full((12, 20, 30), -1000.0, np.float32)
     bands = np.repeat([-120.0, -110.0, 50.0, 150.0, 250.0], 4)
