@@ -25,7 +25,7 @@ from multiorganseg.metrics.scores import BOTH, OrganScore
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.outputs import require_free
 from multiorganseg.privacy import folders_of, without_folders
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
@@ -115,7 +115,7 @@ def _compare_all(
             try:
                 cases[name] = compare_files(predicted, expected, comparison)
             except Exception as error:
-                failed[name] = as_told(error)
+                failed[name] = as_typed(error)
             progress.advance(task)
     return cases, failed
 

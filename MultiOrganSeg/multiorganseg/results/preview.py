@@ -1,4 +1,4 @@
-"""A picture of the segmentation: planes, organs in 3D, a legend, and where the network is unsure."""
+"""A picture of the segmentation: planes, organs in 3D, a legend, and where the network is uncertain."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _draw_heat_row(
         axes.imshow(plane.image, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
         draw_heat(axes, plane.uncertainty)
         _draw_organs(axes, plane, colors, 0.8)
-        _frame_plane(axes, plane, "where the network is unsure")
+        _frame_plane(axes, plane, "where the network is uncertain")
     draw_heat_bar(figure.add_axes(_HEAT_BAR))
 
 
@@ -240,7 +240,7 @@ STRONGEST = 0.85
 
 
 def draw_heat(axes: Axes, uncertainty: NDArray[np.float32]) -> None:
-    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is sure stays clear."""
+    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is certain stays clear."""
     axes.imshow(_heat(uncertainty), interpolation="bilinear")
 
 
@@ -254,8 +254,8 @@ def draw_heat_bar(axes: Axes) -> None:
     axes.set_yticks([0, 63.5, 127], ["0", "0.5", "1"], color=FAINT, fontsize=9)
     axes.tick_params(length=0)
     axes.yaxis.tick_right()
-    axes.set_title("unsure", color=TEXT, fontsize=9.5)
-    axes.set_xlabel("sure", color=TEXT, fontsize=9.5)
+    axes.set_title("uncertain", color=TEXT, fontsize=9.5)
+    axes.set_xlabel("certain", color=TEXT, fontsize=9.5)
     for spine in axes.spines.values():
         spine.set_color(FRAME)
 
