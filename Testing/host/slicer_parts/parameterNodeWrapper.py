@@ -55,7 +55,7 @@ class _Parameter:
             raise ValueError(message)
         node.SetParameter(self.name, "" if self.is_node else value)
         if self.is_node:
-            node.SetNodeReferenceID(self.name, value.GetID() if value is not None else None)
+            node.SetNodeReferenceID(self.name, value.GetID() if value else None)
 
     def read(self, node: Any) -> Any:
         if not node.HasParameter(self.name):
