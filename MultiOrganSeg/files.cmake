@@ -14,7 +14,6 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
   MultiOrganSegLib/corrections.py
-  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -30,20 +29,14 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ_report.py
   MultiOrganSegLib/panels/add_organ_train.py
   MultiOrganSegLib/panels/add_organ_worklist.py
-  MultiOrganSegLib/panels/choices.py
+  MultiOrganSegLib/panels/controls.py
   MultiOrganSegLib/panels/device.py
-  MultiOrganSegLib/panels/edits.py
-  MultiOrganSegLib/panels/facts.py
-  MultiOrganSegLib/panels/files.py
-  MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
   MultiOrganSegLib/panels/pictures.py
   MultiOrganSegLib/panels/results.py
-  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
-  MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py

@@ -19,8 +19,7 @@ from multiorganseg.organs.catalogue import Organ
 from multiorganseg.projects.matrix import LABELLED, LabelStatus
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
-from MultiOrganSegLib.ct_window import use_ct_window
-from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
+from MultiOrganSegLib.mrml import check_volume_node, merged_labels, use_ct_window, volume_from_node
 from MultiOrganSegLib.placing import place_result, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
 

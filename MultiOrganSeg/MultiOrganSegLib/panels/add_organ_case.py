@@ -16,10 +16,8 @@ from multiorganseg.projects.project import Project
 from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.corrections import recount
-from MultiOrganSegLib.panels.edits import Edits
-from MultiOrganSegLib.panels.reveal import reveal
-from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, EmbeddedEditor
-from MultiOrganSegLib.panels.show_organ import jump_to
+from MultiOrganSegLib.panels.controls import reveal
+from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, Edits, EmbeddedEditor, jump_to
 from MultiOrganSegLib.panels.words import status_text
 from MultiOrganSegLib.run import FINISHED, RUNNING
 

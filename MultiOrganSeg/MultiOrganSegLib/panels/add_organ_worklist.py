@@ -18,8 +18,7 @@ from multiorganseg.projects.project import Project
 from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.add_organ.answers import read_ranking
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
-from MultiOrganSegLib.panels.files import ask_open_many
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, ask_open_many
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import status_text, status_tip
 

@@ -21,10 +21,9 @@ from multiorganseg.bundles import (
 )
 from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.text import counted
-from MultiOrganSegLib.panels.facts import mean_dice
-from MultiOrganSegLib.panels.files import ask_open
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import MessageArea, ask_open
 from MultiOrganSegLib.panels.pictures import lay_out
+from MultiOrganSegLib.panels.words import mean_dice
 
 
 class ModelsPanel:
