@@ -11,7 +11,7 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
-from multiorganseg.user_folders import user_cache_dir
+from multiorganseg.folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
 

@@ -17,7 +17,7 @@ from torch import nn
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream, event_log
-from multiorganseg.metrics.summary import mean_of
+from multiorganseg.metrics.report import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up

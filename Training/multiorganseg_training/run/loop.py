@@ -16,7 +16,7 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource

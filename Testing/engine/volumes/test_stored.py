@@ -1,5 +1,3 @@
-"""Stored values become true ones without a copy wider than the result."""
-
 from __future__ import annotations
 
 import tracemalloc
@@ -7,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from multiorganseg.volumes.rescale import rescaled
+from multiorganseg.volumes.stored import rescaled
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiorganseg.intensity import AIR, map_window, zscore
+from multiorganseg.intensities import AIR, map_window, zscore
 
 WINDOW = (-160.0, 240.0)
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from multiorganseg import resources
+from multiorganseg import folders
 from multiorganseg.errors import ResourceError
-from multiorganseg.resources import resources_dir
+from multiorganseg.folders import resources_dir
 
 
 def _make(folder: Path) -> Path:
@@ -23,7 +23,7 @@ def test_a_checkout_has_them(monkeypatch) -> None:
 def test_places_are_tried_in_order(tmp_path: Path, monkeypatch) -> None:
     package = tmp_path / "Modul é" / "MultiOrganSeg" / "multiorganseg"
     package.mkdir(parents=True)
-    monkeypatch.setattr(resources, "__file__", str(package / "resources.py"))
+    monkeypatch.setattr(folders, "__file__", str(package / "folders.py"))
     monkeypatch.delenv("MULTIORGANSEG_RESOURCES", raising=False)
     with pytest.raises(ResourceError) as caught:
         resources_dir()

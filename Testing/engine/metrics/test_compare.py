@@ -1,7 +1,7 @@
 import pytest
 
 from multiorganseg.errors import VolumeError
-from multiorganseg.metrics.pairs import pair_cases
+from multiorganseg.metrics.compare import pair_cases
 
 
 def touch(folder, *names):

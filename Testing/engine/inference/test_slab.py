@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from multiorganseg.inference.uncertainty import describe, uncertainty
+from multiorganseg.inference.slab import describe, uncertainty
 
 
 def _bits(*shares: float) -> float:

@@ -1,4 +1,4 @@
-"""CSV that a spreadsheet shows as it is and never runs."""
+"""Numbers of things in a sentence, and CSV that a spreadsheet shows as it is and never runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,22 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+
+def counted(count: int, one: str, many: str, **parts: object) -> str:
+    """Fill `{count}` and other parts into the form for one thing, or into that for any other number.
+
+    Example:
+        >>> counted(1, "{count} case", "{count} cases")
+        '1 case'
+    """
+    return (one if count == 1 else many).format(count=count, **parts)
+
+
+def cases_text(count: int) -> str:
+    """Return a number of cases in English."""
+    return counted(count, "{count} case", "{count} cases")
+
 
 _STARTS_A_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
