@@ -73,6 +73,15 @@ app.command("cache")(cache_command)
 for _name in ("evaluate", "compare", "features"):
     app.command(_name, hidden=True, context_settings=_ANY_ARGUMENTS)(moved_command)
 
+Devices = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Train on so many devices at once, each with a batch of its own; 0 for as many as torchrun or "
+        "SLURM started, else one.",
+    ),
+]
+
 Data = Annotated[
     Path, typer.Option(help="Folder with images/ and labels/ of equal file names, or of a project.")
 ]
@@ -101,6 +110,7 @@ def fit(
         Path | None, typer.Option(help="Folder of the run; else runs/ and the recipe's name.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: Devices = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     initial: Annotated[
@@ -117,7 +127,8 @@ def fit(
     from multiorganseg.inference.backends import choose_device
     from multiorganseg.projects.runs import Paused, process_start
     from multiorganseg_training.recipe.file import load_recipe
-    from multiorganseg_training.run.fit import Place
+    from multiorganseg_training.run.devices import joined
+    from multiorganseg_training.run.fit import Place, follow
     from multiorganseg_training.run.fit import fit as run_fit
 
     loaded = load_recipe(recipe)
@@ -125,12 +136,14 @@ def fit(
         loaded = replace(loaded, seed=seed)
     if initial is not None:
         loaded = replace(loaded, network=replace(loaded.network, initial=initial))
-    place = Place(
-        data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
-    )
+    run = run or Path("runs") / loaded.name
+    folders = (data, run, cache or user_cache_dir() / "cases")
     try:
-        with progress_bar() as progress:
-            scores = run_fit(loaded, place, progress, process_start())
+        with joined(choose_device(device), devices) as (together, own):
+            if not together.first:
+                return follow(together, own)
+            with progress_bar() as progress:
+                scores = run_fit(loaded, Place(*folders, own, together), progress, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return
@@ -139,7 +152,7 @@ def fit(
         for key in scores["averaged"]:
             table.add_row(key, *(f"{values[key]:.3f}" for values in scores.values()))
         out.print(table)
-    out.print(Text(f"Next: multiorganseg-train publish {place.run} --data {data} --help"), soft_wrap=True)
+    out.print(Text(f"Next: multiorganseg-train publish {run} --data {data} --help"), soft_wrap=True)
 
 
 @app.command()
