@@ -90,6 +90,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/models.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
+  multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
@@ -204,12 +205,17 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/__init__.py
   multiorganseg/refine/answer.py
   multiorganseg/refine/changes.py
+  multiorganseg/refine/files.py
   multiorganseg/refine/geodesic.py
   multiorganseg/refine/head.py
   multiorganseg/refine/maps.py
   multiorganseg/refine/prompts.py
   multiorganseg/refine/session.py
   multiorganseg/refine/steps.py
+  multiorganseg/resident/__init__.py
+  multiorganseg/resident/loop.py
+  multiorganseg/resident/requests.py
+  multiorganseg/resident/worker.py
   multiorganseg/resources.py
   multiorganseg/results/__init__.py
   multiorganseg/results/authorship.py
