@@ -22,7 +22,9 @@ _SHORTEST_TOKEN = 16
 
 @reported_errors()
 def serve(
-    host: Annotated[str, typer.Option(help="Address to listen on; this machine alone by default.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; this machine alone by default.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 for any.")] = 8711,
     tls_certificate: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="PEM file with the certificate, for TLS.")
@@ -43,9 +45,10 @@ def serve(
 ) -> None:
     """Answer 3D Slicer and other programs over HTTP: segment and correct on this machine.
 
-    Clients must know the token, a text of at least 16 characters in the variable MULTIORGANSEG_TOKEN; without
-    one, a token is made for this run and shown. Requests are answered one after the other. A volume is deleted
-    with its answer, or at the end of its correction. On the other machine: multiorganseg resident --server URL.
+    Clients must know the token, a text of at least 16 characters in the variable MULTIORGANSEG_TOKEN;
+    without one, a token is made for this run and shown. Requests are answered one after the other. A volume
+    is deleted with its answer, or at the end of its correction. To try it from another machine:
+    multiorganseg resident --server URL --check
     """
     try:
         from multiorganseg.serve.app import Service, build_app

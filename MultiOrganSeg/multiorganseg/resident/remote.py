@@ -1,4 +1,4 @@
-"""Requests of a resident process, answered by a server: files are sent there, and what it writes is fetched."""
+"""Requests of a resident process, answered by a server: files are sent, and what it writes is fetched."""
 
 from __future__ import annotations
 

@@ -157,6 +157,19 @@ class CloseRequest:
 
 
 @dataclass(frozen=True)
+class ForgetRequest:
+    """Forget the volume that was read last, so that no image stays in memory; networks stay.
+
+    Attributes:
+        sessions: Names of sessions to be closed.
+        maps: Whether to forget the maps that were kept, too; open sessions keep theirs.
+    """
+
+    sessions: tuple[str, ...] = ()
+    maps: bool = False
+
+
+@dataclass(frozen=True)
 class CancelRequest:
     """Stop a request, or drop it from the queue; this one has no answer but that of the other.
 
@@ -175,6 +188,7 @@ Ask: TypeAlias = (
     | UndoRequest
     | SaveRequest
     | CloseRequest
+    | ForgetRequest
     | CancelRequest
 )
 
@@ -186,6 +200,7 @@ REQUESTS: dict[str, type[Ask]] = {
     "undo": UndoRequest,
     "save": SaveRequest,
     "close": CloseRequest,
+    "forget": ForgetRequest,
     "cancel": CancelRequest,
 }
 _NAMES = {kind: name for name, kind in REQUESTS.items()}

@@ -28,6 +28,7 @@ from multiorganseg.resident.requests import (
     Ask,
     CloseRequest,
     CorrectRequest,
+    ForgetRequest,
     OpenRequest,
     PutRequest,
     SaveRequest,
@@ -115,6 +116,9 @@ class Worker:
         stream.emit(EventKind.FINISHED, seconds=round(time.perf_counter() - started, 3), **end)
         return True
 
+    def close(self) -> None:
+        """Nothing of it is elsewhere."""
+
     def _answer(self, ask: Ask, stream: EventStream, progress: Progress) -> dict[str, Any]:
         if isinstance(ask, SegmentRequest):
             return self._segment(ask, stream, progress)
@@ -130,6 +134,8 @@ class Worker:
             return self._save(ask, progress)
         if isinstance(ask, CloseRequest):
             self._sessions.pop(ask.session, None)
+        if isinstance(ask, ForgetRequest):
+            self._forget(ask)
         return {}
 
     def _segment(self, ask: SegmentRequest, stream: EventStream, progress: Progress) -> dict[str, Any]:
@@ -247,6 +253,13 @@ class Worker:
             {},
         )
         return {"files": [file.name for file in files], "steps": session.to_json()}
+
+    def _forget(self, ask: ForgetRequest) -> None:
+        self._last = None
+        for name in ask.sessions:
+            self._sessions.pop(name, None)
+        if ask.maps:
+            self._maps.clear()
 
     def _opened(self, name: str) -> _Opened:
         if name not in self._sessions:

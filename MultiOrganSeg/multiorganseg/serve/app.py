@@ -5,7 +5,7 @@
 | `GET /v1/status` | version, protocol, device, models, how many requests wait |
 | `POST /v1/rooms` | a room for files, requests and sessions of one client: {"room": NAME} |
 | `PUT /v1/rooms/ROOM/files/NAME` | send a volume or labels |
-| `POST /v1/rooms/ROOM/requests` | a request of `multiorganseg.resident.requests`; the answer is its events, a line each |
+| `POST /v1/rooms/ROOM/requests` | one of `multiorganseg.resident.requests`; answered by events, a line each |
 | `GET /v1/rooms/ROOM/files/NAME` | fetch a result, which is then deleted |
 | `DELETE /v1/rooms/ROOM` | delete all that is there |
 | `GET /v1/training` | how the runs of a project stand |
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import itertools
 import json
 import time
 from collections.abc import AsyncIterator
@@ -43,7 +44,7 @@ from multiorganseg.resident.requests import (
     CancelRequest,
     ForgetRequest,
     OpenRequest,
-    SegmentRequest,
+    RequestError,
     parse_request,
 )
 from multiorganseg.serve.child import ENDS, Child
@@ -132,16 +133,18 @@ class _Desk:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._rooms = Rooms(service.folder, service.most_bytes)
+        self._models = _models()
         self.child = Child(service.folder)
+        self._numbers = itertools.count(1)
         self._errands: set[asyncio.Task[None]] = set()
 
     async def status(self) -> dict[str, Any]:
-        bundles = await asyncio.to_thread(list_bundles)
+        self._models = await asyncio.to_thread(_models)
         return {
             "version": __version__,
             "protocol": PROTOCOL,
             "device": self._service.device,
-            "models": [each.metadata.name for each in bundles if isinstance(each, Bundle)],
+            "models": self._models,
             "waiting": self.child.waiting,
         }
 
@@ -161,11 +164,7 @@ class _Desk:
 
     async def take_file(self, room: str, name: str, request: Request) -> dict[str, str]:
         place = self._rooms.find(room)
-        place.answers += 1
-        try:
-            await self._rooms.take(place, name, _paced(request, self._service.most_bytes))
-        finally:
-            place.answers -= 1
+        await self._rooms.take(place, name, _paced(request, self._service.most_bytes))
         return {}
 
     async def give_file(self, room: str, name: str) -> Response:
@@ -173,27 +172,37 @@ class _Desk:
         if not path.is_file():
             msg = f"There is no file {name}."
             raise NoRoomError(msg, next_step="Repeat the request that makes it.")
-        return FileResponse(path, media_type="application/octet-stream", background=BackgroundTask(path.unlink, missing_ok=True))
+        fetched = BackgroundTask(path.unlink, missing_ok=True)
+        return FileResponse(path, media_type="application/octet-stream", background=fetched)
 
     async def answer(self, room: str, request: Request) -> Response:
         place = self._rooms.find(room)
         body = b"".join([chunk async for chunk in _paced(request, LONGEST_LINE)])
         identity, ask = parse_request(body)
         if isinstance(ask, CancelRequest):
-            await self.child.cancel(f"{place.name}.{ask.of}")
+            if number := place.asked.get(ask.of):
+                await self.child.cancel(number)
             return JSONResponse({})
+        if identity in place.asked:
+            msg = "A request of this id has not ended yet."
+            raise RequestError(msg, identity)
         if self.child.waiting >= MOST_WAITING:
             msg = f"{MOST_WAITING} requests wait already."
             raise ResourceError(msg, next_step="Try again in a few minutes.")
-        inside = await asyncio.to_thread(self._inside, place, ask)
-        return StreamingResponse(self._events(place, identity, inside, request), media_type="application/jsonl")
+        inside = self._inside(place, ask)
+        place.asked[identity] = str(next(self._numbers))
+        return StreamingResponse(
+            self._events(place, identity, inside, request), media_type="application/jsonl"
+        )
 
     async def sweep(self) -> None:
         """Clear what nobody uses any more."""
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
             for room in self._rooms.idle():
-    self._clear(room)
+                self._clear(room)
+            if not self._rooms.count:
+                await self.child.rest()
 
     def _inside(self, room: Room, ask: Ask) -> Ask:
         """Return what is asked with all names of files and sessions those of a room.
@@ -209,22 +218,17 @@ class _Desk:
             changes["session"] = f"{room.name}.{session}"
         if hasattr(ask, "device"):
             changes["device"] = self._service.device
-        if hasattr(ask, "model") and ask.model != NO_MODEL:
-            offered = [each.folder.name for each in list_bundles() if isinstance(each, Bundle)]
-            if ask.model not in offered:
-                msg = f"The server has no model '{ask.model}'."
-                raise OptionError(msg, next_step=f"Choose among: {', '.join(offered)}.")
+        if (model := getattr(ask, "model", NO_MODEL)) not in (NO_MODEL, *self._models):
+            msg = f"The server has no model '{model}'."
+            raise OptionError(msg, next_step=f"Choose among: {', '.join(self._models)}.")
         if "dcm" in getattr(ask, "formats", ()) or str(getattr(ask, "output", "")).lower().endswith(".dcm"):
             msg = "The server writes no DICOM."
             raise OptionError(msg, next_step="Ask for .seg.nrrd, and convert it where the DICOM series is.")
         return replace(ask, **changes)
 
-    async def _events(
-        self, room: Room, identity: str, ask: Ask, request: Request
-    ) -> AsyncIterator[bytes]:
-        room.answers += 1
+    async def _events(self, room: Room, identity: str, ask: Ask, request: Request) -> AsyncIterator[bytes]:
         try:
-            async for event in self.child.ask(f"{room.name}.{identity}", ask):
+            async for event in self.child.ask(room.asked[identity], ask):
                 if await request.is_disconnected():
                     return
                 if event.get("event") == EventKind.FINISHED and event.get("file"):
@@ -233,7 +237,7 @@ class _Desk:
                     self._tidy(room, ask)
                 yield json.dumps({**event, "id": identity}).encode() + b"\n" if event else b"\n"
         finally:
-            room.answers -= 1
+            room.asked.pop(identity, None)
             room.used = time.monotonic()
 
     def _tidy(self, room: Room, ask: Ask) -> None:
@@ -252,12 +256,16 @@ class _Desk:
 
     def _forget(self, ask: ForgetRequest) -> None:
         async def say() -> None:
-            async for _ in self.child.ask(f"forget {time.monotonic()}", ask):
+            async for _ in self.child.ask(str(next(self._numbers)), ask):
                 pass
 
         task = asyncio.create_task(say())
         self._errands.add(task)
         task.add_done_callback(self._errands.discard)
+
+
+def _models() -> list[str]:
+    return [each.folder.name for each in list_bundles() if isinstance(each, Bundle)]
 
 
 def _paced(request: Request, most_bytes: int) -> AsyncIterator[bytes]:

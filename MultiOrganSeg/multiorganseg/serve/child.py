@@ -77,7 +77,7 @@ class Child:
                 await self._write(format_request(f"{identity} ends", CancelRequest(identity)))
 
     async def rest(self) -> None:
-        """End the process where it has nothing to do, so that it holds no memory; the next `ask` starts it."""
+        """End the process where it has nothing to do, and free its memory; the next `ask` starts another."""
         async with self._turn:
             if not self._answers:
                 await self.stop()

@@ -44,14 +44,14 @@ class Room:
 
     Attributes:
         folder: Its files.
-        answers: How many answers are under way.
+        asked: Requests that are being answered: the number that the server gave to each, by its id.
         used: When it was used last, as `time.monotonic`.
         sessions: Of correction that were opened.
         keeps: Whether what was sent is kept for a correction.
     """
 
     folder: Path
-    answers: int = 0
+    asked: dict[str, str] = field(default_factory=dict)
     used: float = field(default_factory=time.monotonic)
     sessions: set[str] = field(default_factory=set)
     keeps: bool = False
@@ -130,7 +130,7 @@ class Rooms:
     def idle(self) -> list[Room]:
         """Return the rooms that nobody used for `IDLE_SECONDS`."""
         latest = time.monotonic() - IDLE_SECONDS
-        return [room for room in self._rooms.values() if not room.answers and room.used < latest]
+        return [room for room in self._rooms.values() if not room.asked and room.used < latest]
 
     async def take(self, room: Room, name: str, chunks: AsyncIterator[bytes]) -> None:
         """Put a file into a room.
@@ -154,6 +154,7 @@ class Rooms:
                     if left < 0:
                         raise TooLargeError(self._most_bytes)
                     sink.write(chunk)
+                    room.used = time.monotonic()
             if suffix in _SELF_CONTAINED and read_image_header(partial)[0].stored.files != (partial,):
                 msg = f"{name} does not hold its voxels itself."
                 raise VolumeError(msg, next_step="Save header and voxels in one file.")

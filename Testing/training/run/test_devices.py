@@ -23,7 +23,7 @@ from multiorganseg_training.run.fit import EVENTS_FILE
 pytest.importorskip("lightning_fabric")
 
 PACKAGES = [Path(__file__).parents[3] / name for name in ("MultiOrganSeg", "Training")]
-PATIENCE_SECONDS = 600
+PATIENCE_SECONDS = 1200
 REPORTING = {"log_every": 1, "validate_every": 0, "checkpoint_every": 0}
 TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port")
 
@@ -71,7 +71,7 @@ class Trainings:
             "SLURM_NODEID": "0",
             "MASTER_ADDR": "127.0.0.1",
         }
-        said |= {"MASTER_PORT": free_port(), "SLURM_NNODES": "1"}
+        said |= {"MASTER_PORT": free_port(), "SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2"}
         tasks = [
             self.start(name, recipe, **said, SLURM_PROCID=str(number), SLURM_LOCALID=str(number))
             for number in range(2)
