@@ -56,6 +56,7 @@ STALL_SECONDS = 20.0
 """Without a byte, after which one who sends or fetches is sent away."""
 
 LEAST_BYTES_PER_SECOND = 32 * 1024
+GRACE_SECONDS = 20.0
 _SWEEP_SECONDS = 30.0
 
 
@@ -288,7 +289,7 @@ def _paced(request: Request, most_bytes: int) -> AsyncIterator[bytes]:
             taken += len(chunk)
             if taken > most_bytes:
                 raise TooLargeError(most_bytes)
-            if taken < (time.monotonic() - started - STALL_SECONDS) * LEAST_BYTES_PER_SECOND:
+            if taken < (time.monotonic() - started - GRACE_SECONDS) * LEAST_BYTES_PER_SECOND:
                 raise TooSlowError
             yield chunk
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
+import warnings
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,9 +156,23 @@ class Rooms:
                         raise TooLargeError(self._most_bytes)
                     sink.write(chunk)
                     room.used = time.monotonic()
-            if suffix in _SELF_CONTAINED and read_image_header(partial)[0].stored.files != (partial,):
-                msg = f"{name} does not hold its voxels itself."
-                raise VolumeError(msg, next_step="Save header and voxels in one file.")
+            _require_whole(partial)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse a header that names other files of this machine; its warnings come when the volume is read.
+
+    Raises:
+        VolumeError: It does, or is damaged.
+    """
+    if volume_suffix(path.name).lower() not in _SELF_CONTAINED:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        files = read_image_header(path)[0].stored.files
+    if files != (path,):
+        msg = "The file does not hold its voxels itself."
+        raise VolumeError(msg, next_step="Save header and voxels in one file.")

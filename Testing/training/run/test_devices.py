@@ -110,11 +110,11 @@ def test_two_devices_train_as_one_with_twice_the_batch(phantom_recipe, save_reci
     expected = trainings.run("one", whole)
     assert len(expected) == 8
     assert expected[-1] < expected[0]
-    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=1e-4)
+    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=5e-4)
     assert trainings.run_in_slurm("slurm", half) == trainings.losses("two")
     assert trainings.run("torchrun", half, *TORCHRUN, free_port()) == trainings.losses("two")
     for name, tensor in trainings.weights("one").items():
-        assert torch.allclose(tensor, trainings.weights("two")[name], atol=1e-4), name
+        assert torch.allclose(tensor, trainings.weights("two")[name], atol=5e-4), name
         assert torch.equal(trainings.weights("slurm")[name], trainings.weights("two")[name]), name
 
 
