@@ -22,6 +22,7 @@ from multiorganseg.volumes import read_labels, write_volume
 from Testing.engine.cli.conftest import make_ct
 
 QUICK = ("--no-preview", "--device", "cpu", "--formats", "seg.nrrd,json")
+PATIENCE_SECONDS = 1200
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -137,12 +138,12 @@ def test_a_killed_node_and_a_deadly_case_lose_nothing(
     child = subprocess.Popen(
         [str(word) for word in command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while child.poll() is None and len(list(out.glob("*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert child.poll() is None, child.communicate()[0]
     cluster.remove_node(workers[0], allow_graceful=False)
-    told, _ = child.communicate(timeout=600)
+    told, _ = child.communicate(timeout=PATIENCE_SECONDS)
     assert child.returncode in (3, 6), told
     seen = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     finished = Counter(event["case"] for event in seen if event["event"] == "finished")
@@ -154,7 +155,7 @@ def test_a_killed_node_and_a_deadly_case_lose_nothing(
     assert not list(out.glob(".partial-*")), "nothing half-written stays"
     plain = tmp_path / "plain"
     alone = CliRunner().invoke(app, [str(w) for w in [*words[:2], "-o", plain, *words[4:-2]]])
-    assert "14" in str(len(list(plain.glob("*.seg.nrrd")))), alone.output
+    assert alone.exit_code == 3, alone.output
     for name in names:
         mine, theirs = (read_labels(folder / f"{name}.seg.nrrd") for folder in (out, plain))
         assert (mine.voxels == theirs.voxels).all()
