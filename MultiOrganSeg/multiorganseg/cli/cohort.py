@@ -25,7 +25,7 @@ from multiorganseg.projects.typed import typed
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import write_results
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 from multiorganseg.volumes.dicom_series import files_of
 from multiorganseg.volumes.headers import detached_files
 from multiorganseg.volumes.names import case_name, volume_suffix
@@ -143,7 +143,7 @@ def run_case(segmenter: Segmenter, work: Work, case: Case, progress: Progress) -
         except Cancelled:
             raise
         except Exception as error:
-            return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
+            return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
     return done
 
 

@@ -27,7 +27,7 @@ from multiorganseg.errors import BundleError, DependencyError, MultiOrganSegErro
 from multiorganseg.offline import import_ray
 from multiorganseg.progress import Progress
 from multiorganseg.scratch import WORK_PREFIX, clean_up, scratch_folder
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 from multiorganseg.volumes.check import VolumeWarning
 
 ATTEMPTS = 3
@@ -77,7 +77,7 @@ class Worker:
                 )
             self._work, self._segmenter = work, Segmenter(bundle, work.options)
         except Exception as error:
-            return as_told(error)
+            return as_typed(error)
         return None
 
     def run(self, case: Case) -> CaseResult:

@@ -23,7 +23,7 @@ from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import ResourceError
-from multiorganseg.events import EventKind, EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.outputs import open_stream
 from multiorganseg.privacy import folders_of
@@ -70,8 +70,9 @@ def segment(
         bool,
         typer.Option(
             "--uncertainty",
-            help="Also map where the network is unsure or its decoders differ: CASE.uncertainty.nii.gz, 0 "
-            "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
+            help="Also map where the network is uncertain or its decoders differ: CASE.uncertainty.nii.gz, 0 "
+            "(certain) to 255 (uncertain), a row in the picture and a score for each organ. Labels stay "
+            "the same.",
         ),
     ] = False,
     ray: Annotated[
@@ -143,7 +144,7 @@ def segment(
 
             stream.emit(EventKind.STARTED, **started)
             cluster = Cluster(ray_address, worker_cpus)
-            told = told_to(stream, progress)
+            told = with_events(stream, progress)
             results = run_on_ray(work, cases, cluster, told, lambda result: _tell(result, stream))
         else:
             segmenter = Segmenter(bundle, options)
@@ -151,7 +152,7 @@ def segment(
             results = []
             for number, case in enumerate(cases):
                 prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-                results.append(run_case(segmenter, work, case, told_to(stream, progress, prefix)))
+                results.append(run_case(segmenter, work, case, with_events(stream, progress, prefix)))
                 _tell(results[-1], stream)
         catalogue = with_custom_organs(load_catalogue(), bundle.metadata.custom_organs)
     _show(results, catalogue)

@@ -49,7 +49,7 @@ from multiorganseg.resident.requests import (
 )
 from multiorganseg.serve.child import ENDS, Child
 from multiorganseg.serve.rooms import NoRoomError, Room, Rooms, TooLargeError
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 MOST_WAITING = 128
 STALL_SECONDS = 20.0
@@ -318,7 +318,7 @@ _STATUS = {
 
 
 def _told(_request: Request, error: Exception) -> Response:
-    told = as_told(error)
+    told = as_typed(error)
     return _error(told, next((code for kind, code in _STATUS.items() if isinstance(told, kind)), 500))
 
 
