@@ -21,7 +21,7 @@ from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import acceptance_command
-from multiorganseg_training.cli.add_organ import add_organ_command
+from multiorganseg_training.cli.add_organ import DeviceCount, add_organ_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors, warn
 from multiorganseg_training.cli.project import project_app
 
@@ -90,15 +90,6 @@ for _earlier, _now in COMMANDS.items():
 for _name in ("evaluate", "compare", "features"):
     app.command(_name, hidden=True, context_settings=_ANY_ARGUMENTS)(moved_command)
 
-Devices = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        help="Train on so many devices at once, each with a batch of its own; 0 for as many as torchrun or "
-        "SLURM started, else one.",
-    ),
-]
-
 Data = Annotated[
     Path, typer.Option(help="Folder with images/ and labels/ of equal file names, or of a project.")
 ]
@@ -127,7 +118,7 @@ def fit(
         Path | None, typer.Option(help="Folder of the run; else runs/ and the recipe's name.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    devices: Devices = 0,
+    devices: DeviceCount = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     initial: Annotated[
