@@ -78,6 +78,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/channels.py
+  multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
   multiorganseg/cli/convert.py
   multiorganseg/cli/correct.py
@@ -90,8 +91,10 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/models.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
+  multiorganseg/cli/ray_workers.py
   multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
+  multiorganseg/cli/serve.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -215,6 +218,7 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/steps.py
   multiorganseg/resident/__init__.py
   multiorganseg/resident/loop.py
+  multiorganseg/resident/remote.py
   multiorganseg/resident/requests.py
   multiorganseg/resident/worker.py
   multiorganseg/resources.py
@@ -236,6 +240,11 @@ set(MODULE_SCRIPTS
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
   multiorganseg/scratch.py
+  multiorganseg/serve/__init__.py
+  multiorganseg/serve/app.py
+  multiorganseg/serve/child.py
+  multiorganseg/serve/door.py
+  multiorganseg/serve/rooms.py
   multiorganseg/unforeseen.py
   multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
@@ -368,6 +377,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/__init__.py
   Training/multiorganseg_training/run/build.py
   Training/multiorganseg_training/run/checkpoint.py
+  Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
   Training/multiorganseg_training/run/loop.py
   Training/multiorganseg_training/run/soup.py
