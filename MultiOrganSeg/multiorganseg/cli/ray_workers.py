@@ -109,13 +109,13 @@ def run_on_ray(
     """
     with _connected(cluster.address) as ray, cancel_on_interrupt(progress.token):
         pool = _Pool(ray, work, cases, cluster.worker_cpus)
-        told = ""
+        shown = ""
         try:
             while len(pool.results) < len(cases):
                 stage = f"segmenting, {len(pool.results)} of {len(cases)} cases, {pool.describe()}"
-                if stage != told or progress.token.cancelled:
+                if stage != shown or progress.token.cancelled:
                     progress(stage, len(pool.results) / len(cases))
-                    told = stage
+                    shown = stage
                 for result in pool.poll():
                     tell(result)
         finally:
@@ -139,9 +139,8 @@ def _connected(address: str) -> Iterator[Any]:
     place: dict[str, Any] = {"address": address or "local"}
     with ExitStack() as stack:
         if not address:
-            top = (
-                Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
-            )  # sockets want a short path
+            # the paths of sockets may not be long
+            top = Path("/tmp") if os.name == "posix" else Path(tempfile.gettempdir())
             folder = stack.enter_context(scratch_folder(top, WORK_PREFIX))
             place.update(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES)
             place.update(_temp_dir=str(folder), _node_ip_address="127.0.0.1")
