@@ -71,6 +71,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/channels.py
+  multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
   multiorganseg/cli/convert.py
   multiorganseg/cli/correct.py
@@ -83,7 +84,10 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/models.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
+  multiorganseg/cli/ray_workers.py
+  multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
+  multiorganseg/cli/serve.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -185,12 +189,18 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/__init__.py
   multiorganseg/refine/answer.py
   multiorganseg/refine/changes.py
+  multiorganseg/refine/files.py
   multiorganseg/refine/geodesic.py
   multiorganseg/refine/head.py
   multiorganseg/refine/maps.py
   multiorganseg/refine/prompts.py
   multiorganseg/refine/session.py
   multiorganseg/refine/steps.py
+  multiorganseg/resident/__init__.py
+  multiorganseg/resident/loop.py
+  multiorganseg/resident/remote.py
+  multiorganseg/resident/requests.py
+  multiorganseg/resident/worker.py
   multiorganseg/results/__init__.py
   multiorganseg/results/dicom_identity.py
   multiorganseg/results/dicom_seg.py
@@ -206,6 +216,11 @@ set(MODULE_SCRIPTS
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
   multiorganseg/scratch.py
+  multiorganseg/serve/__init__.py
+  multiorganseg/serve/app.py
+  multiorganseg/serve/child.py
+  multiorganseg/serve/door.py
+  multiorganseg/serve/rooms.py
   multiorganseg/text.py
   multiorganseg/unforeseen.py
   multiorganseg/volumes/__init__.py
@@ -335,6 +350,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/__init__.py
   Training/multiorganseg_training/run/build.py
   Training/multiorganseg_training/run/checkpoint.py
+  Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
   Training/multiorganseg_training/run/loop.py
   Training/multiorganseg_training/run/soup.py
