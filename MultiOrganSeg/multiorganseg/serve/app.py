@@ -246,8 +246,9 @@ class _Desk:
         if isinstance(ask, OpenRequest):
             room.sessions.add(ask.session)
         room.keeps = room.keeps or bool(room.sessions) or getattr(ask, "keep_maps", False)
-        if not room.keeps and getattr(ask, "volume", ""):
-            (self._service.folder / ask.volume).unlink(missing_ok=True)  # type: ignore[union-attr]
+        volume: str = getattr(ask, "volume", "")
+        if volume and not room.keeps:
+            (self._service.folder / volume).unlink(missing_ok=True)
             self._forget(ForgetRequest())
 
     def _clear(self, room: Room) -> None:
