@@ -83,7 +83,7 @@ def recount(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
 
 def drawn_by_people(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
     """IDs of the segments with voxels that are not just what the network left: corrected ones and others'."""
-    from multiorganseg.results.authorship import Author
+    from multiorganseg.results.segmentation import Author
 
     recount(node)
     segmentation = node.GetSegmentation()
@@ -102,8 +102,8 @@ def names_of(node: slicer.vtkMRMLSegmentationNode, identities: list[str]) -> str
 
 
 def _tell_corrected(node: Any, identity: str, drawn: _Drawn) -> None:
-    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import measured_tags
+    from multiorganseg.results.segmentation import Author
 
     segment = node.GetSegmentation().GetSegment(identity)
     texts = measured_tags(_measure(node, identity, drawn))

@@ -28,8 +28,8 @@ from multiorganseg.geometry.resample import (
     spacing_grid,
 )
 from multiorganseg.metrics import evaluate
+from multiorganseg.metrics.report import mean_by_organ, mean_over_organs
 from multiorganseg.metrics.scores import OrganScore
-from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid, Volume

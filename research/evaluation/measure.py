@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.metrics import evaluate, jaccard, slice_hausdorff, voxel_distances
+from multiorganseg.metrics.report import MetricMean, mean_of
 from multiorganseg.metrics.scores import ONLY_PREDICTION, ONLY_REFERENCE
-from multiorganseg.metrics.summary import MetricMean, mean_of
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress

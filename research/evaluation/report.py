@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.csv_text import csv_text
+from multiorganseg.text import csv_text
 from research.evaluation.measure import (
     LTUDA_METRICS,
     METRICS,

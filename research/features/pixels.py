@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.windows import Shape, plan_windows
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.losses.known import on_grid

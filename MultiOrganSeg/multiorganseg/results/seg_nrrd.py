@@ -19,13 +19,12 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
 from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import TYPE_TAG, Author, author_from_tag
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import TYPE_TAG, Author, Segmentation, author_from_tag
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
-from multiorganseg.volumes.layers import segment_value
-from multiorganseg.volumes.nrrd_file import write_nrrd
+from multiorganseg.volumes.label_values import segment_value
 from multiorganseg.volumes.volume import Affine
+from multiorganseg.volumes.write import write_nrrd
 
 PROVENANCE_KEY = "MultiOrganSeg_Provenance"
 TAG_PREFIX = "MultiOrganSeg."

@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.csv_text import csv_text
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import segments_of
+from multiorganseg.text import csv_text
 
 Row = dict[str, str | int | float | list[str] | None]
 

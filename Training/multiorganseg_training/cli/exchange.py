@@ -13,11 +13,11 @@ from rich.text import Text
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.cli.console import out
-from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import load_project, project_inputs
 from multiorganseg.projects.project import Project
+from multiorganseg.text import cases_text
 from multiorganseg_training.cli.progress import (
     ReportEvents,
     counts_table,

@@ -13,12 +13,12 @@ from rich.text import Text
 
 from multiorganseg.cli.console import out
 from multiorganseg.errors import TrainingError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.outputs import keep
 from multiorganseg.pictures import drawn
 from multiorganseg.projects.file import load_project, project_inputs, project_lock
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import find_run
 from multiorganseg_training.cli.progress import reported_errors, reported_progress
 from multiorganseg_training.project.organs import project_catalogue
