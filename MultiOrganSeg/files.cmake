@@ -358,9 +358,9 @@ set(SHARED_RESOURCES
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

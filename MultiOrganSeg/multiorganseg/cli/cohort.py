@@ -124,9 +124,9 @@ def run_case(segmenter: Segmenter, work: Work, case: Case, progress: Progress) -
                 modality=segmenter.bundle.metadata.modality,
                 catalogue=segmenter.catalogue,
             )
-            told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-            ours = [str(w.message) for w in told if issubclass(w.category, VolumeWarning)]
-            asides = tuple(str(w.message) for w in told if not issubclass(w.category, VolumeWarning))
+            warned = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+            ours = [str(w.message) for w in warned if issubclass(w.category, VolumeWarning)]
+            asides = tuple(str(w.message) for w in warned if not issubclass(w.category, VolumeWarning))
             messages = _messages(result, without_folders(ours, folders_of(Path(volume.source))))
             done = CaseResult(
                 case.path,

@@ -144,8 +144,8 @@ def segment(
 
             stream.emit(EventKind.STARTED, **started)
             cluster = Cluster(ray_address, worker_cpus)
-            told = with_events(stream, progress)
-            results = run_on_ray(work, cases, cluster, told, lambda result: _tell(result, stream))
+            reporting = with_events(stream, progress)
+            results = run_on_ray(work, cases, cluster, reporting, lambda result: _tell(result, stream))
         else:
             segmenter = Segmenter(bundle, options)
             stream.emit(EventKind.STARTED, **started)
