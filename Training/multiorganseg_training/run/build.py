@@ -126,10 +126,10 @@ def _unlike(name: str) -> TrainingError:
 
 
 def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIOR) -> None:
-    """Set the weights of a network's last branch: its decoders are those of the network.
+    """Set the last layer of a network's newest branch: its organs start as those of `widen_state`.
 
-    Its organs start as those of `widen_state`; beside them the network says of its own organs what it said
-    before.
+    Under a softmax they share `prior` of the background's probability, with sigmoids each has that
+    probability.
 
     Args:
         network: Trained but for its last branch.
@@ -137,18 +137,15 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
         prior: In (0, 1).
     """
     branch = network.all_branches()[-1]
-    for own, started in zip(network.own_decoders(), branch.decoders, strict=True):
-        started.load_state_dict(own.state_dict())
+    start = math.log(prior / branch.organs) if activation == SOFTMAX else math.log(prior / (1 - prior))
     with torch.no_grad():
-        for own, started in zip(network.own_heads(), branch.heads, strict=True):
-            axes = (int(isinstance(started, nn.ConvTranspose3d)), 0)
-            for trained, wanted, axis in zip(own.parameters(), started.parameters(), axes, strict=True):
-                wanted.copy_(further_channels(trained, axis, branch.organs, activation, prior))
+        branch.head.weight.zero_()
+        branch.head.bias.fill_(start)
 
 
 TRUNK = 0
 FROM_TO = ("sigmoid", "softmax")
-ADDED_LATER = ("statistics", "detail")
+ADDED_LATER = ("statistics", "detail", "background")
 """Arguments of a network that may differ from what it starts from; what they add is new."""
 
 
@@ -206,7 +203,7 @@ def build_optimiser(
     """
     last_layers = [
         *network.own_heads(),
-        *(head for branch in network.all_branches() for head in branch.heads),
+        *(branch.head for branch in network.all_branches()),
     ]
     known = {id(parameter) for layer in last_layers for parameter in layer.parameters()}
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]

@@ -27,6 +27,7 @@ from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
 from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
+from multiorganseg_training.run.fixed import fixed_batches
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -133,54 +134,60 @@ def _train(
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for iteration in range(first, optimisation.iterations):
-        started = time.perf_counter()
-        factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        for parameter in optimiser.param_groups[TRUNK]["params"]:
-            parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
-        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
-        batch = batches.draw()
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            step: Step = method(network, batch, generator)
-        loss = float(step.loss.detach())
-        _require_finite("loss", loss, iteration)
-        optimiser.zero_grad()
-        step.loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
-        _require_finite("norm of the gradient", float(norm), iteration)
-        optimiser.step()
-        method.after_step(network)
-        average.update(network)
-        if judge is not None and judging is not None:
-            judging.update(judge)
-        seconds = (
-            0.95 * seconds + 0.05 * (time.perf_counter() - started)
-            if seconds
-            else time.perf_counter() - started
-        )
-        done = iteration + 1
-        if _due(done, reporting.log_every) or done == optimisation.iterations:
-            _log(
-                events,
-                done,
-                loss,
-                step,
-                factor * optimisation.learning_rate,
-                seconds,
-                optimisation.iterations,
+    with fixed_batches(method, batches, optimisation.fixed_batches, recipe.seed, run) as fixed:
+        for iteration in range(first, optimisation.iterations):
+            started = time.perf_counter()
+            factor = rate_factor(
+                optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup
             )
-        if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
-            save(done)
-        try:
-            if _due(done, reporting.validate_every) and done < optimisation.iterations:
-                validate(average.network, done)
-            progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
-            heed_pause(run, done, optimisation.iterations)
-        except (Cancelled, Paused):
-            save(done)
-            raise
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+            for parameter in optimiser.param_groups[TRUNK]["params"]:
+                parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
+            torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+                step: Step = (
+                    fixed.step(network, iteration)
+                    if fixed is not None
+                    else method(network, batches.draw(), generator)
+                )
+            loss = float(step.loss.detach())
+            _require_finite("loss", loss, iteration)
+            optimiser.zero_grad()
+            step.loss.backward()
+            norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
+            _require_finite("norm of the gradient", float(norm), iteration)
+            optimiser.step()
+            method.after_step(network)
+            average.update(network)
+            if judge is not None and judging is not None:
+                judging.update(judge)
+            seconds = (
+                0.95 * seconds + 0.05 * (time.perf_counter() - started)
+                if seconds
+                else time.perf_counter() - started
+            )
+            done = iteration + 1
+            if _due(done, reporting.log_every) or done == optimisation.iterations:
+                _log(
+                    events,
+                    done,
+                    loss,
+                    step,
+                    factor * optimisation.learning_rate,
+                    seconds,
+                    optimisation.iterations,
+                )
+            if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
+                save(done)
+            try:
+                if _due(done, reporting.validate_every) and done < optimisation.iterations:
+                    validate(average.network, done)
+                progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
+                heed_pause(run, done, optimisation.iterations)
+            except (Cancelled, Paused):
+                save(done)
+                raise
     return Trained(network.eval(), average.network)
 
 
