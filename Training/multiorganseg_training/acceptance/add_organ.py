@@ -20,10 +20,15 @@ from multiorganseg.projects.acceptance import Gate
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, is_pause_requested, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.acceptance.budget import (
+    SAFETY,
+    Estimate,
+    Pace,
+    batches_of,
     curve_points,
+    estimate,
     fit_memory,
-    iterations_in,
-    seconds_per_iteration,
+    measure_pace,
+    most_batches,
 )
 from multiorganseg_training.acceptance.check import FOLDS, gate_run, split_for_gate
 from multiorganseg_training.acceptance.compare import GateOptions
@@ -116,6 +121,7 @@ def extend(
     progress: Progress,
     warn: Callable[[str], None] = _ignore,
     started: float | None = None,
+    tell: Callable[[str], None] = _ignore,
 ) -> Gate:
     """Teach a network further organs from a project's annotated cases, and judge the result.
 
@@ -130,6 +136,7 @@ def extend(
         progress: Told every step; cancelling keeps a checkpoint.
         warn: Told what the user should know of the plan; the events tell it too.
         started: As for `fit`.
+        tell: Told before the training how long it takes to be usable, and to be good.
 
     Raises:
         TrainingError: The wishes cannot be met, the run was begun with others, or it goes on in another
@@ -150,8 +157,12 @@ def extend(
             events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
                 told = _pausing(place, events, progress, 0, 0)
-                plan, warnings = _plan(base, project, wishes, place, told)
+                plan, warnings, expected = _plan(base, project, wishes, place, told)
                 save_plan(plan, place.run)
+                if expected is not None:
+                    done = _pausing(place, events, progress, 0, plan.recipe.optimisation.iterations)
+                    done(expected.text, 0.0)
+                    tell(expected.text)
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
                     warn(message)
@@ -163,37 +174,41 @@ def extend(
 
 def _plan(
     base: Bundle, project: Project, wishes: Wishes, place: Workplace, progress: Progress
-) -> tuple[Plan, list[str]]:
+) -> tuple[Plan, list[str], Estimate | None]:
     split = split_for_gate(project, wishes.organs, wishes.seed)
     wanted = extension_recipe(base, split, wishes)
     folds = tuple(fold.held_out for fold in split.folds)
+    expected = None
     if wishes.iterations is not None:
-        recipe = with_iterations(fit_memory(wanted, place.device), wishes.iterations, CURVE_POINTS)
+        recipe = fit_memory(wanted, place.device)
+        batches = batches_of(wishes.iterations, most_batches(recipe, place.run))
+        recipe = with_iterations(recipe, wishes.iterations, CURVE_POINTS, batches)
     else:
         cases = prepare_cases(
             training_cases(place.project, wanted), place.cache, wanted.preprocessing, progress
         )
         training = [case for case in cases if case.name not in wanted.data.validation]
         recipe, pace = _paced(wanted, training, place.device, progress)
-        iterations = iterations_in(wishes.seconds, pace, 1 + len(folds))
+        room, trainings = most_batches(recipe, place.run), 1 + len(folds)
+        iterations, batches = pace.iterations(SAFETY * wishes.seconds / trainings, room)
         shapes = [case.image.shape for case in cases if case.name in split.held_out]
-        seconds = pace * iterations * (1 + len(folds))
-        points = curve_points(seconds, pace, recipe.network.patch_shape, shapes)
-        recipe = with_iterations(recipe, iterations, points)
+        points = curve_points(wishes.seconds, pace, recipe.network.patch_shape, shapes)
+        recipe = with_iterations(recipe, iterations, points, batches)
+        expected = estimate(pace, trainings, room)
     plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
-    return plan, plan_warnings(wanted, recipe, split)
+    return plan, plan_warnings(wanted, recipe, split, expected and expected.usable), expected
 
 
 def _paced(
     wanted: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress
-) -> tuple[Recipe, float]:
+) -> tuple[Recipe, Pace]:
     """Return the recipe that fits into memory, in float32 where bfloat16 fails, and its pace."""
     recipe = fit_memory(wanted, device)
     try:
-        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+        return recipe, measure_pace(recipe, cases, device, progress)
     except NotFiniteError:
         recipe = fit_memory(_exact(wanted), device)
-        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+        return recipe, measure_pace(recipe, cases, device, progress)
 
 
 def _exact(recipe: Recipe) -> Recipe:

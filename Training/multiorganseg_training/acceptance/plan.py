@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
@@ -44,6 +46,7 @@ class Wishes:
         seconds: Of training, all folds together.
         iterations: Of each training, instead of `seconds`; None measures.
         seed: Of all randomness.
+        patches: A step, at most; None takes as many as suit the network.
     """
 
     base: str
@@ -51,6 +54,7 @@ class Wishes:
     seconds: float = PRESETS["1h"]
     iterations: int | None = None
     seed: int = 0
+    patches: int | None = None
 
 
 def parse_seconds(text: str) -> float:
@@ -78,10 +82,11 @@ ANNOTATED_SHARE = 3 / 4
 PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
 
+USABLE, GOOD = 150, 600
+"""Iterations after which an organ is roughly where it belongs, and those of docs/benchmarks.md."""
+
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""
-
-FEW_ITERATIONS = 100
 
 
 def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
@@ -170,7 +175,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
         ),
         network=NetworkSpec(
             said.architecture,
-            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]},
+            _with_branch(base, len(wishes.organs)),
             said.activation,
             said.patch_shape,
             _place_of(base, wishes),
@@ -179,7 +184,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
         ),
         optimisation=OptimisationSpec(
-            batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
+            batch_size=wishes.patches or (SLICES if said.patch_shape[0] == 1 else PATCHES),
             learning_rate=2e-3,
             head_factor=10.0,
             weight_decay=1e-4,
@@ -188,13 +193,21 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     )
 
 
-def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
+def _with_branch(base: Bundle, organs: int) -> dict[str, Any]:
+    """Return a network's arguments with one more branch; sigmoids have no background to build it on."""
+    said = base.metadata
+    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), organs]}
+    return arguments if said.activation == "softmax" else {**arguments, "background": False}
+
+
+def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split, usable: float | None = None) -> list[str]:
     """Say what a user should know of a plan before it runs.
 
     Args:
         wanted: Before it was fitted to memory and time.
         recipe: What will run.
         split: What is held out.
+        usable: Seconds to `USABLE` iterations, where they are known.
     """
     iterations, patch = recipe.optimisation.iterations, recipe.network.patch_shape
     warnings = []
@@ -203,10 +216,12 @@ def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
             "No case can be held out, so that nothing will prove what is learned. Annotate the new organs in "
             "a further case."
         )
-    if iterations < FEW_ITERATIONS:
+    if iterations < USABLE:
+        minutes = "" if usable is None else f" They take about {max(1, math.ceil(usable / 60))} minutes here."
         warnings.append(
-            f"Only {iterations} iterations: an organ is seldom learned in fewer than {FEW_ITERATIONS}. Give "
-            "more time, or train on a GPU."
+            f"Only {iterations} iterations: an organ is seldom learned in fewer than {USABLE}.{minutes} Give "
+            "more time (--time), fewer patches a step (--patches), or a smaller base (--base), or train on a "
+            "GPU."
         )
     if patch != wanted.network.patch_shape:
         warnings.append(
@@ -227,11 +242,11 @@ def with_annotated_first(recipe: Recipe, project: Project) -> Recipe:
     return replace(recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=count))
 
 
-def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:
-    """Return the recipe a length, and so many points to its curve of Dice."""
+def with_iterations(recipe: Recipe, iterations: int, points: int, batches: int = 0) -> Recipe:
+    """Return the recipe a length, so many points to its curve of Dice, and so many different batches."""
     return replace(
         recipe,
-        optimisation=replace(recipe.optimisation, iterations=iterations),
+        optimisation=replace(recipe.optimisation, iterations=iterations, fixed_batches=batches),
         reporting=ReportingSpec(
             log_every=max(1, iterations // 200),
             validate_every=max(1, iterations // points) if points else 0,

@@ -36,11 +36,16 @@ def extend_command(
     run: Annotated[str, typer.Option(help="Name of the run in PROJECT/runs; else BASE-plus-ORGAN.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+    patches: Annotated[
+        int | None, typer.Option(min=1, help="A step; fewer make a step shorter, and each teaches less.")
+    ] = None,
 ) -> None:
     """Teach a model further organs from a project's annotated cases, without losing those it knows.
 
     Cases are held out, the model is trained and then judged on them, old organs and new (see `gate`). With
     fewer than four annotated cases each is held out once, in a training of its own, and the time is shared.
+
+    Before the training begins, a trial of a few steps says how long it takes on this machine.
 
     The same command again goes on where a stopped run was; Ctrl-C or an empty file `stop` in the run's folder
     pauses it. The base is not changed: `project publish` makes a new bundle of the run. Exit code 8 when it
@@ -53,7 +58,7 @@ def extend_command(
     from multiorganseg_training.acceptance.add_organ import extend as run_extension
     from multiorganseg_training.acceptance.plan import Wishes, parse_seconds, run_name
 
-    wishes = Wishes(base, tuple(organ), parse_seconds(time), iterations, seed)
+    wishes = Wishes(base, tuple(organ), parse_seconds(time), iterations, seed, patches)
     name = run or run_name(find_bundle(base), wishes.organs)
     _require_name(name)
     place = Workplace(
@@ -61,7 +66,7 @@ def extend_command(
     )
     try:
         with progress_bar() as progress:
-            gate = run_extension(wishes, place, progress, warn, process_start())
+            gate = run_extension(wishes, place, progress, warn, process_start(), _tell)
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return
@@ -73,6 +78,10 @@ def extend_command(
         return
     out.print("Next: read the report; annotate further cases, or train longer in another run: --run NAME")
     out.print(Text(f"To publish it all the same: {publish} --force 'REASON'"), soft_wrap=True)
+
+
+def _tell(message: str) -> None:
+    out.print(Text(message), soft_wrap=True)
 
 
 def _require_name(name: str) -> None:
