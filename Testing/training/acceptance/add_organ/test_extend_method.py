@@ -25,7 +25,7 @@ def network(small_network, request) -> BranchingNetwork:
     """A V-Net of two decoders with batch normalisation, dropout and a branch for one organ."""
     activation = getattr(request, "param", "softmax")
     channels = ORGANS + (activation == "softmax")
-    network = small_network("vnet", channels, branches=[1], dropout=0.5)
+    network = small_network("vnet", channels, branches=[1], dropout=0.5, background=activation == "softmax")
     for _ in range(20):
         network.train()(torch.randn((2, 1, *SPACE)))
     start_branch(network, activation)
