@@ -215,10 +215,8 @@ def set_command(
         changed = set_statuses(folder, _matching(project, case), organs, status)
     else:
         msg = "Say what to set."
-        raise OptionError(
-            msg,
-            next_step="Pass --case, --organ and --status together, --case and --patient, or --from alone.",
-        )
+        step = "Pass --case, --organ and --status together, --case and --patient, or --from alone."
+        raise OptionError(msg, next_step=step)
     entries = sum(
         project.matrix.rows[name][key] is not found
         for name, row in changed.matrix.rows.items()

@@ -31,7 +31,7 @@ from multiorganseg_training.project.case_files import (
     project_case,
 )
 from multiorganseg_training.project.labels import count_values, label_array, relabel, require_voxels
-from multiorganseg_training.project.patients import patient_code, with_key
+from multiorganseg_training.project.patients import patient_code, patient_in, with_key
 
 
 def set_status(folder: Path, case: str, organ: str, status: LabelStatus) -> Project:
@@ -174,7 +174,7 @@ def add_case(
         matrix = project.matrix.with_case(name, status)
         if not patient and picture is not image and isinstance(image, Path) and _is_dicom(image):
             project = with_key(project)
-            patient = patient_code(image, project.patient_key)
+            patient = patient_code(patient_in(image), project.patient_key)
         entry = replace(entry, patient=patient)
         extended = replace(project, cases={**project.cases, name: entry}, matrix=matrix)
         if drawn is not None and entry.labels is not None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multiorganseg.errors import VolumeError
 from multiorganseg.projects.file import load_project, project_lock, save_project
@@ -16,29 +17,42 @@ from multiorganseg.volumes.check import VolumeWarning
 from multiorganseg.volumes.dicom_header import open_dicom
 from multiorganseg.volumes.dicom_series import dicom_files
 
+if TYPE_CHECKING:
+    import pydicom
+
 PREFIX, DIGITS = "dicom-", 12
 
 
-def patient_code(image: Path, key: str) -> str:
-    """Return a code of the patient that a DICOM image names; empty where it names none.
-
-    The code is a keyed hash (HMAC-SHA-256) of Patient ID and its issuer: equal for equal patients, and it
-    tells nobody who they are who does not have the project's key and a list of identifiers to try.
-
-    Args:
-        image: A DICOM file or a folder with a series.
-        key: Of the project.
-    """
+def patient_in(image: Path) -> str:
+    """Return whom a DICOM file, or a folder with a series, names; see `patient_of`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", VolumeWarning)
         try:
             data = open_dicom(dicom_files(image)[0])
         except VolumeError:
             return ""
-    said = [str((data or {}).get(name) or "").strip() for name in ("PatientID", "IssuerOfPatientID")]
-    if not said[0]:
+    return "" if data is None else patient_of(data)
+
+
+def patient_of(data: pydicom.Dataset) -> str:
+    """Return Patient ID and its issuer as one text, not to be kept; empty where there is no Patient ID."""
+    said = [str(data.get(name) or "").strip() for name in ("PatientID", "IssuerOfPatientID")]
+    return "\\".join(said) if said[0] else ""
+
+
+def patient_code(patient: str, key: str) -> str:
+    """Return a code of a patient; empty where nobody is named.
+
+    It is a keyed hash (HMAC-SHA-256): equal for equal patients, and it tells nobody who they are who does not
+    have the project's key and a list of identifiers to try.
+
+    Args:
+        patient: As `patient_of` gives it.
+        key: Of the project, in hexadecimal digits.
+    """
+    if not patient:
         return ""
-    return PREFIX + hmac.digest(bytes.fromhex(key), "\\".join(said).encode(), "sha256").hex()[:DIGITS]
+    return PREFIX + hmac.digest(bytes.fromhex(key), patient.encode(), "sha256").hex()[:DIGITS]
 
 
 def with_key(project: Project) -> Project:
