@@ -36,6 +36,7 @@ from multiorganseg_training.acceptance.plan import (
     CURVE_POINTS,
     Plan,
     Wishes,
+    branch_organs,
     check_wishes,
     extension_recipe,
     load_plan,
@@ -175,7 +176,8 @@ def extend(
 def _plan(
     base: Bundle, project: Project, wishes: Wishes, place: Workplace, progress: Progress
 ) -> tuple[Plan, list[str], Estimate | None]:
-    split = split_for_gate(project, wishes.organs, wishes.seed)
+    organs = branch_organs(base) if wishes.merge else wishes.organs
+    split = split_for_gate(project, organs, wishes.seed)
     wanted = extension_recipe(base, split, wishes)
     folds = tuple(fold.held_out for fold in split.folds)
     expected = None
@@ -248,6 +250,8 @@ def _begun(base: Bundle, wishes: Wishes, run: Path) -> Plan | None:
         cause = "It is a training of another kind." if load_checkpoint(run) is not None else ""
     elif plan.base_sha256 != base.digest:
         cause = f"It was begun with another base, or another version of {base.metadata.name}."
+    elif plan.merges != wishes.merge:
+        cause = "It was begun to merge branches." if plan.merges else "It was begun to learn organs."
     elif plan.new_organs != wishes.organs:
         cause = f"It was begun for {', '.join(plan.new_organs)}."
     elif plan.recipe.seed != wishes.seed:

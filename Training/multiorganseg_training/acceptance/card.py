@@ -92,12 +92,13 @@ def extension_card(metadata: Metadata, gate: Gate, force: str) -> str:
         gate: That it went through.
         force: Why it was published although it did not pass; empty when it did.
     """
-    learned = ", ".join(f"{key} ({_annotated(gate, key)})" for key in gate.with_role("new"))
+    new = ", ".join(f"{key} ({_annotated(gate, key)})" for key in gate.with_role("new"))
+    learned = f"Learned: {new}" if new else "It learned what that network says, without its branches"
     lines = [
         f"# {metadata.name} {metadata.version}",
         "",
         f"{metadata.description}. Extended from {gate.base_name} {gate.base_version} (sha256 "
-        f"{gate.base_sha256[:12]}…), {metadata.training['iterations']} iterations. Learned: {learned}.",
+        f"{gate.base_sha256[:12]}…), {metadata.training['iterations']} iterations. {learned}.",
         "",
         f"Licence of the weights: {metadata.license}, inherited from {gate.base_name}, whose text is "
         f"enclosed. "

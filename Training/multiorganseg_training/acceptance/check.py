@@ -186,7 +186,7 @@ def gate_run(
     recipe = _recipe(run)
     base = base or find_bundle(recipe.network.initial)
     new_organs = tuple(key for key in recipe.data.table.keys if key not in base.metadata.labels.keys)
-    if not new_organs:
+    if not new_organs and recipe.method != "distil":
         msg = f"The run {run.name} has learned no organ that {base.metadata.name} does not know."
         raise TrainingError(msg, next_step="Extend a bundle first: multiorganseg-train extend --help")
     candidate = draft_extension(run, base, run / CANDIDATE, project.custom_organs)

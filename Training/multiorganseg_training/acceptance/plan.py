@@ -47,6 +47,7 @@ class Wishes:
         iterations: Of each training, instead of `seconds`; None measures.
         seed: Of all randomness.
         patches: A step, at most; None takes as many as suit the network.
+        merge: Whether the base's branches are merged, instead of learning organs.
     """
 
     base: str
@@ -55,6 +56,7 @@ class Wishes:
     iterations: int | None = None
     seed: int = 0
     patches: int | None = None
+    merge: bool = False
 
 
 def parse_seconds(text: str) -> float:
@@ -85,13 +87,22 @@ PATCHES, SLICES = 2, 8
 USABLE, GOOD = 150, 600
 """Iterations after which an organ is roughly where it belongs, and those of docs/benchmarks.md."""
 
+MERGING_RATE = 5e-4
+"""Of a network that knows nearly all that it is taught."""
+
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""
 
 
 def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
-    """Name a run and the bundle made from it: that of the base, plus the organs."""
+    """Name a run and the bundle made from it: that of the base, plus the organs; "merged" without any."""
     return extension_name(base.metadata.name, organs)
+
+
+def branch_organs(base: Bundle) -> tuple[str, ...]:
+    """Return the organs of a network's branches."""
+    count = sum(base.metadata.arguments.get("branches", ()))
+    return base.metadata.labels.keys[len(base.metadata.labels.keys) - count :]
 
 
 def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
@@ -101,6 +112,9 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
         TrainingError: No organ is named, one is named twice or known already, the project lacks it or has no
             case in which it is annotated, or the project has images of another modality.
     """
+    if wishes.merge:
+        _check_merge(base, project)
+        return
     known = base.metadata.labels.keys
     problem, step = "", "Name organs that the model lacks: --organ KEY"
     if not wishes.organs:
@@ -126,6 +140,22 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
     if problem:
         msg = "The model cannot be extended so."
         raise TrainingError(msg, cause=problem, next_step=step)
+
+
+def _check_merge(base: Bundle, project: Project) -> None:
+    said = base.metadata
+    lacking = [key for key in said.labels.keys if key not in project.table.keys]
+    if not branch_organs(base):
+        problem, step = f"{said.name} has none.", "Name a model that learned an organ with a branch."
+    elif project.modality != said.modality:
+        problem, step = f"The project holds {project.modality}, the model segments {said.modality}.", ""
+    elif lacking:
+        problem = f"The project has no organ {', '.join(lacking)}."
+        step = f"Add them: multiorganseg-train project add-organ {project.folder} {' '.join(lacking)}"
+    else:
+        return
+    msg = "Its branches cannot be merged."
+    raise TrainingError(msg, cause=problem, next_step=step or "Take another model or another project.")
 
 
 def _not_extendable(base: Bundle) -> tuple[str, str] | None:
@@ -156,16 +186,20 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
     """
     said = base.metadata
     organs = (*said.labels.keys, *wishes.organs)
+    looked_for = branch_organs(base) if wishes.merge else wishes.organs
     window, original = said.preprocessing.window, said.preprocessing.original
     return Recipe(
         name=run_name(base, wishes.organs),
-        description=f"{said.description}; and {', '.join(wishes.organs)}",
+        description=said.description
+        if wishes.merge
+        else f"{said.description}; and {', '.join(wishes.organs)}",
         data=DataSpec(
             labels={str(value): key for value, key in enumerate(organs, 1)},
             validation=split.held_out if split.how == "hold-out" else (),
             modality=said.modality,
         ),
-        method="extend",
+        method="distil" if wishes.merge else "extend",
+        method_arguments={"teacher": _place_of(base, wishes)} if wishes.merge else {},
         seed=wishes.seed,
         preprocessing=PreprocessingSpec(
             said.preprocessing.spacing_mm,
@@ -175,28 +209,30 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
         ),
         network=NetworkSpec(
             said.architecture,
-            _with_branch(base, len(wishes.organs)),
+            _arguments(base, wishes),
             said.activation,
             said.patch_shape,
             _place_of(base, wishes),
         ),
-        augmentation=AugmentationSpec(
-            organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
-        ),
+        augmentation=AugmentationSpec(organ_centred=0.5, favoured=looked_for, favoured_share=NEW_ORGAN_SHARE),
         optimisation=OptimisationSpec(
             batch_size=wishes.patches or (SLICES if said.patch_shape[0] == 1 else PATCHES),
-            learning_rate=2e-3,
-            head_factor=10.0,
+            learning_rate=MERGING_RATE if wishes.merge else 2e-3,
+            head_factor=1.0 if wishes.merge else 10.0,
             weight_decay=1e-4,
             ema_decay=0.99,
         ),
     )
 
 
-def _with_branch(base: Bundle, organs: int) -> dict[str, Any]:
-    """Return a network's arguments with one more branch; sigmoids have no background to build it on."""
+def _arguments(base: Bundle, wishes: Wishes) -> dict[str, Any]:
+    """Return a network's arguments with one branch more, or none; sigmoids have no background to build on."""
     said = base.metadata
-    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), organs]}
+    if wishes.merge:
+        return {
+            name: value for name, value in said.arguments.items() if name not in ("branches", "background")
+        }
+    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]}
     return arguments if said.activation == "softmax" else {**arguments, "background": False}
 
 
@@ -279,8 +315,15 @@ class Plan:
     base_sha256: str
 
     @property
+    def merges(self) -> bool:
+        """Whether branches are merged."""
+        return self.recipe.method == "distil"
+
+    @property
     def new_organs(self) -> tuple[str, ...]:
-        """Keys of the organs that are learned."""
+        """Keys of the organs that are learned; none where branches are merged."""
+        if self.merges:
+            return ()
         return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
 
 
@@ -316,7 +359,7 @@ def load_plan(run: Path) -> Plan | None:
         content = read_json_object(path)
         said = typed(_PlanFile, content, path.name)
         plan = Plan(said.recipe, said.folds, said.base_sha256)
-        if plan.new_organs:
+        if plan.new_organs or plan.merges:
             return plan
         cause = "It names no new organ."
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, TrainingError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -14,6 +14,9 @@ from multiorganseg.errors import OptionError
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_gate
 from multiorganseg_training.cli.progress import reported_errors, warn
+
+if TYPE_CHECKING:
+    from multiorganseg_training.acceptance.plan import Wishes
 
 
 @reported_errors()
@@ -51,15 +54,52 @@ def extend_command(
     pauses it. The base is not changed: `project publish` makes a new bundle of the run. Exit code 8 when it
     cannot be done; a gate that is not passed is told, and no failure.
     """
+    from multiorganseg_training.acceptance.plan import Wishes, parse_seconds
+
+    _run(
+        Wishes(base, tuple(organ), parse_seconds(time), iterations, seed, patches),
+        project,
+        run,
+        cache,
+        device,
+    )
+
+
+@reported_errors()
+def merge_branches_command(
+    base: Annotated[str, typer.Argument(help="Bundle with branches, by name or folder.")],
+    project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")],
+    time: Annotated[str, typer.Option(help="For the training: 1h, overnight, or such as 90m.")] = "overnight",
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Of each training, instead of a time.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    run: Annotated[str, typer.Option(help="Name of the run in PROJECT/runs; else BASE-merged.")] = "",
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+) -> None:
+    """Merge the branches of a model, one for each organ that it learned later, into one network.
+
+    Each branch makes a model slower. On the project's images, annotated or not, a network without branches
+    learns what the model says; it is as fast as the model was before its first branch. It is accepted only
+    where no organ falls behind on cases that were held out, and `project publish` makes a bundle of it.
+    Stopping, going on and exit codes are those of `extend`.
+    """
+    from multiorganseg_training.acceptance.plan import Wishes, parse_seconds
+
+    wishes = Wishes(base, (), parse_seconds(time), iterations, seed, merge=True)
+    _run(wishes, project, run, cache, device)
+
+
+def _run(wishes: Wishes, project: Path, run: str, cache: Path | None, device: str) -> None:
     from multiorganseg.bundles import find_bundle
     from multiorganseg.inference.backends import choose_device
     from multiorganseg.projects.runs import Paused, process_start
     from multiorganseg_training.acceptance.add_organ import Workplace
     from multiorganseg_training.acceptance.add_organ import extend as run_extension
-    from multiorganseg_training.acceptance.plan import Wishes, parse_seconds, run_name
+    from multiorganseg_training.acceptance.plan import run_name
 
-    wishes = Wishes(base, tuple(organ), parse_seconds(time), iterations, seed, patches)
-    name = run or run_name(find_bundle(base), wishes.organs)
+    name = run or run_name(find_bundle(wishes.base), wishes.organs)
     _require_name(name)
     place = Workplace(
         project, project / "runs" / name, cache or user_cache_dir() / "cases", choose_device(device)

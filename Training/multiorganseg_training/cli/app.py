@@ -18,7 +18,7 @@ from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import gate_command
-from multiorganseg_training.cli.add_organ import extend_command
+from multiorganseg_training.cli.add_organ import extend_command, merge_branches_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors
 from multiorganseg_training.cli.project import project_app
 
@@ -68,6 +68,7 @@ def moved_command(context: typer.Context) -> None:
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 app.add_typer(project_app, name="project")
 app.command("extend")(extend_command)
+app.command("merge-branches")(merge_branches_command)
 app.command("gate")(gate_command)
 app.command("cache")(cache_command)
 for _name in ("evaluate", "compare", "features"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -243,11 +244,13 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
     else:
         bundle = find_bundle(spec.initial)
         said, organs, state = bundle.metadata, bundle.metadata.labels.keys, load_network(bundle).state_dict()
-    branching = _branching(recipe, said, organs)
+    kinship = _kinship(recipe, said, organs)
     network = new_network(recipe)
     if said.activation != spec.activation:
         state = _with_background(network, state)
-    if branching:
+    if kinship is Kinship.MERGED:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("branches.")}
+    if kinship is Kinship.BRANCHED:
         fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
         network.load_state_dict({**state, **fresh})
         start_branch(network, spec.activation)
@@ -279,8 +282,22 @@ def _added(name: str) -> bool:
     return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
 
 
-def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
-    """Say whether the recipe's network has a branch more than what it starts from.
+class Kinship(Enum):
+    """What a recipe's network has beyond that from which it starts.
+
+    Attributes:
+        WIDENED: Nothing, or further organs in its last layers.
+        BRANCHED: A branch for further organs.
+        MERGED: The same organs, those of branches in its last layers.
+    """
+
+    WIDENED = "widened"
+    BRANCHED = "branched"
+    MERGED = "merged"
+
+
+def _kinship(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> Kinship:
+    """Say how the recipe's network comes from what it starts from.
 
     Raises:
         TrainingError: It differs otherwise.
@@ -293,9 +310,11 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
     branches, further = theirs.get("branches", ()), len(keys) - len(organs)
     branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
     widened = ours == theirs and not (branches and further)
+    alone = {name: value for name, value in theirs.items() if name != "branches"}
+    merged = bool(branches) and not further and ours == alone
     same = spec.architecture == said.architecture and keys[: len(organs)] == organs
     same = same and (spec.activation == said.activation or (said.activation, spec.activation) == FROM_TO)
-    if not same or not (branching or widened):
+    if not same or not (branching or widened or merged):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(
             msg,
@@ -303,4 +322,6 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
             "become a softmax), or its organs are not the recipe's first ones.",
             next_step="Copy them from its metadata or recipe, or leave network.initial away.",
         )
-    return branching
+    if branching:
+        return Kinship.BRANCHED
+    return Kinship.MERGED if merged else Kinship.WIDENED
