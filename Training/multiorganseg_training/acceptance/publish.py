@@ -171,7 +171,7 @@ def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -
 
 
 def extension_name(base: str, new_organs: Sequence[str]) -> str:
-    """Name a bundle after its base and what it learned, such as "abdomen-ct-plus-gallbladder"; or "…-merged"."""
+    """Name a bundle after its base and what it learned, such as "ct-plus-gallbladder"; or "ct-merged"."""
     if not new_organs:
         return f"{base[:LONGEST_STEM]}-merged"
     name = f"{base}-plus-{'-'.join(new_organs)}".lower()
