@@ -27,15 +27,17 @@ NESTED = _within((4, 0), (1, 5), (4, 5))
 """The first new organ lies inside an old one and inside the second new one, which lies around an old one."""
 
 
-def _claimed(logits: Tensor, known: Tensor, within: Tensor, weights: Tensor, activation: str) -> Tensor:
-    """Return what the old organs claim, from all channels, as it is published."""
+def _pseudo_labelled(
+    logits: Tensor, known: Tensor, within: Tensor, weights: Tensor, activation: str
+) -> Tensor:
+    """Return the loss of the pseudo-labels from all channels, as it is published."""
     after = organ_probs(logits, activation)
     before = organ_probs(logits[:, :-NEW], activation)
     total = torch.zeros(())
     for new in range(OLD, ORGANS):
-        claims = weights * before[:, ~within[new, :OLD]].amax(dim=1)
+        against = weights * before[:, ~within[new, :OLD]].amax(dim=1)
         unknown = ~known[:, new]
-        total = total + (claims * -torch.log1p(-after[:, new]))[unknown].sum() / unknown.sum().clamp(min=1)
+        total = total + (against * -torch.log1p(-after[:, new]))[unknown].sum() / unknown.sum().clamp(min=1)
     return total
 
 
@@ -63,7 +65,9 @@ def test_the_losses_and_gradients_are_those_of_all_channels(activation, within, 
     expected = (
         partial_cross_entropy(logits, labels, targets, known, activation, within),
         log_dice(organs, targets[:, OLD:], known[:, OLD:]),
-        _claimed(logits, everywhere, within, reliability(features, probs(old, activation)), activation),
+        _pseudo_labelled(
+            logits, everywhere, within, reliability(features, probs(old, activation)), activation
+        ),
     )
     frozen = frozen_part(old, features, Annotation(labels, targets, known), within, activation)
     ours = new_organ_losses(added, frozen, within[OLD:, OLD:], activation)
@@ -76,7 +80,7 @@ def test_the_losses_and_gradients_are_those_of_all_channels(activation, within, 
 UNKNOWN = torch.zeros((1, 3), dtype=torch.bool)
 
 
-def _loss_of_claims(old: Tensor, added: Tensor, known: Tensor, within: Tensor, activation: str) -> Tensor:
+def _pseudo_label_loss(old: Tensor, added: Tensor, known: Tensor, within: Tensor, activation: str) -> Tensor:
     labels = torch.zeros((1, 1), dtype=torch.long)
     annotation = Annotation(labels, tri_state(labels, known, within=within), known)
     frozen = frozen_part(old, None, annotation, within, activation)
@@ -88,22 +92,22 @@ SIGMOID = (torch.tensor([0.2, 0.7]).logit().reshape(1, 2, 1), torch.tensor(0.75)
 """Old organs of which one has 0.6 or 0.7, and a new one with p = ½ or ¾."""
 
 
-def test_claims_of_a_voxel_by_hand():
+def test_pseudo_labels_of_a_voxel_by_hand():
     apart = torch.zeros((3, 3), dtype=torch.bool)
-    softmax = _loss_of_claims(*SOFTMAX, UNKNOWN, apart, "softmax")
+    softmax = _pseudo_label_loss(*SOFTMAX, UNKNOWN, apart, "softmax")
     assert float(softmax) == pytest.approx(-0.6 * math.log(0.5))
-    sigmoid = _loss_of_claims(*SIGMOID, UNKNOWN, apart, "sigmoid")
+    sigmoid = _pseudo_label_loss(*SIGMOID, UNKNOWN, apart, "sigmoid")
     assert float(sigmoid) == pytest.approx(-0.7 * math.log(0.25))
 
 
 @pytest.mark.parametrize(("voxel", "activation"), [(SOFTMAX, "softmax"), (SIGMOID, "sigmoid")])
-def test_annotated_organs_and_organs_around_claim_nothing(voxel, activation):
+def test_annotated_organs_and_organs_around_say_nothing(voxel, activation):
     apart = torch.zeros((3, 3), dtype=torch.bool)
     annotated = torch.tensor([[False, False, True]])
-    assert float(_loss_of_claims(*voxel, annotated, apart, activation)) == 0
+    assert float(_pseudo_label_loss(*voxel, annotated, apart, activation)) == 0
     inside = apart.clone()
     inside[2, :2] = True
-    assert float(_loss_of_claims(*voxel, UNKNOWN, inside, activation)) == 0
+    assert float(_pseudo_label_loss(*voxel, UNKNOWN, inside, activation)) == 0
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
@@ -112,7 +116,7 @@ def test_certainty_stays_finite(activation):
     old = torch.full((1, 2 + (activation == "softmax"), 1), -90.0)
     old[:, -1] = 90.0
     added = torch.full((1, 1, 1), 300.0, requires_grad=True)
-    loss = _loss_of_claims(old, added, UNKNOWN, apart, activation)
+    loss = _pseudo_label_loss(old, added, UNKNOWN, apart, activation)
     loss.backward()
     assert bool(torch.isfinite(loss))
     assert bool(torch.isfinite(added.grad).all())

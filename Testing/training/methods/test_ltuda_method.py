@@ -64,10 +64,10 @@ def test_without_mixing_the_first_stage_is_the_sum_of_its_terms(batch):
     step = _step(method, network, batch)
     with torch.no_grad():
         logits = network(batch.image).logits
-        probability, claim = logits.sigmoid().max(dim=1)
-        claim = torch.where(probability >= 0.5, claim + 1, 0)
-        denied = batch.known.gather(1, (claim - 1).clamp(min=0).flatten(1)).reshape(claim.shape)
-        fused = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, claim))
+        probability, pseudo_label = logits.sigmoid().max(dim=1)
+        pseudo_label = torch.where(probability >= 0.5, pseudo_label + 1, 0)
+        denied = batch.known.gather(1, (pseudo_label - 1).clamp(min=0).flatten(1)).reshape(pseudo_label.shape)
+        fused = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, pseudo_label))
         annotated = masked_bce(logits, tri_state(batch.labels, batch.known, exclusive=False))
         pseudo = masked_bce(logits, full_targets(fused, ORGANS))
     torch.testing.assert_close(step.loss.detach(), 3 * annotated + 2 * pseudo)
@@ -129,9 +129,9 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
         & (likely[others, 0] >= 0.5)
         & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
     )
-    claimed = labels[first] == 2
-    assert (likely[first, 1][claimed] < 0.5).any()
-    assert likely[first, 1][claimed].min() >= 0.3
+    pseudo_labelled = labels[first] == 2
+    assert (likely[first, 1][pseudo_labelled] < 0.5).any()
+    assert likely[first, 1][pseudo_labelled].min() >= 0.3
 
 
 @pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])
@@ -159,12 +159,12 @@ def test_fused_labels_count_more_from_step_to_step(batch):
     plain, network = _method(**arguments)
     full = float(_step(plain, network, batch).logs["fused"])
     method, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
-    told = []
+    reported = []
     for _ in range(6):
-        told.append(float(_step(method, network, batch).logs["fused"]) / full)
+        reported.append(float(_step(method, network, batch).logs["fused"]) / full)
         method.after_step(network)
     expected = [np.exp(-5), np.exp(-5), np.exp(-5 / 4), np.exp(-5 / 4), 1, 1]
-    assert told == pytest.approx(expected, rel=1e-4)
+    assert reported == pytest.approx(expected, rel=1e-4)
     resumed, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
     resumed.load_state_dict(method.state_dict())
     assert float(_step(resumed, network, batch).logs["fused"]) == pytest.approx(full, rel=1e-4)

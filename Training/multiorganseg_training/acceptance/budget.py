@@ -210,7 +210,7 @@ def measure_pace(recipe: Recipe, cases: list[PreparedCase], device: torch.device
         recipe: Of the training.
         cases: Prepared training cases.
         device: Where to train.
-        progress: Told each iteration.
+        progress: Reports each iteration.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.

@@ -13,12 +13,13 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.bundles.original_json import original_to_json
+from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.projects.typed import typed
 from multiorganseg_training.acceptance.check import Split
-from multiorganseg_training.acceptance.publish import extension_name
+from multiorganseg_training.acceptance.publish import name_with_organs
 from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import (
     AugmentationSpec,
@@ -37,11 +38,11 @@ UNITS = {"m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
-class Wishes:
+class AddOrganOptions:
     """What to learn, from what, and for how long.
 
     Attributes:
-        base: Name or folder of the bundle that is extended.
+        base: Name or folder of the base bundle.
         organs: Keys of the organs that it does not know.
         seconds: Of training, all folds together.
         iterations: Of each training, instead of `seconds`; None measures.
@@ -79,7 +80,7 @@ NEW_ORGAN_SHARE = 1 / 3
 """Share of patches centred on a new organ."""
 
 ANNOTATED_SHARE = 3 / 4
-"""Share of patches from cases in which something is annotated: also those without a new organ teach it."""
+"""Share of patches from cases in which something is annotated; those without a new organ help too."""
 
 PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
@@ -96,7 +97,7 @@ CURVE_POINTS = 5
 
 def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
     """Name a run and the bundle made from it: that of the base, plus the organs; "merged" without any."""
-    return extension_name(base.metadata.name, organs)
+    return name_with_organs(base.metadata.name, organs)
 
 
 def branch_organs(base: Bundle) -> tuple[str, ...]:
@@ -105,28 +106,28 @@ def branch_organs(base: Bundle) -> tuple[str, ...]:
     return base.metadata.labels.keys[len(base.metadata.labels.keys) - count :]
 
 
-def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
+def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> None:
     """Refuse what cannot be learned.
 
     Raises:
         TrainingError: No organ is named, one is named twice or known already, the project lacks it or has no
             case in which it is annotated, or the project has images of another modality.
     """
-    if wishes.merge:
+    if options.merge:
         _check_merge(base, project)
         return
     known = base.metadata.labels.keys
     problem, step = "", "Name organs that the model lacks: --organ KEY"
-    if not wishes.organs:
+    if not options.organs:
         problem = "No organ is named."
-    elif len(set(wishes.organs)) < len(wishes.organs):
+    elif len(set(options.organs)) < len(options.organs):
         problem = "An organ is named twice."
-    elif (reason := _not_extendable(base)) is not None:
+    elif (reason := _unusable_as_base(base)) is not None:
         problem, step = reason
     elif project.modality != base.metadata.modality:
         problem = f"The project holds {project.modality}, the model segments {base.metadata.modality}."
         step = "Take another model or another project."
-    for organ in wishes.organs if not problem else ():
+    for organ in options.organs if not problem else ():
         if organ in known:
             problem = f"{base.metadata.name} knows {organ} already."
         elif organ not in project.table.keys:
@@ -138,7 +139,7 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
             problem = f"In no case of the project {organ} is annotated."
             step = f"Annotate one: multiorganseg-train project annotate {project.folder} --help"
     if problem:
-        msg = "The model cannot be extended so."
+        msg = "These organs cannot be added."
         raise TrainingError(msg, cause=problem, next_step=step)
 
 
@@ -158,7 +159,7 @@ def _check_merge(base: Bundle, project: Project) -> None:
     raise TrainingError(msg, cause=problem, next_step=step or "Take another model or another project.")
 
 
-def _not_extendable(base: Bundle) -> tuple[str, str] | None:
+def _unusable_as_base(base: Bundle) -> tuple[str, str] | None:
     """Say why a converted network cannot be built on, and what to do; None when it can."""
     said = base.metadata
     if said.folds > 1:
@@ -173,34 +174,34 @@ def _not_extendable(base: Bundle) -> tuple[str, str] | None:
     return None
 
 
-def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
+def add_organ_recipe(base: Bundle, split: Split, options: AddOrganOptions) -> Recipe:
     """Plan the training, all but its length.
 
     The base's own network and preprocessing, with a branch for the new organs, whose last layer has ten times
     the learning rate; a third of the patches of annotated cases on a new organ.
 
     Args:
-        base: What is extended.
+        base: To which organs are added.
         split: Its held-out cases are the validation fold.
-        wishes: Organs and seed.
+        options: Organs and seed.
     """
     said = base.metadata
-    organs = (*said.labels.keys, *wishes.organs)
-    looked_for = branch_organs(base) if wishes.merge else wishes.organs
+    organs = (*said.labels.keys, *options.organs)
+    looked_for = branch_organs(base) if options.merge else options.organs
     window, original = said.preprocessing.window, said.preprocessing.original
     return Recipe(
-        name=run_name(base, wishes.organs),
+        name=run_name(base, options.organs),
         description=said.description
-        if wishes.merge
-        else f"{said.description}; and {', '.join(wishes.organs)}",
+        if options.merge
+        else f"{said.description}; and {', '.join(options.organs)}",
         data=DataSpec(
             labels={str(value): key for value, key in enumerate(organs, 1)},
             validation=split.held_out if split.how == "hold-out" else (),
             modality=said.modality,
         ),
-        method="distil" if wishes.merge else "extend",
-        method_arguments={"teacher": _place_of(base, wishes)} if wishes.merge else {},
-        seed=wishes.seed,
+        method="distil" if options.merge else "add_organ",
+        method_arguments={"teacher": _place_of(base, options)} if options.merge else {},
+        seed=options.seed,
         preprocessing=PreprocessingSpec(
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
@@ -209,30 +210,30 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
         ),
         network=NetworkSpec(
             said.architecture,
-            _arguments(base, wishes),
+            _arguments(base, options),
             said.activation,
             said.patch_shape,
-            _place_of(base, wishes),
+            _place_of(base, options),
         ),
         augmentation=AugmentationSpec(organ_centred=0.5, favoured=looked_for, favoured_share=NEW_ORGAN_SHARE),
         optimisation=OptimisationSpec(
-            batch_size=wishes.patches or (SLICES if said.patch_shape[0] == 1 else PATCHES),
-            learning_rate=MERGING_RATE if wishes.merge else 2e-3,
-            head_factor=1.0 if wishes.merge else 10.0,
+            batch_size=options.patches or (SLICES if said.patch_shape[0] == 1 else PATCHES),
+            learning_rate=MERGING_RATE if options.merge else 2e-3,
+            head_factor=1.0 if options.merge else 10.0,
             weight_decay=1e-4,
             ema_decay=0.99,
         ),
     )
 
 
-def _arguments(base: Bundle, wishes: Wishes) -> dict[str, Any]:
+def _arguments(base: Bundle, options: AddOrganOptions) -> dict[str, Any]:
     """Return a network's arguments with one branch more, or none; sigmoids have no background to build on."""
     said = base.metadata
-    if wishes.merge:
+    if options.merge:
         return {
             name: value for name, value in said.arguments.items() if name not in ("branches", "background")
         }
-    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]}
+    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(options.organs)]}
     return arguments if said.activation == "softmax" else {**arguments, "background": False}
 
 
@@ -291,9 +292,9 @@ def with_iterations(recipe: Recipe, iterations: int, points: int, batches: int =
     )
 
 
-def _place_of(base: Bundle, wishes: Wishes) -> str:
+def _place_of(base: Bundle, options: AddOrganOptions) -> str:
     """Return the name where that was asked for, which still holds when the bundles have moved."""
-    return wishes.base if wishes.base == base.metadata.name else str(base.folder.absolute())
+    return options.base if options.base == base.metadata.name else str(base.folder.absolute())
 
 
 PLAN_FILE = "plan.json"
@@ -307,7 +308,7 @@ class Plan:
     Attributes:
         recipe: Of the training whose network will be published.
         folds: Held-out cases of each training that comes before it; empty without cross-validation.
-        base_sha256: Digest of the bundle that is extended.
+        base_sha256: Digest of the base bundle.
     """
 
     recipe: Recipe
@@ -357,6 +358,7 @@ def load_plan(run: Path) -> Plan | None:
         return None
     try:
         content = read_json_object(path)
+        content["recipe"] = recipe_of_now(content.get("recipe", {}))
         said = typed(_PlanFile, content, path.name)
         plan = Plan(said.recipe, said.folds, said.base_sha256)
         if plan.new_organs or plan.merges:

@@ -75,7 +75,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
         data: Folder with the cases, or of a project.
         folder: Of the bundle; replaced when a bundle is there.
         publication: What the author adds.
-        progress: Told each case.
+        progress: Reports each case.
 
     Raises:
         TrainingError: The run has no checkpoint.
@@ -108,17 +108,17 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     return finish_bundle(bundle, folder, metadata, card)
 
 
-def draft_extension(
+def draft_bundle(
     run: Path, base: Bundle, folder: Path, custom_organs: Mapping[str, CustomOrgan] | None = None
 ) -> Bundle:
-    """Write the averaged network of a run that extended a base as a bundle without figures.
+    """Write the averaged network of a run that added organs as a bundle without figures.
 
     Its licence and own organs are those of the base. The recipe goes into its provenance without the names
     of cases, which may be those of patients.
 
     Args:
         run: Folder of a run with a checkpoint.
-        base: That it extended.
+        base: To which it added organs.
         folder: Of the bundle; replaced when a bundle is there.
         custom_organs: Further organs that the catalogue does not know.
 
@@ -135,7 +135,7 @@ def draft_extension(
     known = {**said.custom_organs, **(custom_organs or {})}
     metadata = replace(
         metadata,
-        name=extension_name(said.name, new),
+        name=name_with_organs(said.name, new),
         description=f"{said.description}; {_what_became(new)}"[:LONGEST_DESCRIPTION],
         modality=said.modality,
         training={
@@ -148,7 +148,7 @@ def draft_extension(
 
 
 def _what_became(new: Sequence[str]) -> str:
-    return f"extended by {', '.join(new)}" if new else "its branches merged into one network"
+    return f"with {', '.join(new)}" if new else "its branches merged into one network"
 
 
 def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -> Bundle:
@@ -170,7 +170,7 @@ def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -
     return write_bundle(folder, metadata, weights, card, license_text, exact=exact, replace=True)
 
 
-def extension_name(base: str, new_organs: Sequence[str]) -> str:
+def name_with_organs(base: str, new_organs: Sequence[str]) -> str:
     """Name a bundle after its base and what it learned, such as "ct-plus-gallbladder"; or "ct-merged"."""
     if not new_organs:
         return f"{base[:LONGEST_STEM]}-merged"

@@ -51,7 +51,7 @@ class Frozen:
             −∞ where it names a new organ. 0 with sigmoids.
         inside: (batch, new, *space), float: log Σ p of the old organs that lie inside a new one; −∞ where
             none does. Without voxels (*space all 1) where no old organ lies inside a new one.
-        claims: (batch, new, *space), float in [0, 1]: the largest probability of an old organ on whose
+        pseudo_labels: (batch, new, *space), float in [0, 1]: the largest probability of an old organ on whose
             voxels the new one cannot be, times its reliability; 0 where the new organ is annotated.
         targets: (batch, new, *space), int8 in {0, 1, −1}.
         known: (batch, new, *space), bool: whether the new organ is annotated.
@@ -64,7 +64,7 @@ class Frozen:
     background: Tensor
     allowed: Tensor
     inside: Tensor
-    claims: Tensor
+    pseudo_labels: Tensor
     targets: Tensor
     known: Tensor
     possible: Tensor
@@ -79,18 +79,18 @@ def frozen_part(
     annotation: Annotation,
     within: Tensor,
     activation: str,
-    claim: bool = True,
+    pseudo_labels: bool = True,
 ) -> Frozen:
     """Return what the losses of `new_organ_losses` need of the old organs.
 
     Args:
         logits: (batch, channels, *space) of the old organs alone, any floating type.
-        features: (batch, width, *space), from which the reliability of the claims comes (Su et al. 2024);
+        features: (batch, width, *space), from which the reliability of the pseudo-labels comes (Su et al. 2024);
             None weighs all alike.
         annotation: Of old organs and, after them, new ones.
         within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
         activation: "softmax" (channel 0 is background) or "sigmoid".
-        claim: Whether the old organs' claims are wanted.
+        pseudo_labels: Whether pseudo-labels from the old organs are wanted.
     """
     logits = logits.float()
     space = logits.shape[2:]
@@ -127,8 +127,8 @@ def frozen_part(
         background,
         allowed,
         inside,
-        _claims(logits, features, ~known[:, old:], within, activation)
-        if claim
+        _pseudo_labels(logits, features, ~known[:, old:], within, activation)
+        if pseudo_labels
         else torch.zeros_like(known[:, old:], dtype=torch.float32),
         annotation.targets[:, old:],
         known[:, old:],
@@ -144,23 +144,23 @@ def _log_sum(logits: Tensor) -> Tensor:
     return logits.new_full((len(logits), *logits.shape[2:]), -math.inf)
 
 
-def _claims(
+def _pseudo_labels(
     logits: Tensor, features: Tensor | None, unknown: Tensor, within: Tensor, activation: str
 ) -> Tensor:
-    """Return the claims, computed on the samples alone that do not know all new organs everywhere."""
-    claims = torch.zeros_like(unknown, dtype=torch.float32)
+    """Return the pseudo-labels, computed on the samples alone that do not know all new organs everywhere."""
+    labels = torch.zeros_like(unknown, dtype=torch.float32)
     some = unknown.flatten(1).any(dim=1)
     if not bool(some.any()):
-        return claims
+        return labels
     logits = logits[some]
     likely, old = organ_probs(logits, activation), logits.shape[1] - (activation == SOFTMAX)
     weights = None if features is None else reliability(features[some], probs(logits, activation))
     for new in range(unknown.shape[1]):
-        claiming = likely[:, ~within[old + new, :old]]
-        if claiming.shape[1]:
-            largest = claiming.amax(dim=1) if weights is None else weights * claiming.amax(dim=1)
-            claims[some, new] = largest.where(unknown[some, new], 0.0)
-    return claims
+        excluding = likely[:, ~within[old + new, :old]]
+        if excluding.shape[1]:
+            largest = excluding.amax(dim=1) if weights is None else weights * excluding.amax(dim=1)
+            labels[some, new] = largest.where(unknown[some, new], 0.0)
+    return labels
 
 
 def new_organ_losses(
@@ -169,7 +169,7 @@ def new_organ_losses(
     """Return three losses of the new organs, each as if all channels were at hand.
 
     The cross-entropy over what is annotated (`partial_cross_entropy`), the logarithmic Dice of the new
-    organs (`log_dice`), and their cross-entropy with the old organs' claims, which are pseudo-labels where a
+    organs (`log_dice`), and their cross-entropy with pseudo-labels from the old organs, where a
     new organ n is not annotated: the mean of −w · max_o p_o · log(1 − p_n) over these voxels and the new
     organs. Logits of old organs are constants here: a softmax needs of them no more than
     log Σ exp over all, and over those that the annotation leaves open.
@@ -181,7 +181,7 @@ def new_organ_losses(
         activation: "softmax" or "sigmoid".
 
     Returns:
-        Three scalars, float32, ≥ 0; 0 with zero gradients where nothing of the kind is annotated or claimed.
+        Three scalars, float32, ≥ 0; 0 with zero gradients where nothing of the kind is annotated or pseudo-labelled.
     """
     added = added.float()
     if activation == SOFTMAX:
@@ -202,7 +202,7 @@ def new_organ_losses(
         cross_entropy = summed / (count + frozen.settled[:, 1].sum()).clamp(min=1)
         alone = likely = added.sigmoid()
     unknown = ~frozen.known
-    each = -frozen.claims.float() * torch.log1p(-alone.clamp(max=HIGHEST))
+    each = -frozen.pseudo_labels.float() * torch.log1p(-alone.clamp(max=HIGHEST))
     voxels = unknown.flatten(2).sum(dim=(0, 2)).clamp(min=1)
-    claimed = (each.flatten(2).sum(dim=(0, 2)) / voxels).sum()
-    return cross_entropy, log_dice(likely, frozen.targets, frozen.known), claimed
+    excluded = (each.flatten(2).sum(dim=(0, 2)) / voxels).sum()
+    return cross_entropy, log_dice(likely, frozen.targets, frozen.known), excluded

@@ -127,9 +127,9 @@ def fuse(
 ) -> Fused:
     """Fuse annotations with a teacher's prediction (pseudo-label fusion of LTUDA, for any known set).
 
-    A voxel of a known organ keeps its label, unless the teacher claims an organ inside it that is not known:
-    `may_be` says where that can be. Elsewhere the teacher's organ counts unless it is known: the
-    annotation denies such a claim, and the voxel becomes background, or with "runner_up" the best of
+    A voxel of a known organ keeps its label, unless the teacher gives the label of an organ inside it that is
+    not known: `may_be` says where that can be. Elsewhere the teacher's organ counts unless it is known: the
+    annotation denies such a pseudo-label, and the voxel becomes background, or with "runner_up" the best of
     background and the organs that are not known. For the runner-up of sigmoids under a threshold, give
     `teacher_labels` of `linear_threshold` with `allowed=~known`.
 
@@ -152,10 +152,10 @@ def fuse(
     own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
         1, -1, *[1] * (labels.ndim - 1)
     )
-    claim = _claim(possible | own, teacher_labels, teacher_probs, deny)
-    claimed = (claim > 0) & possible.gather(1, (claim - 1).clamp(min=0)[:, None])[:, 0]
-    fused = claim.where(claimed, annotation)
-    truth = (annotation > 0) & ~claimed
+    pseudo_label = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
+    pseudo_labelled = (pseudo_label > 0) & possible.gather(1, (pseudo_label - 1).clamp(min=0)[:, None])[:, 0]
+    fused = pseudo_label.where(pseudo_labelled, annotation)
+    truth = (annotation > 0) & ~pseudo_labelled
     return Fused(
         labels=fused,
         truth=truth,
@@ -164,12 +164,14 @@ def fuse(
     )
 
 
-def _claim(allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str) -> Tensor:
+def _pseudo_labels(
+    allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str
+) -> Tensor:
     if teacher_labels is not None and teacher_probs is None and deny == BACKGROUND:
         return teacher_labels
     if teacher_probs is not None and teacher_labels is None and deny in (BACKGROUND, RUNNER_UP):
         return best_allowed(teacher_probs.detach(), allowed if deny == RUNNER_UP else None)
-    msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied claims."
+    msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied pseudo-labels."
     raise TrainingError(
         msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."
     )

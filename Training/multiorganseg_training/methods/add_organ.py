@@ -19,7 +19,7 @@ from multiorganseg_training.methods.method import Method, Seen, Setting, Step
 
 
 @dataclass(frozen=True)
-class View:
+class AnnotatedView:
     """A batch with what is annotated, as it is or mixed.
 
     Attributes:
@@ -35,13 +35,13 @@ class View:
     known: Tensor
 
 
-class Extend(Method):
+class AddOrgan(Method):
     """The newest branch of a network learns its organs; all other weights are frozen.
 
     So what the network says of its old organs cannot change. The new ones are learned from their
     annotations by the cross-entropy in which organs without annotation and background are one class, and
     by the logarithm of the soft Dice: the Dice itself hardly pulls while a small organ has little
-    probability. In cases without annotation of a new organ, what the frozen network claims for its own
+    probability. In cases without annotation of a new organ, what the frozen network says of its own
     organs is a pseudo-label that the new organ is absent, with the reliability of mutual learning (Su et
     al. 2024) as weight. In a second view of each batch a box is replaced by that of a case with other
     annotations, as in LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in
@@ -54,8 +54,8 @@ class Extend(Method):
     Args:
         setting: Its network has a branch, whose organs are the last ones.
         dice_weight: Weight of the logarithmic Dice over annotated new organs.
-        claim_weight: Largest weight of the frozen network's claims; 0 does without them.
-        similarity: Whether the claims are weighted by their reliability.
+        pseudo_label_weight: Largest weight of the frozen network's pseudo-labels; 0 does without them.
+        similarity: Whether the pseudo-labels are weighted by their reliability.
         mixing: Whether the mixed view is added; it needs at least two cases in a batch.
 
     Raises:
@@ -69,7 +69,7 @@ class Extend(Method):
         self,
         setting: Setting,
         dice_weight: float = 0.25,
-        claim_weight: float = 1.0,
+        pseudo_label_weight: float = 1.0,
         similarity: bool = True,
         mixing: bool = True,
     ) -> None:
@@ -81,7 +81,7 @@ class Extend(Method):
         self.new_organs = branch.organs
         self.old_organs = setting.organs - branch.organs
         self.dice_weight = dice_weight
-        self.claim_weight = claim_weight
+        self.pseudo_label_weight = pseudo_label_weight
         self.similarity = similarity
         self.mixing = mixing
         self.boxes = BoxSpec()
@@ -127,8 +127,8 @@ class Extend(Method):
         maps = tuple(seen[f"maps.{level}"] for level in range(levels))
         added = network.added(seen["image"], maps, branch)
         patches = self._patches(len(added))
-        names = ("annotated", "dice_loss", "claimed")
-        weights = (1.0, self.dice_weight, self.claim_weight)
+        names = ("annotated", "dice_loss", "pseudo_labels")
+        weights = (1.0, self.dice_weight, self.pseudo_label_weight)
         losses: dict[str, Tensor] = {}
         inner = self.within[self.old_organs :, self.old_organs :]
         with torch.autocast(added.device.type, enabled=False):
@@ -147,26 +147,26 @@ class Extend(Method):
             return [slice(None)]
         return [slice(0, count // 2), slice(count // 2, None)]
 
-    def _view(self, batch: Batch) -> View:
-        return View(
+    def _view(self, batch: Batch) -> AnnotatedView:
+        return AnnotatedView(
             batch.image,
             batch.labels,
             tri_state(batch.labels, batch.known, within=self.within),
             known_map(batch.known, batch.labels.shape[1:]),
         )
 
-    def _mixed(self, view: View, known: Tensor, generator: np.random.Generator) -> View:
+    def _mixed(self, view: AnnotatedView, known: Tensor, generator: np.random.Generator) -> AnnotatedView:
         space = view.labels.shape[1:]
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return View(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
+        return AnnotatedView(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
 
     def _frozen(self, network: BranchingNetwork, image: Tensor, maps: Maps, said: Annotation) -> Frozen:
         output = network.decode(image, maps, 1, network.all_branches()[:-1])[0]
         with torch.autocast(image.device.type, enabled=False):
             features = on_grid(output.features, image.shape[2:]) if self.similarity else None
             return frozen_part(
-                output.logits, features, said, self.within, self.activation, bool(self.claim_weight)
+                output.logits, features, said, self.within, self.activation, bool(self.pseudo_label_weight)
             )
 
 
@@ -178,7 +178,7 @@ def newest_branch(network: nn.Module) -> Branch:
     """
     branches = network.all_branches() if isinstance(network, BranchingNetwork) else []
     if not branches:
-        msg = "The method 'extend' needs a network with a branch for the new organs."
+        msg = "The method 'add_organ' needs a network with a branch for the new organs."
         raise TrainingError(
             msg, next_step="Set network.arguments.branches to how many there are, such as [1]."
         )

@@ -36,7 +36,7 @@ TRAIN, EVAL = "train", "eval"
 
 
 @dataclass(frozen=True)
-class View:
+class LabelledView:
     """One strong view of a batch.
 
     Attributes:
@@ -59,7 +59,7 @@ class View:
 class LTUDA(Method):
     """Cross-set augmentation, and with `prototypes` also prototype alignment.
 
-    A teacher that follows the network labels each patch; its claims and the annotations are fused. The
+    A teacher that follows the network labels each patch; its pseudo-labels and the annotations are fused. The
     network learns from the annotations of the patch as it is, and from strong views in which a part of the
     patch is replaced by that of a case with other annotations. Without prototypes (the first stage) a strong
     view gives the binary cross-entropy of the fused labels and of the mixed annotations; with them (the
@@ -84,7 +84,7 @@ class LTUDA(Method):
         ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
         threshold: Of the linear classifier (Eq. 2), for all organs or one for each, so that an organ that is
-            seldom annotated may be claimed earlier.
+            seldom annotated may be labelled earlier.
         ignore: From which to which probability of the teacher it is not judged whether an organ that is not
             annotated is there: (0.1, 0.5) keeps what it half believes from being learned as background by the
             linear classifier. None judges every voxel, as the paper.
@@ -175,7 +175,7 @@ class LTUDA(Method):
         """Compute the loss of one batch."""
         fused, pseudo = self._fuse(batch)
         targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
-        weak = View(batch.image, fused.labels, targets, pseudo, fused.labelled, fused.unlabelled)
+        weak = LabelledView(batch.image, fused.labels, targets, pseudo, fused.labelled, fused.unlabelled)
         views = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
         output = network(torch.cat([batch.image, *(view.image for view in views)]))
         first, *strong = output.logits.split(len(batch.image))
@@ -209,8 +209,8 @@ class LTUDA(Method):
     def _fuse(self, batch: Batch) -> tuple[Fused, Tensor]:
         self.teacher.train(self.teacher_mode == TRAIN)
         logits = self.teacher(batch.image).logits
-        claims = linear_threshold(logits, self.threshold)
-        fused = fuse(batch.labels, batch.known, teacher_labels=claims, within=self.within)
+        pseudo_labels = linear_threshold(logits, self.threshold)
+        fused = fuse(batch.labels, batch.known, teacher_labels=pseudo_labels, within=self.within)
         pseudo = full_targets(fused.labels, logits.shape[1], self.within)
         if self.ignore is not None:
             likely = logits.float().sigmoid()
@@ -220,19 +220,19 @@ class LTUDA(Method):
         return fused, pseudo
 
     @torch.no_grad()
-    def _mixed(self, weak: View, known: Tensor, generator: np.random.Generator) -> View:
+    def _mixed(self, weak: LabelledView, known: Tensor, generator: np.random.Generator) -> LabelledView:
         if self.mixing == NO_MIXING:
             return weak
         partners = self.choose_partner(known).index
         maps, space = vars(weak).values(), weak.labels.shape[1:]
         if self.mixing == CARVEMIX:
-            return View(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
+            return LabelledView(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return View(*mix(mask, partners, *maps, shift=boxes.shift))
+        return LabelledView(*mix(mask, partners, *maps, shift=boxes.shift))
 
     def _losses(
-        self, view: View, logits: Tensor, features: Tensor, generator: np.random.Generator
+        self, view: LabelledView, logits: Tensor, features: Tensor, generator: np.random.Generator
     ) -> dict[str, Tensor]:
         losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, view.pseudo)}
         if self.classifier is None:

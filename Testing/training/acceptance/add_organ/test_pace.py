@@ -11,7 +11,7 @@ from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training.acceptance import budget
 from multiorganseg_training.acceptance.budget import Pace, curve_points, estimate, measure_pace, most_batches
 from multiorganseg_training.acceptance.check import Split
-from multiorganseg_training.acceptance.plan import Wishes, extension_recipe
+from multiorganseg_training.acceptance.plan import AddOrganOptions, add_organ_recipe
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_an_estimate_counts_the_folds_and_what_is_kept():
 
 
 def test_the_disk_has_room_for_so_many_batches(base, tmp_path, monkeypatch):
-    recipe = extension_recipe(base, Split((), (), "none"), Wishes(str(base.folder), ("spleen",)))
+    recipe = add_organ_recipe(base, Split((), (), "none"), AddOrganOptions(str(base.folder), ("spleen",)))
     free = SimpleNamespace(free=2**40)
     monkeypatch.setattr(budget, "disk_usage", lambda path: free)
     most = most_batches(recipe, tmp_path)
@@ -79,9 +79,9 @@ def test_the_medians_of_new_batches_and_of_batches_seen_again(phantom_recipe, pr
 
 def test_it_measures_and_leaves_nothing(phantom_recipe, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told: list[str] = []
-    progress = Progress(lambda stage, fraction: told.append(stage), CancelToken())
+    reported: list[str] = []
+    progress = Progress(lambda stage, fraction: reported.append(stage), CancelToken())
     recipe = phantom_recipe(optimisation={"head_alone": 0.9})
     assert measure_pace(recipe, prepared, torch.device("cpu"), progress).new > 0
-    assert told == ["measuring the pace"] * 7
+    assert reported == ["measuring the pace"] * 7
     assert not list(tmp_path.glob(".*"))
