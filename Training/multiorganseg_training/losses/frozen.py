@@ -85,8 +85,8 @@ def frozen_part(
 
     Args:
         logits: (batch, channels, *space) of the old organs alone, any floating type.
-        features: (batch, width, *space), from which the reliability of the pseudo-labels comes (Su et al. 2024);
-            None weighs all alike.
+        features: (batch, width, *space), from which the reliability of the pseudo-labels comes (Su et al.
+            2024); None weighs all alike.
         annotation: Of old organs and, after them, new ones.
         within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
         activation: "softmax" (channel 0 is background) or "sigmoid".
@@ -181,7 +181,7 @@ def new_organ_losses(
         activation: "softmax" or "sigmoid".
 
     Returns:
-        Three scalars, float32, ≥ 0; 0 with zero gradients where nothing of the kind is annotated or pseudo-labelled.
+        Three scalars, float32, ≥ 0; 0 with zero gradients where there is nothing of the kind.
     """
     added = added.float()
     if activation == SOFTMAX:
