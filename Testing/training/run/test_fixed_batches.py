@@ -13,12 +13,10 @@ from multiorganseg_training.run.fixed import FixedBatches, fixed_batches, kept_b
 SPACE = (2, 4, 4)
 
 
-class _Source:
-    """Draws a patch of noise."""
-
-    def draw(self, generator: np.random.Generator) -> Batch:
-        image = torch.from_numpy(generator.standard_normal((1, 1, *SPACE), dtype=np.float32))
-        return Batch(image, torch.zeros((1, *SPACE), dtype=torch.long), torch.ones((1, 1), dtype=torch.bool))
+def _noise(number: int) -> Batch:
+    generator = np.random.default_rng(number)
+    image = torch.from_numpy(generator.standard_normal((1, 1, *SPACE), dtype=np.float32))
+    return Batch(image, torch.zeros((1, *SPACE), dtype=torch.long), torch.ones((1, 1), dtype=torch.bool))
 
 
 class _Method(Method):
@@ -49,7 +47,7 @@ NETWORK = nn.Linear(1, 1)
 
 
 def _steps(method: _Method, folder, count: int, iterations: range) -> None:
-    with fixed_batches(method, _Source(), count, 7, folder) as fixed:
+    with fixed_batches(method, _noise, count, 7, folder) as fixed:
         assert fixed is not None
         for iteration in iterations:
             fixed.step(NETWORK, iteration)
@@ -65,7 +63,7 @@ def test_each_batch_is_seen_once_and_comes_again_in_each_pass(tmp_path):
     method = _Method()
     _steps(method, tmp_path, 4, range(12))
     assert method.seen == 4
-    fixed = FixedBatches(method, _Source(), 4, 7, tmp_path)
+    fixed = FixedBatches(method, _noise, 4, 7, tmp_path)
     numbers = [fixed.number(iteration) for iteration in range(12)]
     assert numbers[:4] == [0, 1, 2, 3]
     assert sorted(numbers[4:8]) == sorted(numbers[8:]) == [0, 1, 2, 3]
@@ -108,7 +106,7 @@ def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch):
 
 
 def test_the_folder_is_private_and_goes_with_the_training(tmp_path):
-    with fixed_batches(_Method(), _Source(), 2, 7, tmp_path) as fixed:
+    with fixed_batches(_Method(), _noise, 2, 7, tmp_path) as fixed:
         assert fixed is not None
         fixed.step(NETWORK, 0)
         (folder,) = tmp_path.iterdir()
@@ -121,6 +119,6 @@ def test_the_folder_is_private_and_goes_with_the_training(tmp_path):
 def test_other_trainings_draw_each_batch_anew(tmp_path, frozen, count):
     method = _Method()
     method.frozen = frozen
-    with fixed_batches(method, _Source(), count, 7, tmp_path) as fixed:
+    with fixed_batches(method, _noise, count, 7, tmp_path) as fixed:
         assert fixed is None
     assert not list(tmp_path.iterdir())

@@ -123,7 +123,9 @@ def add_organ(
     warn: Callable[[str], None] = _ignore,
     started: float | None = None,
     tell: Callable[[str], None] = _ignore,
-) -> AcceptanceReport:
+    *,
+    only_plan: bool = False,
+) -> AcceptanceReport | None:
     """Teach a network further organs from a project's annotated cases, and judge the result.
 
     The first call plans: it holds cases out, fits batch and patch to the memory, and measures an iteration to
@@ -138,6 +140,10 @@ def add_organ(
         warn: Told what the user should know of the plan; the events tell it too.
         started: As for `fit`.
         tell: Told before the training how long it takes to be usable, and to be good.
+        only_plan: Whether to stop before the training, which may then run elsewhere.
+
+    Returns:
+        The acceptance report; None where nothing but the plan was asked for.
 
     Raises:
         TrainingError: The options cannot be met, the run was begun with others, or it goes on in another
@@ -167,6 +173,9 @@ def add_organ(
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
                     warn(message)
+            if only_plan:
+                events.emit(EventKind.PAUSED)
+                return None
             plan = _train_finitely(plan, place, events, progress, warn)
             acceptance = _judge(plan, base, project, place, events, progress)
             events.emit(EventKind.FINISHED, passed=acceptance.passed)
@@ -231,7 +240,7 @@ def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
             next_step=f"Check the annotations: multiorganseg-train project check {place.project}. Then begin "
             "another run: --run NAME --seed 1",
         ) from error
-    for run in [place.run, *(_fold(place, number) for number in range(len(plan.folds)))]:
+    for run in [place.run, *(fold_folder(place.run, number) for number in range(len(plan.folds)))]:
         if not (run / RESULT_FILE).is_file():
             (run / CHECKPOINT_FILE).unlink(missing_ok=True)
     exact = replace(plan, recipe=fit_memory(_exact(plan.recipe), place.device))
@@ -284,7 +293,7 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
     for number in range(count):
         run, recipe = place.run, plan.recipe
         if number < len(plan.folds):
-            run = _fold(place, number)
+            run = fold_folder(place.run, number)
             recipe = replace(recipe, data=replace(recipe.data, validation=plan.folds[number]))
             make_folders(run)
             clean_up(run)
@@ -298,8 +307,9 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
         fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, reported)
 
 
-def _fold(place: Workplace, number: int) -> Path:
-    return place.run / FOLDS / str(number + 1)
+def fold_folder(run: Path, number: int) -> Path:
+    """Return the folder of a fold's training, counted from 0."""
+    return run / FOLDS / str(number + 1)
 
 
 def _judge(

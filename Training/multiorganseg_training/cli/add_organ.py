@@ -42,6 +42,9 @@ def add_organ_command(
     patches: Annotated[
         int | None, typer.Option(min=1, help="A step; fewer make a step shorter, and each teaches less.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Stop before the training; `pack` takes it to another machine.")
+    ] = False,
 ) -> None:
     """Add organs to a model from a project's annotated cases, without losing those it knows.
 
@@ -63,6 +66,7 @@ def add_organ_command(
         run,
         cache,
         device,
+        only_plan=plan,
     )
 
 
@@ -92,7 +96,15 @@ def merge_branches_command(
     _run(options, project, run, cache, device)
 
 
-def _run(options: AddOrganOptions, project: Path, run: str, cache: Path | None, device: str) -> None:
+def _run(
+    options: AddOrganOptions,
+    project: Path,
+    run: str,
+    cache: Path | None,
+    device: str,
+    *,
+    only_plan: bool = False,
+) -> None:
     from multiorganseg.bundles import find_bundle
     from multiorganseg.inference.backends import choose_device
     from multiorganseg.projects.runs import Paused, process_start
@@ -107,9 +119,14 @@ def _run(options: AddOrganOptions, project: Path, run: str, cache: Path | None, 
     )
     try:
         with progress_bar() as progress:
-            acceptance = run_add_organ(options, place, progress, warn, process_start(), _tell)
+            acceptance = run_add_organ(
+                options, place, progress, warn, process_start(), _tell, only_plan=only_plan
+            )
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
+        return
+    if acceptance is None:
+        out.print(Text(f"Next: multiorganseg-train pack {name} -p {project} -o run.zip"), soft_wrap=True)
         return
     show_acceptance(acceptance)
     out.print(Text(f"Report: {place.run / 'report.md'}"), soft_wrap=True)

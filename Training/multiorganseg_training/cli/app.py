@@ -22,6 +22,7 @@ from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import acceptance_command
 from multiorganseg_training.cli.add_organ import add_organ_command, merge_branches_command
+from multiorganseg_training.cli.away import pack_command, train_pack_command, unpack_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors, warn
 from multiorganseg_training.cli.project import project_app
 
@@ -83,6 +84,9 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networ
 app.add_typer(project_app, name="project")
 app.command("add_organ")(add_organ_command)
 app.command("merge-branches")(merge_branches_command)
+app.command("pack")(pack_command)
+app.command("train-pack")(train_pack_command)
+app.command("unpack")(unpack_command)
 app.command("acceptance")(acceptance_command)
 app.command("cache")(cache_command)
 _RENAMED: dict[str, Callable[..., None]] = {"add-organ": add_organ_command, "acceptance": acceptance_command}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.augmentation import change_look, random_patch
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.data.mixing import around_organ, box_mask, draw_boxes
 from multiorganseg_training.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 POSITIONS_KEPT = 2000
 

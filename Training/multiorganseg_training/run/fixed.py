@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,11 +12,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from multiorganseg.scratch import scratch_folder
-from multiorganseg_training.data.batches import BatchSource
+from multiorganseg_training.data.batches import Batch, BatchSource
 from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.methods.method import Seen
 
 MAPS = "maps."
+DRAWING, ORDER, MIXING = range(3)
+"""What the randomness of a run is for, beside its seed."""
+
+Draw = Callable[[int], Batch]
+
+
+def numbered(batches: BatchSource, seed: int) -> Draw:
+    """Return a source's batches by number, each drawn from randomness of its own."""
+    return lambda number: batches.draw(np.random.default_rng((seed, DRAWING, number)))
 
 
 class FixedBatches:
@@ -28,15 +37,15 @@ class FixedBatches:
 
     Args:
         method: Its `frozen` is true.
-        batches: Source of the batches.
+        draw: Gives a batch by its number, the same each time.
         count: How many different ones.
         seed: Of the run.
         folder: For files of this process alone.
     """
 
-    def __init__(self, method: Method, batches: BatchSource, count: int, seed: int, folder: Path) -> None:
+    def __init__(self, method: Method, draw: Draw, count: int, seed: int, folder: Path) -> None:
         self._method = method
-        self._batches = batches
+        self._draw = draw
         self._count = count
         self._seed = seed
         self._folder = folder
@@ -49,7 +58,7 @@ class FixedBatches:
     def number(self, iteration: int) -> int:
         """Return which batch an iteration takes: the first pass takes them as they come."""
         turn, place = divmod(iteration, self._count)
-        order = np.random.default_rng((self._seed, 1, turn)).permutation(self._count) if turn else None
+        order = np.random.default_rng((self._seed, ORDER, turn)).permutation(self._count) if turn else None
         return place if order is None else int(order[place])
 
     def _seen(self, network: nn.Module, number: int) -> Seen:
@@ -57,8 +66,8 @@ class FixedBatches:
         device = next(network.parameters()).device
         if number in self._kept:
             return _restored(load_file(path, str(device)))
-        generator = np.random.default_rng((self._seed, 0, number))
-        stored = _stored(self._method.see(network, self._batches.draw(generator), generator))
+        generator = np.random.default_rng((self._seed, MIXING, number))
+        stored = _stored(self._method.see(network, self._draw(number), generator))
         try:
             save_file(stored, path)
             self._kept.add(number)
@@ -69,7 +78,7 @@ class FixedBatches:
 
 @contextmanager
 def fixed_batches(
-    method: Method, batches: BatchSource, count: int, seed: int, run: Path
+    method: Method, draw: Draw, count: int, seed: int, run: Path
 ) -> Iterator[FixedBatches | None]:
     """Keep batches in a private folder of a run, which is deleted at the end; None where there are none.
 
@@ -79,7 +88,7 @@ def fixed_batches(
         yield None
         return
     with scratch_folder(run) as folder:
-        yield FixedBatches(method, batches, count, seed, folder)
+        yield FixedBatches(method, draw, count, seed, folder)
 
 
 def kept_bytes(seen: Seen) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,14 +20,16 @@ from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
 from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
-from multiorganseg_training.run.fixed import fixed_batches
+from multiorganseg_training.run.fixed import Draw, fixed_batches, numbered
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -60,6 +62,7 @@ def train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    draw: Draw | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -71,6 +74,7 @@ def train(
         events: Told progress and metrics.
         progress: Reports each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
+        draw: Gives the fixed batches instead of the cases.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -80,7 +84,7 @@ def train(
         Paused: A pause was requested; a checkpoint is saved first.
     """
     try:
-        return _train(recipe, cases, run, device, events, progress, validate)
+        return _train(recipe, cases, run, device, events, progress, validate, draw)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -100,6 +104,7 @@ def _train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    draw: Draw | None,
 ) -> Trained:
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -134,7 +139,8 @@ def _train(
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    with fixed_batches(method, batches, optimisation.fixed_batches, recipe.seed, run) as fixed:
+    numbers = draw or numbered(batches, recipe.seed)
+    with fixed_batches(method, numbers, optimisation.fixed_batches, recipe.seed, run) as fixed:
         for iteration in range(first, optimisation.iterations):
             started = time.perf_counter()
             factor = rate_factor(
