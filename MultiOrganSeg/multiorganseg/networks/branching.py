@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.output import NetworkOutput, feature_stride
 
 SLOPE = 0.01
 
@@ -66,20 +66,23 @@ def as_volumes(slices: Tensor, batch: int) -> Tensor:
 
 
 BRANCH_WIDTH = 16
-STEM_WIDTH = 8
+DETAIL_WIDTH = 8
 
 
 class Branch(nn.Module):
     """Organs that a network learned later, read from all maps of its encoder and from the image.
 
-    A 1×1 convolution of each map, added from coarse to fine, and two 3×3 convolutions on the finest map's
-    grid. A stem of two convolutions at full resolution sees what an encoder that was not trained for the
-    organ leaves out.
+    A 1×1 convolution of each map, added from coarse to fine; filters of the image beside them, for detail
+    that an encoder leaves out which was not trained for the organ; then two 3×3 convolutions on the finest
+    map's grid, and a last layer.
 
     Args:
         organs: How many.
         widths: Channels of each map, from fine to coarse.
-        new_head: Builds a layer from so many features to the image's grid: `BranchingNetwork.new_head`.
+        in_channels: Of the image.
+        stride: Voxels of the image between those of the finest map, along each axis.
+        new_head: Builds a layer of so many channels from so many features to the image's grid:
+            `BranchingNetwork.new_head`.
         make_norm: Gives a normalisation of so many channels.
     """
 
@@ -88,25 +91,30 @@ class Branch(nn.Module):
         organs: int,
         widths: Sequence[int],
         in_channels: int,
+        stride: Sequence[int],
         new_head: Callable[[int, int], nn.Module],
         make_norm: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
         self.organs = organs
-        enlarge = new_head(STEM_WIDTH, BRANCH_WIDTH)
-        convolution = nn.Conv2d if isinstance(enlarge, nn.Conv2d) else nn.Conv3d
+        self.head = new_head(organs, BRANCH_WIDTH)
+        flat = isinstance(self.head, nn.Conv2d)
+        convolution = nn.Conv2d if flat else nn.Conv3d
+        steps = tuple(stride[1:] if flat else stride)
 
-        def layer(before: int, width: int) -> nn.Sequential:
-            filters = convolution(before, width, 3, padding=1, bias=False)
-            return nn.Sequential(filters, make_norm(width), nn.LeakyReLU(SLOPE, inplace=True))
+        def normalised(width: int) -> tuple[nn.Module, nn.Module]:
+            return make_norm(width), nn.LeakyReLU(SLOPE, inplace=True)
+
+        def layer(before: int) -> nn.Sequential:
+            filters = convolution(before, BRANCH_WIDTH, 3, padding=1, bias=False)
+            return nn.Sequential(filters, *normalised(BRANCH_WIDTH))
 
         self.levels = nn.ModuleList(convolution(width, BRANCH_WIDTH, 1, bias=False) for width in widths)
-        self.joined = nn.Sequential(make_norm(BRANCH_WIDTH), nn.LeakyReLU(SLOPE, inplace=True))
-        self.body = nn.Sequential(layer(BRANCH_WIDTH, BRANCH_WIDTH), layer(BRANCH_WIDTH, BRANCH_WIDTH))
-        self.stem = nn.Sequential(layer(in_channels, STEM_WIDTH), layer(STEM_WIDTH, STEM_WIDTH))
-        self.enlarge = enlarge
-        self.mixed = layer(2 * STEM_WIDTH, STEM_WIDTH)
-        self.head = convolution(STEM_WIDTH, organs, 1)
+        self.joined = nn.Sequential(*normalised(BRANCH_WIDTH))
+        size = tuple(step + 2 for step in steps)
+        detail = convolution(in_channels, DETAIL_WIDTH, size, steps, padding=1, bias=False)  # type: ignore[arg-type]
+        self.detail = nn.Sequential(detail, *normalised(DETAIL_WIDTH))
+        self.body = nn.Sequential(layer(BRANCH_WIDTH + DETAIL_WIDTH), layer(BRANCH_WIDTH))
 
     def forward(self, image: Tensor, maps: Maps) -> Tensor:
         """Return the logits (batch, organs, *space) of its organs, over that of the background.
@@ -118,8 +126,7 @@ class Branch(nn.Module):
         features = self.levels[-1](maps[-1])
         for level, finer in zip(reversed(self.levels[:-1]), reversed(maps[:-1]), strict=True):
             features = _enlarged(features, finer.shape[2:]) + level(finer)
-        features = self.enlarge(self.body(self.joined(features)))
-        logits: Tensor = self.head(self.mixed(torch.cat([features, self.stem(image)], dim=1)))
+        logits: Tensor = self.head(self.body(torch.cat([self.joined(features), self.detail(image)], dim=1)))
         return logits
 
 
@@ -197,7 +204,14 @@ class BranchingNetwork(nn.Module):
         """
         self.background = background
         self.branches = nn.ModuleList(
-            Branch(count, widths, in_channels, self.new_head, make_norm or instance_norm(self.head))
+            Branch(
+                count,
+                widths,
+                in_channels,
+                feature_stride(self),
+                self.new_head,
+                make_norm or instance_norm(self.head),
+            )
             for count in organs
         )
 
