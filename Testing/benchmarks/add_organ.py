@@ -48,7 +48,7 @@ def main(
     cache: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("build/cases"),
     upper: Annotated[
         bool,
-        typer.Option(help="Add the upper lines: the branch with every case annotated, and from scratch."),
+        typer.Option(help="Add the upper lines: a branch from all cases, and all from scratch."),
     ] = True,
     train: Annotated[bool, typer.Option(help="Train what is missing; else only tabulate.")] = True,
 ) -> None:
