@@ -1,4 +1,4 @@
-"""The program for a borrowed graphics card runs where there is next to nothing; at toy size, on a processor."""
+"""The program for a borrowed graphics card runs where next to nothing is installed; here at toy size."""
 
 from __future__ import annotations
 
