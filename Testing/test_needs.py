@@ -25,7 +25,10 @@ SLICER = {
 }
 """What Slicer 5.12 brings, and modules of the application and of the extension PyTorch."""
 
-LOOKED_FOR = {"openvino", "sklearn", "einops", "tomli"}
+LOOKED_FOR = {
+    *("openvino", "sklearn", "einops", "tomli"),
+    *("ray", "lightning_fabric", "fastapi", "starlette", "uvicorn"),
+}
 """Used where they are installed, or named in an error of our own."""
 
 PROCESSES = {

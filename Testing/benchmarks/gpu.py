@@ -30,8 +30,7 @@ from torch import Tensor, nn  # noqa: E402
 from multiorganseg.bundles.bundle import Bundle, load_bundle  # noqa: E402
 from multiorganseg.inference.backends import choose_device, load_network, trains_in_bf16  # noqa: E402
 from multiorganseg.inference.windows import plan_windows  # noqa: E402
-from multiorganseg.networks.build import build_network  # noqa: E402
-from multiorganseg.networks.placing import place_network  # noqa: E402
+from multiorganseg.networks.build import build_network, place_network  # noqa: E402
 from multiorganseg_training.methods import LTUDA, AddOrgan, Batch, Mutual, Setting  # noqa: E402
 from multiorganseg_training.run.build import start_branch  # noqa: E402
 from multiorganseg_training.run.packed import train_pack  # noqa: E402

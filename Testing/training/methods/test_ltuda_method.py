@@ -13,7 +13,8 @@ from multiorganseg.errors import TrainingError
 from multiorganseg_training.losses.alignment import align
 from multiorganseg_training.losses.known import full_targets, tri_state
 from multiorganseg_training.losses.partial import log_dice, masked_bce, masked_dice
-from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
+from multiorganseg_training.losses.pseudo_labels import fuse, hard_labels
+from multiorganseg_training.methods import LTUDA, Batch, Method, Setting, Step, build_method
 
 ORGANS, WIDTH = 2, 16
 
@@ -21,11 +22,11 @@ ORGANS, WIDTH = 2, 16
 class Small(nn.Module):
     """Two layers, as a network of the project answers; remembers what it was shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = ORGANS) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.trunk = nn.Conv3d(1, WIDTH, 3, padding=1)
-        self.head = nn.Conv3d(WIDTH, ORGANS, 1)
+        self.head = nn.Conv3d(WIDTH, channels, 1)
         self.shown: list[Tensor] = []
 
     def forward(self, image: Tensor) -> SimpleNamespace:
@@ -35,10 +36,10 @@ class Small(nn.Module):
         return SimpleNamespace(logits=self.head(features), features=features)
 
 
-def _method(**arguments: Any) -> tuple[LTUDA, Small]:
-    network = Small()
+def _method(activation: str = "sigmoid", **arguments: Any) -> tuple[LTUDA, Small]:
+    network = Small(ORGANS + (activation == "softmax"))
     within = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
-    setting = Setting(network, "sigmoid", ORGANS, WIDTH, within)
+    setting = Setting(network, activation, ORGANS, WIDTH, within)
     method = build_method("ltuda", {"width": WIDTH, **arguments}, setting)
     assert isinstance(method, LTUDA)
     return method, network
@@ -129,9 +130,9 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
         & (likely[others, 0] >= 0.5)
         & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
     )
-    pseudo_labelled = labels[first] == 2
-    assert (likely[first, 1][pseudo_labelled] < 0.5).any()
-    assert likely[first, 1][pseudo_labelled].min() >= 0.3
+    is_pseudo = labels[first] == 2
+    assert (likely[first, 1][is_pseudo] < 0.5).any()
+    assert likely[first, 1][is_pseudo].min() >= 0.3
 
 
 @pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])
@@ -256,6 +257,35 @@ def test_the_teacher_follows_and_is_not_trained(batch):
     torch.testing.assert_close(method.teacher.module.head.bias, first + 0.1)
 
 
+class Normalised(Small):
+    """Normalises by the statistics of the batch, or by running ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(self.trunk, nn.BatchNorm3d(WIDTH))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_teacher_normalises_by_the_statistics_of_its_mode(batch, mode):
+    network = Normalised()
+    setting = Setting(network, "sigmoid", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    method = build_method("ltuda", {"mixing": "none", "views": 1, "teacher_mode": mode}, setting)
+    default = build_method("ltuda", {"mixing": "none", "views": 1}, setting)
+    image = 3 * batch.image + 2
+    claimed = {}
+    with torch.no_grad():
+        for training in (False, True):
+            network.train(training)
+            probability, claim = network(image).logits.sigmoid().max(dim=1)
+            claim = torch.where(probability >= 0.5, claim + 1, 0)
+            denied = batch.known.gather(1, (claim - 1).clamp(min=0).flatten(1)).reshape(claim.shape)
+            claimed[training] = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, claim))
+    assert not torch.equal(claimed[True], claimed[False])
+    shown = replace(batch, image=image)
+    assert torch.equal(method._fuse(shown)[0].labels, claimed[mode == "train"])
+    assert torch.equal(default._fuse(shown)[0].labels, claimed[True])
+
+
 def test_its_state_holds_teacher_and_prototypes():
     names = set(_method(prototypes=True)[0].state_dict())
     assert {"teacher.module.head.bias", "classifier.labelled.prototypes", "teacher.n_averaged"} <= names
@@ -268,14 +298,15 @@ def test_the_batch_is_left_as_it_was(batch):
     assert torch.equal(copy.labels, batch.labels)
 
 
-def test_it_learns_both_organs_from_one_label_each():
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_it_learns_both_organs_from_one_label_each(activation):
     generator = torch.Generator().manual_seed(0)
     bright = torch.randint(0, 3, (4, 1, 16, 16), generator=generator)
     known = torch.tensor([[True, False], [False, True]] * 2)
     mine = torch.tensor([1, 2, 1, 2]).reshape(4, 1, 1, 1)
     noise = 0.1 * torch.randn((4, 1, 1, 16, 16), generator=generator)
     batch = Batch(bright[:, None] - 1 + noise, torch.where(bright == mine, mine, 0), known)
-    method, network = _method(teacher_decay=0.9, reduction="mean")
+    method, network = _method(activation, teacher_decay=0.9, reduction="mean")
     optimiser = torch.optim.Adam(network.parameters(), lr=0.03)
     numbers = np.random.default_rng(0)
     for _ in range(150):
@@ -284,9 +315,9 @@ def test_it_learns_both_organs_from_one_label_each():
         optimiser.step()
         method.after_step(network)
     with torch.no_grad():
-        found = network(batch.image).logits > 0
+        found = hard_labels(network(batch.image).logits, activation)
     for organ in (1, 2):
-        hits = (found[:, organ - 1] == (bright == organ)).float().mean(dim=(1, 2, 3))
+        hits = ((found == organ) == (bright == organ)).float().mean(dim=(1, 2, 3))
         assert (hits > 0.9).all(), f"organ {organ}, in cases that know it and in those that do not"
 
 
@@ -298,7 +329,34 @@ def test_unknown_choices_are_refused(arguments):
         _method(**arguments)
 
 
-def test_it_needs_sigmoids():
-    setting = Setting(Small(), "softmax", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
-    with pytest.raises(TrainingError, match="activation"):
-        build_method("ltuda", {}, setting)
+def test_a_warm_up_learns_from_annotations_alone(batch):
+    method, network = _method(warmup=2, dice_weight=1.0, reduction="mean")
+    plain, same = _partial("sigmoid")
+    for expected in (1, 1, 3):
+        network.shown.clear()
+        step = _step(method, network, batch)
+        assert network.shown[0].shape[0] == expected * len(batch.image)
+        if expected == 1:
+            assert step.loss == plain(same, batch, np.random.default_rng(0)).loss
+        method.after_step(network)
+
+
+def _partial(activation: str) -> tuple[Method, Small]:
+    network = Small(ORGANS + (activation == "softmax"))
+    setting = Setting(network, activation, ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    return build_method("partial", {"exclusive": activation == "softmax"}, setting), network
+
+
+def test_with_a_softmax_annotations_are_marginal_and_pseudo_labels_whole(batch):
+    method, network = _method("softmax", mixing="none", views=1, dice_weight=1.0, log=True)
+    step = _step(method, network, batch)
+    plain, same = _partial("softmax")
+    plain.loss = replace(plain.loss, log=True)
+    annotated = plain(same, batch, np.random.default_rng(0)).loss
+    logits = network(batch.image).logits.detach()
+    fused = fuse(batch.labels, batch.known, teacher_labels=logits.argmax(dim=1)).labels
+    cross_entropy = torch.nn.functional.cross_entropy(logits, fused)
+    dice = masked_dice(
+        logits.softmax(dim=1)[:, 1:], full_targets(fused, ORGANS), torch.ones_like(batch.known), 1.0
+    )
+    assert step.loss.item() == pytest.approx((2 * annotated + cross_entropy + dice).item(), rel=1e-5)

@@ -160,7 +160,7 @@ def _check_merge(base: Bundle, project: Project) -> None:
 
 
 def _unusable_as_base(base: Bundle) -> tuple[str, str] | None:
-    """Say why a converted network cannot be built on, and what to do; None when it can."""
+    """Return why a converted network cannot be built on, and what to do; None when it can."""
     said = base.metadata
     if said.folds > 1:
         return (
@@ -238,7 +238,7 @@ def _arguments(base: Bundle, options: AddOrganOptions) -> dict[str, Any]:
 
 
 def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split, usable: float | None = None) -> list[str]:
-    """Say what a user should know of a plan before it runs.
+    """Return what a user should know of a plan before it runs.
 
     Args:
         wanted: Before it was fitted to memory and time.

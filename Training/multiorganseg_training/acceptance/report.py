@@ -67,9 +67,9 @@ def _headline(acceptance: AcceptanceReport, names: Mapping[str, str]) -> str:
     }
     if acceptance.passed:
         unproven = by_verdict[Verdict.UNPROVEN]
-        reported = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
+        remark = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
         good = "The new organs are good enough, and no" if acceptance.with_role("new") else "No"
-        return f"Passed. {good} old organ was lost.{reported}"
+        return f"Passed. {good} old organ was lost.{remark}"
     if by_verdict[Verdict.FAIL]:
         return f"Not passed. Not good enough: {', '.join(by_verdict[Verdict.FAIL])}."
     missing = [

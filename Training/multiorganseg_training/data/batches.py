@@ -79,7 +79,7 @@ class PatchSampler:
 
         Args:
             labelled: Whether some organ is annotated in the case (True) or none (False); None takes any.
-            generator: Instead of the sampler's own.
+            generator: Source of the randomness of this draw; the sampler's own when None.
 
         Raises:
             TrainingError: There is no such case.
@@ -147,11 +147,20 @@ class BatchSource:
         cases: The cases drawn from.
         generator: Source of all randomness.
         device: Where the batches are wanted.
+        part: Which of several sources of one training this is, from 0; each has the same generator.
+        parts: How many there are. Together they draw what one would with as many times the batch.
     """
 
     def __init__(
-        self, recipe: Recipe, cases: list[PreparedCase], generator: np.random.Generator, device: torch.device
+        self,
+        recipe: Recipe,
+        cases: list[PreparedCase],
+        generator: np.random.Generator,
+        device: torch.device,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
+        self._part, self._parts = part, parts
         self._recipe = recipe
         self._generator = generator
         self._device = device
@@ -169,17 +178,19 @@ class BatchSource:
             for case in cases
         }
 
-    def draw(self, generator: np.random.Generator | None = None) -> Batch:
+    def draw(self, seed: int | None = None) -> Batch:
         """Return the next batch; the first of it are annotated cases where the recipe says how many.
 
         Args:
-            generator: Of its randomness, instead of the source's own.
+            seed: Of its randomness; None takes it from the source's generator.
         """
-        recipe, generator = self._recipe, generator or self._generator
+        recipe = self._recipe
         images, labels, known = [], [], []
         organs = len(recipe.data.table.keys)
         annotated = recipe.optimisation.labelled_per_batch
+        seed = int(self._generator.integers(2**63)) if seed is None else seed
         for number in range(recipe.optimisation.batch_size):
+            generator = np.random.default_rng((seed, self._part + number * self._parts))
             case, centre = self._sampler.draw(number < annotated if annotated else None, generator)
             image, label = self._cut(case, centre, generator)
             spec = recipe.augmentation
@@ -216,7 +227,7 @@ class BatchSource:
 
     def _paste(self, image: Tensor, label: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Paste a box, or an organ with what is around it, of another fully annotated case."""
-        other = self._sampler.draw(None, generator)
+        other = self._sampler.draw(generator=generator)
         if len(other[0].known) < len(self._recipe.data.table.keys):
             return image, label
         other_image, other_label = self._cut(*other, generator)

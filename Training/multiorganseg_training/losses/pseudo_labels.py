@@ -152,10 +152,10 @@ def fuse(
     own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
         1, -1, *[1] * (labels.ndim - 1)
     )
-    pseudo_label = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
-    pseudo_labelled = (pseudo_label > 0) & possible.gather(1, (pseudo_label - 1).clamp(min=0)[:, None])[:, 0]
-    fused = pseudo_label.where(pseudo_labelled, annotation)
-    truth = (annotation > 0) & ~pseudo_labelled
+    answer = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
+    is_pseudo = (answer > 0) & possible.gather(1, (answer - 1).clamp(min=0)[:, None])[:, 0]
+    fused = answer.where(is_pseudo, annotation)
+    truth = (annotation > 0) & ~is_pseudo
     return Fused(
         labels=fused,
         truth=truth,

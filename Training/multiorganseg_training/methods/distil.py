@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import SIGMOID, full_targets, log_probs, organ_probs, probs
 from multiorganseg_training.losses.partial import log_dice

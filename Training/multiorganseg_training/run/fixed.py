@@ -25,7 +25,7 @@ Draw = Callable[[int], Batch]
 
 def numbered(batches: BatchSource, seed: int) -> Draw:
     """Return a source's batches by number, each drawn from randomness of its own."""
-    return lambda number: batches.draw(np.random.default_rng((seed, DRAWING, number)))
+    return lambda number: batches.draw(int(np.random.default_rng((seed, DRAWING, number)).integers(2**63)))
 
 
 class FixedBatches:
@@ -41,9 +41,13 @@ class FixedBatches:
         count: How many different ones.
         seed: Of the run.
         folder: For files of this process alone.
+        part: Which of several devices that train together this is.
     """
 
-    def __init__(self, method: Method, draw: Draw, count: int, seed: int, folder: Path) -> None:
+    def __init__(
+        self, method: Method, draw: Draw, count: int, seed: int, folder: Path, part: int = 0
+    ) -> None:
+        self._part = part
         self._method = method
         self._draw = draw
         self._count = count
@@ -66,7 +70,7 @@ class FixedBatches:
         device = next(network.parameters()).device
         if number in self._kept:
             return _restored(load_file(path, str(device)))
-        generator = np.random.default_rng((self._seed, MIXING, number))
+        generator = np.random.default_rng((self._seed, MIXING, number, self._part))
         stored = _stored(self._method.see(network, self._draw(number), generator))
         try:
             save_file(stored, path)
@@ -78,7 +82,7 @@ class FixedBatches:
 
 @contextmanager
 def fixed_batches(
-    method: Method, draw: Draw, count: int, seed: int, run: Path
+    method: Method, draw: Draw, count: int, seed: int, run: Path, part: int = 0
 ) -> Iterator[FixedBatches | None]:
     """Keep batches in a private folder of a run, which is deleted at the end; None where there are none.
 
@@ -88,7 +92,7 @@ def fixed_batches(
         yield None
         return
     with scratch_folder(run) as folder:
-        yield FixedBatches(method, draw, count, seed, folder)
+        yield FixedBatches(method, draw, count, seed, folder, part)
 
 
 def kept_bytes(seen: Seen) -> int:

@@ -135,7 +135,9 @@ def train_pack(pack: Path, learned: Path, device: torch.device, progress: Progre
         run.mkdir(parents=True, exist_ok=True)
         told = _part(progress, number, len(said["trainings"]))
         draw = stored_batches(folder / name, device)
-        trained = train(recipe, [], run, device, EventStream(None), told, lambda network, done: None, draw)
+        trained = train(
+            recipe, [], run, device, EventStream(None), told, lambda network, done: None, None, draw
+        )
         for kind, network in ((NETWORK, trained.last), (AVERAGE, trained.average)):
             branch = f"branches.{len(recipe.network.arguments['branches']) - 1}."
             for key, tensor in network.state_dict().items():
