@@ -6,13 +6,17 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 from multiorganseg.errors import VolumeError
+from multiorganseg.progress import Progress
+from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.check import VolumeWarning
-from multiorganseg.volumes.dicom_scan import SeriesInfo, is_dicomdir, scan_series
+from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, is_dicomdir, scan_series
 from multiorganseg.volumes.dicom_series import (
     are_torn_apart,
     dicom_files,
@@ -29,22 +33,33 @@ from multiorganseg.volumes.volume import Volume
 _LONGEST_SERIES_NAME = 60
 
 
+class Origin(Protocol):
+    """Where the files of a series come from, when they do not lie on the disk."""
+
+    def fetch(self, folder: Path, progress: Progress) -> None:
+        """Put the files into an empty folder."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One image to segment.
 
     Attributes:
         path: Its file or folder. Of one DICOM series among several in a folder, that folder and a name of
-            the series, which together name the case but no file.
+            the series, which together name the case but no file; so of one in an archive or a zip file.
         series: The DICOM series, where the case was found in a folder.
         folder: Where the results go within the output folder, so that cases of one name do not clash.
         notes: What was left out beside it.
+        origin: Where its files come from; None when they lie on the disk.
+        uid: Series Instance UID of what comes from there.
     """
 
     path: Path
     series: SeriesInfo | None = None
     folder: Path = Path()
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
+    uid: str = ""
 
     def __str__(self) -> str:
         """Return the path."""
@@ -54,6 +69,29 @@ class Case:
     def name(self) -> str:
         """The last part of the path."""
         return self.path.name
+
+    @contextmanager
+    def at_hand(self, progress: Progress) -> Iterator[Case]:
+        """Return the case with its files on the disk, for the length of the block.
+
+        Raises:
+            VolumeError: What came is not the series.
+            MultiOrganSegError: As its origin.
+        """
+        if self.origin is None:
+            yield self
+            return
+        with work_folder() as work:
+            folder = work / self.name
+            folder.mkdir()
+            self.origin.fetch(folder, progress)
+            found, left_out = scan_series(files_below(folder))
+            series = next((info for info in found if info.uid == self.uid), None)
+            if series is None:
+                damaged = "; ".join(entry.detail for entry in left_out if entry.detail)
+                msg = f"{self.name} holds no image that can be read."
+                raise VolumeError(msg, cause=damaged[:300], next_step="Have the series stored anew.")
+            yield replace(self, path=folder, series=series, origin=None)
 
     def read(self) -> Volume:
         """Read the image; what was left out beside it is told with a `VolumeWarning`.
@@ -184,11 +222,15 @@ def _series_path(info: SeriesInfo, chosen: Sequence[SeriesInfo]) -> Path:
     folder = _folder(info)
     if not any(other is not info and _folder(other) == folder for other in chosen):
         return folder
-    number = info.headers[0].series_number
-    words = [*([str(number)] if number is not None else []), info.description or info.modality]
-    name = re.sub(r"[^\w.()+-]+", "_", " ".join(words)).strip("_.")[:_LONGEST_SERIES_NAME]
+    name = series_name(info.headers[0].series_number, info.description or info.modality)
     same = [other for other in chosen if _folder(other) == folder and _label(other) == _label(info)]
     return folder / (f"{name}_{same.index(info) + 1}" if len(same) > 1 else name)
+
+
+def series_name(number: int | None, text: str) -> str:
+    """Name a series by its number and description so that a file can be called so."""
+    words = [*([str(number)] if number is not None else []), text]
+    return re.sub(r"[^\w.()+-]+", "_", " ".join(words)).strip("_.")[:_LONGEST_SERIES_NAME]
 
 
 def _label(info: SeriesInfo) -> tuple[int | None, str]:

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 import warnings
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from multiorganseg.cli.case_results import CaseResult, show_results
 from multiorganseg.cli.channels import first_channels, further_channels
-from multiorganseg.cli.console import err, out, printable
-from multiorganseg.cli.errors import reported_errors, show_error
+from multiorganseg.cli.console import printable
+from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.inputs import Case, expand_inputs
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
+from multiorganseg.cli.remote import Sending, archived_cases, sending
+from multiorganseg.errors import Cancelled, OptionError, ResourceError
 from multiorganseg.events import EventKind, EventStream, told_to
-from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.outputs import open_stream
+from multiorganseg.pacs import Query, is_address, open_archive, parse_address
 from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress, Stage
-from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.results.write import FORMATS, plan_outputs, write_results
+from multiorganseg.results.write import DICOM_FORMATS, FORMATS, plan_outputs, write_results
+from multiorganseg.scratch import work_folder
 from multiorganseg.unforeseen import as_told
 
 if TYPE_CHECKING:
@@ -41,38 +39,39 @@ DEFAULT_FORMATS = "seg.nrrd,csv,json"
 
 
 @dataclass(frozen=True)
-class CaseResult:
-    """What became of one case.
+class Place:
+    """Where results go.
 
     Attributes:
-        source: The input.
-        seconds: How long it took.
-        files: What was written.
-        segmentation: None when it failed.
-        error: None when it went well.
-        messages: Warnings.
-        asides: Warnings of other libraries, which may quote the patient's name: for the terminal alone.
+        output: Folder or file.
+        formats: Some of `FORMATS`.
+        preview: Whether a picture is drawn.
+        sending: The archive that they go to; `output` does not count then.
     """
 
-    source: Path
-    seconds: float
-    files: tuple[Path, ...] = ()
-    segmentation: Segmentation | None = None
-    error: MultiOrganSegError | None = None
-    messages: tuple[str, ...] = field(default=())
-    asides: tuple[str, ...] = field(default=())
+    output: Path
+    formats: frozenset[str]
+    preview: bool
+    sending: Sending | None = None
 
 
 @reported_errors()
 def segment(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(help="Volume files, DICOM folders, or folders of either.", metavar="INPUT..."),
+        list[str],
+        typer.Argument(
+            help="Volume files, DICOM folders, zip files of DICOM, folders of all these at any depth, or "
+            "series of an archive: dicomweb://HOST/dicom-web/studies/UID/series/UID.",
+            metavar="INPUT...",
+        ),
     ],
     output: Annotated[
-        Path,
+        str,
         typer.Option(
-            "-o", "--output", help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file."
+            "-o",
+            "--output",
+            help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file. To send the results to "
+            "an archive: dicomweb: or dimse: (where the images came from), or its address.",
         ),
     ],
     model: Annotated[str, typer.Option(help="Name of a bundle, or a path to one.")] = "abdomen-ct",
@@ -84,8 +83,13 @@ def segment(
         str, typer.Option(help="fast, balanced or best: how much windows overlap.")
     ] = "balanced",
     formats: Annotated[
-        str, typer.Option("--formats", help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas.")
-    ] = DEFAULT_FORMATS,
+        str | None,
+        typer.Option(
+            "--formats",
+            help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas; {DEFAULT_FORMATS} when left "
+            "out, to an archive dcm,sr.",
+        ),
+    ] = None,
     preview: Annotated[bool, typer.Option(help="Draw a picture of planes and surfaces.")] = True,
     mode: Annotated[
         str,
@@ -105,6 +109,9 @@ def segment(
             "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
         ),
     ] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Segment and send even what the archive has from an earlier run.")
+    ] = False,
     events: Annotated[
         Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
     ] = None,
@@ -119,73 +126,120 @@ def segment(
     """Segment the organs of CT or MR volumes; which of the two, and which organs, the model says.
 
     A bad case does not stop the others. Exit codes: 0 all went well; 2 wrong usage; 3 a volume cannot be
-    segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 130 cancelled; of several
-    failures, the first one's.
+    segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 9 archive; 130
+    cancelled; of several failures, the first one's.
     """
     if with_parent:
         stop_with_parent()
+    settings = Settings(model, organs, device, quality, mode, mirroring, uncertainty)
+    wanted = formats if formats is not None else DEFAULT_FORMATS
+    to = sending(output, formats, again)
+    place = Place(Path(output), frozenset(to.formats if to else split(wanted)), preview and not to, to)
+    addresses = [parse_address(each) for each in inputs if is_address(each)]
+    paths = [Path(each) for each in inputs if not is_address(each)]
+    for address in addresses:
+        if not address.study:
+            msg = f"{address} names neither a study nor a series."
+            raise OptionError(msg, next_step=f"See what there is: multiorganseg pacs find {address}")
+
+    def cases(progress: Progress) -> list[Case]:
+        found = expand_inputs(paths) if paths else []
+        for address in addresses:
+            query = Query(study=address.study, series=address.series)
+            found += archived_cases(address, query, progress)
+        return found
+
+    segment_cases(cases, paths, place, settings, events)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to segment, as the options of the command say it.
+
+    Attributes:
+        model: Name or path of the bundle.
+        organs: Organ keys separated by commas.
+        device: See `Options`, as all that follow.
+        quality: See there.
+        mode: See there.
+        mirroring: See there.
+        uncertainty: See there.
+    """
+
+    model: str
+    organs: str = ""
+    device: str = "auto"
+    quality: str = "balanced"
+    mode: str = ""
+    mirroring: bool = True
+    uncertainty: bool = False
+
+
+def segment_cases(
+    find_cases: Callable[[Progress], list[Case]],
+    paths: Sequence[Path],
+    place: Place,
+    settings: Settings,
+    events: Path | None,
+) -> None:
+    """Segment cases one after the other, show what became of them, and end with the first failure's code.
+
+    Args:
+        find_cases: Finds them.
+        paths: What is read and must not be replaced.
+        place: Where results go.
+        settings: How to segment.
+        events: Where progress is written as JSON lines.
+
+    Raises:
+        MultiOrganSegError: Of what concerns all cases.
+        typer.Exit: A case failed.
+    """
     with (
-        keep_inputs([*inputs, Path(model)]),
-        _event_stream(events, (*inputs, output)) as stream,
+        keep_inputs([*paths, Path(settings.model)]),
+        _event_stream(events, (*paths, place.output)) as stream,
         progress_bar() as progress,
     ):
-        cases = expand_inputs(inputs)
+        cases = find_cases(progress)
         from multiorganseg.bundles import find_bundle
 
-        bundle = find_bundle(model)
+        bundle = find_bundle(settings.model)
         cases = first_channels(cases, bundle.metadata.in_channels)
-        wanted = frozenset(_split(formats))
-        _check_outputs(cases, output, wanted, preview, uncertainty)
+        if place.sending:
+            place.sending.check(cases)
+        else:
+            _check_outputs(cases, place, settings.uncertainty)
         from multiorganseg.inference.segment import Options, Segmenter
 
         options = Options(
-            tuple(_split(organs)), quality, device, uncertainty=uncertainty, mode=mode, mirroring=mirroring
+            tuple(split(settings.organs)),
+            settings.quality,
+            settings.device,
+            uncertainty=settings.uncertainty,
+            mode=settings.mode,
+            mirroring=settings.mirroring,
         )
         segmenter = Segmenter(bundle, options)
         stream.emit(EventKind.STARTED, cases=[case.name for case in cases], model=bundle.metadata.name)
         results: list[CaseResult] = []
         for number, case in enumerate(cases):
             prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-            results.append(
-                _run_case(segmenter, case, output, wanted, preview, told_to(stream, progress, prefix))
-            )
+            results.append(_run_case(segmenter, case, place, told_to(stream, progress, prefix)))
             _tell(results[-1], stream)
-    _show(results, segmenter.catalogue)
+    show_results(results, segmenter.catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
 
-def _run_case(
-    segmenter: Segmenter,
-    case: Case,
-    output: Path,
-    formats: frozenset[str],
-    preview: bool,
-    progress: Progress,
-) -> CaseResult:
+def _run_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress) -> CaseResult:
     from multiorganseg.volumes import VolumeWarning
 
     started = time.perf_counter()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            progress(Stage.READING, 0.0)
-            volume = case.read()
-            others = further_channels(case, segmenter.bundle.metadata.in_channels)
-            volume = segmenter.in_hounsfield(volume)
-            result = segmenter.segment(volume, progress, others)
-            progress(Stage.WRITING, 0.0)
-            files = write_results(
-                result,
-                volume,
-                case.output(output),
-                formats=formats,
-                preview=preview,
-                dicom_files=case.dicom_files() if "dcm" in formats else None,
-                modality=segmenter.bundle.metadata.modality,
-                catalogue=segmenter.catalogue,
-            )
+            result = _segment_case(segmenter, case, place, progress)
         except Cancelled:
             raise
         except Exception as error:
@@ -193,24 +247,66 @@ def _run_case(
     told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
     own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
     asides = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
-    own = without_folders(own, folders_of(Path(volume.source)))
-    messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
+    own = without_folders(own, folders_of(case.path))
+    provenance = result.segmentation.provenance if result.segmentation else {}
+    messages = tuple(dict.fromkeys([*provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started
-    return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(asides))
+    return replace(result, seconds=seconds, messages=messages, asides=tuple(asides))
 
 
-def _split(text: str) -> list[str]:
+def _segment_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress) -> CaseResult:
+    """Segment one case into a folder, or into an archive by way of a folder of our own."""
+    to = place.sending
+    archive = to.archive_for(case) if to else None
+    with ExitStack() as stack:
+        local = stack.enter_context(case.at_hand(progress))
+        output, series = local.output(place.output), dict[str, str]()
+        if to and archive:
+            output = stack.enter_context(work_folder())
+            made_by = (
+                f"{segmenter.bundle.digest} {replace(segmenter.options, device='auto', uncertainty=False)}"
+            )
+            series = to.series_for(local, made_by)
+            if to.is_done(local, archive, series, progress):
+                return CaseResult(case.path, 0.0, sent_to=str(archive), is_there=True)
+        progress(Stage.READING, 0.0)
+        volume = local.read()
+        others = further_channels(local, segmenter.bundle.metadata.in_channels)
+        volume = segmenter.in_hounsfield(volume)
+        result = segmenter.segment(volume, progress, others)
+        progress(Stage.WRITING, 0.0)
+        files = write_results(
+            result,
+            volume,
+            output,
+            formats=place.formats,
+            preview=place.preview,
+            dicom_files=local.dicom_files() if DICOM_FORMATS & place.formats else None,
+            modality=segmenter.bundle.metadata.modality,
+            catalogue=segmenter.catalogue,
+            series_uids=series,
+        )
+        if archive:
+            with open_archive(archive) as link:
+                link.send([file for file in files if file.suffix == ".dcm"], progress)
+    return CaseResult(case.path, 0.0, tuple(files), result, sent_to=str(archive or ""))
+
+
+def split(text: str) -> list[str]:
+    """Read a list that is separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _check_outputs(
-    cases: list[Case], output: Path, formats: frozenset[str], preview: bool, uncertainty: bool
-) -> None:
+def _check_outputs(cases: list[Case], place: Place, uncertainty: bool) -> None:
     """Find clashes of names before any time is spent."""
     owners: dict[Path, Case] = {}
     for case in cases:
         plan = plan_outputs(
-            case.output(output), str(case), formats=formats, preview=preview, uncertainty=uncertainty
+            case.output(place.output),
+            str(case),
+            formats=place.formats,
+            preview=place.preview,
+            uncertainty=uncertainty,
         )
         for path in plan.paths.values():
             if path in owners:
@@ -244,73 +340,3 @@ def _tell(result: CaseResult, stream: EventStream) -> None:
         stream.fail(result.error)
     else:
         stream.emit(EventKind.FINISHED, case=result.source.name, files=[file.name for file in result.files])
-
-
-def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
-    names = Counter(result.source.name for result in results)
-
-    def called(result: CaseResult) -> str:
-        if names[result.source.name] == 1:
-            return printable(result.source.name)
-        try:
-            root = os.path.commonpath([each.source.absolute().parent for each in results])
-            return printable(os.path.relpath(result.source, root))
-        except ValueError:  # they lie on several drives
-            return printable(str(result.source))
-
-    for result in results:
-        for message in (*result.messages, *result.asides):
-            whose = (f"{called(result)}: ", "yellow")
-            err.print(Text.assemble(whose, printable(message, lines=True)), soft_wrap=True)
-        if result.error:
-            err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
-            show_error(result.error)
-    done = [result for result in results if result.segmentation]
-    if len(done) == 1:
-        _show_organs(done[0], catalogue)
-    if len(results) > 1:
-        table = Table("case", "result", "seconds", "organs found", "to look at")
-        for result in sorted(results, key=_first_to_look_at):
-            found = [s for s in result.segmentation.statistics if s.voxels] if result.segmentation else []
-            flagged = (
-                [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
-            )
-            state = Text("done", "green") if result.segmentation else Text("failed", "red")
-            look_at = Text(", ".join(flagged) or "–")
-            if _is_unlike_training(result):
-                look_at = Text("the whole scan: unlike the training", "yellow")
-            seconds = f"{result.seconds:.1f}"
-            table.add_row(called(result), state, seconds, str(len(found)), look_at)
-        out.print(table)
-
-
-def _first_to_look_at(result: CaseResult) -> int:
-    if result.segmentation is None:
-        return 0
-    return 1 if _is_unlike_training(result) else 2
-
-
-def _is_unlike_training(result: CaseResult) -> bool:
-    return bool(result.segmentation and result.segmentation.provenance.get("unlike_training"))
-
-
-def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
-    assert result.segmentation is not None
-    mapped = result.segmentation.uncertainty is not None
-    columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
-    table = Table(*columns, title=printable(result.source.name))
-    for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
-        organ = catalogue.get(row.key)
-        red, green, blue = organ.color
-        table.add_row(
-            Text.assemble(("■", f"rgb({red},{green},{blue})"), f" {printable(organ.name)}"),
-            f"{row.volume_ml:.1f}",
-            f"{row.mean_intensity:.0f}" if row.voxels else "–",
-            f"{row.confidence:.2f}" if row.voxels else "–",
-            *([f"{row.uncertainty:.2f}" if row.voxels else "–"] if mapped else []),
-            ", ".join(flag.replace("_", " ") for flag in row.flags),
-        )
-    out.print(table)
-    out.print(f"{result.seconds:.1f} s. Written:")
-    for file in result.files:
-        out.print(f"  {printable(str(file))}", soft_wrap=True)

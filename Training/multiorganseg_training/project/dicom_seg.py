@@ -10,13 +10,12 @@ from multiorganseg.organs.catalogue import Catalogue, Code, Organ
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.errors import DependencyError, MultiOrganSegError, VolumeError
+from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.volume import Grid
 
 Concept = tuple[str, str]
@@ -156,38 +155,6 @@ class DicomSegment:
     number: int
     name: str
     codes: SegmentCodes | None = None
-
-
-def read_seg(path: Path) -> Dataset:
-    """Read a DICOM SEG.
-
-    Raises:
-        DependencyError: pydicom is not installed.
-        VolumeError: The file is damaged.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        msg = "DICOM SEG needs the package pydicom."
-        raise DependencyError(
-            msg, cause=str(error), next_step="Install it: pip install 'multiorganseg[dicom]'"
-        ) from error
-    with damage_told(path):
-        return pydicom.dcmread(path, force=True)
-
-
-@contextmanager
-def damage_told(path: Path) -> Iterator[None]:
-    """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`."""
-    try:
-        yield
-    except MultiOrganSegError:
-        raise
-    except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
-        msg = f"{path.name} is no DICOM SEG that can be read."
-        raise VolumeError(
-            msg, cause=f"{type(error).__name__}: {error}", next_step="Export it again."
-        ) from error
 
 
 def referenced_series(seg: Dataset) -> str:
