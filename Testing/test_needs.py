@@ -20,12 +20,21 @@ SOURCES = {
     "multiorganseg_training": ROOT / "Training",
 }
 SLICER = {
-    *("slicer", "qt", "ctk", "vtk", "vtkmodules", "vtkSegmentationCorePython", "SampleData"),
+    *("slicer", "qt", "ctk", "vtk", "vtkmodules", "vtkSegmentationCorePython", "DICOMLib", "SampleData"),
     *("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "packaging", "requests", "PIL", "PyTorchUtils"),
 }
 """What Slicer 5.12 brings, and modules of the application and of the extension PyTorch."""
 
-LOOKED_FOR = {"openvino", "sklearn", "einops", "tomli"}
+LOOKED_FOR = {
+    "openvino",
+    "sklearn",
+    "einops",
+    "tomli",
+    "contourpy",
+    "dicomweb_client",
+    "pynetdicom",
+    "keyring",
+}
 """Used where they are installed, or named in an error of our own."""
 
 PROCESSES = {

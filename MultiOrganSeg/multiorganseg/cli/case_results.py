@@ -7,15 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO, cast
 
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.cli.case import Case
 from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import show_error
+from multiorganseg.csv_text import csv_text
 from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.tables import statistics_rows
+from multiorganseg.volumes.names import case_name
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,45 @@ class CaseResult:
     asides: tuple[str, ...] = field(default=())
     sent_to: str = ""
     is_there: bool = False
+
+
+COHORT_TABLE = "cohort.statistics.csv"
+
+
+class CohortTable:
+    """One CSV of all cases, written line by line so that it holds what is done even of a run that is killed.
+
+    A line for each organ of each case; of a case that failed, one with its error.
+
+    Args:
+        sink: Open text file.
+        modality: Of the images; decides the name of the mean's column.
+        uncertainty: Whether there is a column for it.
+    """
+
+    def __init__(self, sink: TextIO, modality: str, uncertainty: bool) -> None:
+        self._sink, self._modality = sink, modality
+        mean = "mean_hu" if modality == "CT" else "mean_intensity"
+        self._columns = [
+            *("case", "result", "seconds", "organ", "name", "snomed_code", "snomed_modifier", "voxels"),
+            *("volume_ml", mean, "confidence", *(["uncertainty"] if uncertainty else []), "flags", "error"),
+        ]
+        sink.write(csv_text(self._columns, []))
+
+    def add(self, case: Case, result: CaseResult, catalogue: Catalogue) -> None:
+        """Write the lines of a case."""
+        place = (case.folder / case_name(case.name)).as_posix()
+        state = "done" if result.segmentation else "there already" if result.is_there else "failed"
+        about = {"case": place, "result": state, "seconds": round(result.seconds, 1), "error": ""}
+        if result.segmentation:
+            found = statistics_rows(result.segmentation, catalogue, modality=self._modality)
+            flags = [{**row, "flags": "; ".join(cast("list[str]", row["flags"]))} for row in found]
+            rows = [{**about, **row} for row in flags] or [about]
+        else:
+            rows = [{**about, "error": result.error.problem if result.error else ""}]
+        lines = csv_text(self._columns, ({**dict.fromkeys(self._columns, ""), **row} for row in rows))
+        self._sink.write(lines.partition("\n")[2])
+        self._sink.flush()
 
 
 def show_results(results: Sequence[CaseResult], catalogue: Catalogue) -> None:

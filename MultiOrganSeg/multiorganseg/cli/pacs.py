@@ -11,9 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.cli.case import Case
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.inputs import Case
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.cli.remote import archived_cases, sending
 from multiorganseg.cli.segment import DEFAULT_FORMATS, Place, Settings, segment_cases, split

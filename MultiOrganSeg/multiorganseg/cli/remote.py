@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multiorganseg import __version__
-from multiorganseg.cli.inputs import Case, series_name
+from multiorganseg.cli.case import Case, series_name
 from multiorganseg.errors import OptionError, ResourceError, ServerError
 from multiorganseg.pacs.address import BACK, Address, is_address, parse_address
 from multiorganseg.pacs.archive import Query, RemoteSeries, main_series, open_archive, result_series
@@ -24,7 +24,7 @@ _IN_ORDER = ("dcm", "sr", "rtstruct")
 
 @dataclass(frozen=True)
 class ArchivedSeries:
-    """A series that an archive holds; see `multiorganseg.cli.inputs.Origin`.
+    """A series that an archive holds; see `multiorganseg.cli.case.Origin`.
 
     Attributes:
         address: Of the series.

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from multiorganseg.cli.case_results import CaseResult, show_results
+from multiorganseg.cli.case import Case
+from multiorganseg.cli.case_results import COHORT_TABLE, CaseResult, CohortTable, show_results
 from multiorganseg.cli.channels import first_channels, further_channels
 from multiorganseg.cli.console import printable
 from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.inputs import Case, expand_inputs
+from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
@@ -26,7 +27,7 @@ from multiorganseg.errors import Cancelled, OptionError, ResourceError
 from multiorganseg.events import EventKind, EventStream, told_to
 from multiorganseg.outputs import open_stream
 from multiorganseg.pacs import Query, is_address, open_archive, parse_address
-from multiorganseg.privacy import folders_of, without_folders
+from multiorganseg.privacy import folders_of, private, without_folders
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.results.write import DICOM_FORMATS, FORMATS, plan_outputs, write_results
 from multiorganseg.scratch import work_folder
@@ -143,7 +144,7 @@ def segment(
             raise OptionError(msg, next_step=f"See what there is: multiorganseg pacs find {address}")
 
     def cases(progress: Progress) -> list[Case]:
-        found = expand_inputs(paths) if paths else []
+        found = expand_inputs(paths, progress) if paths else []
         for address in addresses:
             query = Query(study=address.study, series=address.series)
             found += archived_cases(address, query, progress)
@@ -222,10 +223,13 @@ def segment_cases(
         segmenter = Segmenter(bundle, options)
         stream.emit(EventKind.STARTED, cases=[case.name for case in cases], model=bundle.metadata.name)
         results: list[CaseResult] = []
-        for number, case in enumerate(cases):
-            prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-            results.append(_run_case(segmenter, case, place, told_to(stream, progress, prefix)))
-            _tell(results[-1], stream)
+        with _cohort_table(cases, place, bundle.metadata.modality, settings.uncertainty) as table:
+            for number, case in enumerate(cases):
+                prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
+                results.append(_run_case(segmenter, case, place, told_to(stream, progress, prefix)))
+                _tell(results[-1], stream)
+                if table:
+                    table.add(case, results[-1], segmenter.catalogue)
     show_results(results, segmenter.catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
@@ -292,6 +296,21 @@ def _segment_case(segmenter: Segmenter, case: Case, place: Place, progress: Prog
     return CaseResult(case.path, 0.0, tuple(files), result, sent_to=str(archive or ""))
 
 
+@contextmanager
+def _cohort_table(
+    cases: Sequence[Case], place: Place, modality: str, uncertainty: bool
+) -> Iterator[CohortTable | None]:
+    """Open the table of all cases, where there are several and a table is wanted."""
+    if place.sending or len(cases) < 2 or "csv" not in place.formats:
+        yield None
+        return
+    with ExitStack() as files:
+        place.output.mkdir(parents=True, exist_ok=True)
+        with private():
+            sink = files.enter_context(open_stream(place.output / COHORT_TABLE))
+        yield CohortTable(sink, modality, uncertainty)
+
+
 def split(text: str) -> list[str]:
     """Read a list that is separated by commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -299,7 +318,9 @@ def split(text: str) -> list[str]:
 
 def _check_outputs(cases: list[Case], place: Place, uncertainty: bool) -> None:
     """Find clashes of names before any time is spent."""
-    owners: dict[Path, Case] = {}
+    owners: dict[Path, Case | str] = {}
+    if len(cases) > 1:
+        owners[place.output / COHORT_TABLE] = "The table of all cases"
     for case in cases:
         plan = plan_outputs(
             case.output(place.output),

@@ -281,7 +281,8 @@ class DicomWeb:
                 cause=f"It was asked again for {PATIENCE_S:.0f} s." if status in _PASSING else "",
                 next_step="Look into its log, or ask those who run it.",
             )
-        if isinstance(error, requests.RequestException):
+        is_answer = isinstance(error, requests.exceptions.InvalidJSONError)
+        if isinstance(error, requests.RequestException) and not is_answer:
             return ServerError(
                 f"{server} cannot be reached.",
                 cause=f"{_innermost(error)} It was tried for {PATIENCE_S:.0f} s.",

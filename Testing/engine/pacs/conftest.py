@@ -27,7 +27,6 @@ from multiorganseg.bundles import Bundle
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 AET, OWN_AET = "ORTHANC", "MULTIORGANSEG"
 STARTED_IN_S = 60
-RULES = ("user", "password")
 
 
 def free_port() -> int:
@@ -42,7 +41,7 @@ class Orthanc:
     def __init__(self, folder: Path, users: dict[str, str] | None = None) -> None:
         self.folder, self.process = folder, None
         self.http, self.dicom, self.move = free_port(), free_port(), free_port()
-        self.auth = next(iter((users or {}).items()), None)
+        self.auth = next(((name.encode(), word.encode()) for name, word in (users or {}).items()), None)
         config = {
             "Name": "test",
             "StorageDirectory": str(folder / "db"),

@@ -7,7 +7,7 @@ import logging
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -160,11 +160,11 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def encrypted(proxy: Any, certificate: tuple[Path, Path]) -> Iterator[str]:
+def encrypted(proxy: Any, certificate: tuple[Path, Path]) -> str:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*certificate)
     proxy.server.socket = context.wrap_socket(proxy.server.socket, server_side=True)
-    yield proxy.web.replace("dicomweb://", "dicomweb+https://")
+    return proxy.web.replace("dicomweb://", "dicomweb+https://")
 
 
 def test_a_certificate_is_checked(

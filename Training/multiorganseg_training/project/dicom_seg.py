@@ -46,12 +46,12 @@ class SegmentCodes:
 
 def segment_codes(item: Dataset) -> SegmentCodes:
     """Read the codes of one item of the Segment Sequence."""
-    category = _first(item, "SegmentedPropertyCategoryCodeSequence")
-    kind = _first(item, "SegmentedPropertyTypeCodeSequence")
-    region = _first(item, "AnatomicRegionSequence")
+    category = first_item(item, "SegmentedPropertyCategoryCodeSequence")
+    kind = first_item(item, "SegmentedPropertyTypeCodeSequence")
+    region = first_item(item, "AnatomicRegionSequence")
     modifiers = [
-        *_items(kind, "SegmentedPropertyTypeModifierCodeSequence"),
-        *_items(region, "AnatomicRegionModifierSequence"),
+        *items(kind, "SegmentedPropertyTypeModifierCodeSequence"),
+        *items(region, "AnatomicRegionModifierSequence"),
     ]
     coded = [kind, *modifiers, region]
     return SegmentCodes(
@@ -124,13 +124,15 @@ def _code(code: Code) -> Concept:
     return code.scheme, code.value
 
 
-def _items(data: Dataset | None, name: str) -> list[Any]:
+def items(data: Dataset | None, name: str) -> list[Any]:
+    """Return the items of a sequence; none where it is missing."""
     found: Any = data.get(name) if data is not None else None
     return list(found) if found else []
 
 
-def _first(data: Dataset | None, name: str) -> Any:
-    return next(iter(_items(data, name)), None)
+def first_item(data: Dataset | None, name: str) -> Any:
+    """Return the first item of a sequence; None where it is missing or empty."""
+    return next(iter(items(data, name)), None)
 
 
 def _concept(item: Any) -> Concept | None:
@@ -226,6 +228,13 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
             if mask.any():
                 masks.setdefault(number, np.zeros(grid.shape, np.bool_))[k] |= mask
     return masks
+
+
+def lies_on(seg: Dataset, grid: Grid) -> bool:
+    """Whether every frame is the whole of one slice of a grid."""
+    shared = first_item(seg, "SharedFunctionalGroupsSequence")
+    frames = items(seg, "PerFrameFunctionalGroupsSequence")
+    return bool(frames) and all(_slice(seg, own, shared, grid) is not None for own in frames)
 
 
 def _group(own: Dataset, shared: Dataset, name: str) -> Any:
