@@ -287,9 +287,16 @@ class Proxy:
                 return content
 
             def answer(
-                self, status: int, content: bytes, kind: str | None = None, sent: bytes | None = None
+                self,
+                status: int,
+                content: bytes,
+                kind: str | None = None,
+                sent: bytes | None = None,
+                packed: str | None = None,
             ) -> None:
                 self.send_response(status)
+                if packed:
+                    self.send_header("Content-Encoding", packed)
                 self.send_header("Content-Type", kind or "text/plain")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
