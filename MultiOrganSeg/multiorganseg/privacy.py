@@ -68,12 +68,12 @@ def no_more_readable_than(*sources: Path) -> Iterator[None]:
 @contextmanager
 def private(granted: int = 0) -> Iterator[None]:
     """Let files and folders that are made in this block be open to others for no more than is granted."""
-    former = os.umask(0o077)
-    os.umask(former | (0o077 & ~granted))
+    previous = os.umask(0o077)
+    os.umask(previous | (0o077 & ~granted))
     try:
         yield
     finally:
-        os.umask(former)
+        os.umask(previous)
 
 
 def _shortened(value: Any, names: re.Pattern[str], short: Mapping[str, str]) -> Any:

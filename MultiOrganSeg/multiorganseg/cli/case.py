@@ -85,7 +85,7 @@ class Case:
             yield replace(self, path=folder, series=series, origin=None)
 
     def read(self) -> Volume:
-        """Read the image; what was left out beside it is told with a `VolumeWarning`.
+        """Read the image; what was left out beside it is reported with a `VolumeWarning`.
 
         Raises:
             VolumeError: As `read_volume`, or it is a label map.

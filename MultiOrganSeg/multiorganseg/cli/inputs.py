@@ -32,11 +32,11 @@ def expand_inputs(paths: Iterable[Path], progress: Progress | None = None) -> li
     A file is a case, a DICOMDIR stands for its medium, a zip file for the DICOM in it. Below a folder, at any
     depth, every volume file and every DICOM series of CT or MR with at least ten slices is a case; where
     there is no such series, the one there is. So of each zip file below it. Results of earlier runs, label
-    maps beside images and other series are left out and told. Cases keep the sub-folders in which they lie.
+    maps beside images and other series are left out, with a warning. Cases keep the sub-folders in which they lie.
 
     Args:
         paths: Files and folders.
-        progress: Told while zip files are looked through.
+        progress: Reports while zip files are looked through.
 
     Raises:
         VolumeError: A path does not exist or cannot be read, a folder holds nothing to segment, or several

@@ -22,7 +22,7 @@ from multiorganseg.pacs.address import EXAMPLE, check_uid, parse_address
 from multiorganseg.pacs.archive import Query, open_archive
 from multiorganseg.pacs.login import Login, store_login
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.dicom_header import damage_told, is_dicom, open_dicom
+from multiorganseg.volumes.dicom_header import damage_as_typed, is_dicom, open_dicom
 from multiorganseg.volumes.dicom_scan import files_below
 
 pacs_app = typer.Typer(
@@ -213,7 +213,7 @@ def _dicom_files(paths: list[Path], images: bool) -> tuple[list[Path], int]:
         data = open_dicom(file) if file.stat().st_size and is_dicom(file) else None
         if data is None:
             continue
-        with damage_told(file.name):
+        with damage_as_typed(file.name):
             modality = str(data.get("Modality", ""))
             for uid in (data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID):
                 check_uid(str(uid))

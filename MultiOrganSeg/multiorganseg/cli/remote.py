@@ -15,7 +15,7 @@ from multiorganseg.pacs.address import BACK, Address, is_address, parse_address
 from multiorganseg.pacs.archive import Query, RemoteSeries, main_series, open_archive, result_series
 from multiorganseg.progress import Progress
 from multiorganseg.results.write import DICOM_FORMATS
-from multiorganseg.volumes.dicom_header import damage_told, read_whole_dicom
+from multiorganseg.volumes.dicom_header import damage_as_typed, read_whole_dicom
 from multiorganseg.volumes.names import IMAGE_SUFFIXES, volume_suffix
 
 DEFAULT_FORMATS = "dcm,sr"
@@ -176,5 +176,5 @@ def _uids(case: Case) -> tuple[str, str]:
     files = case.dicom_files()
     assert files, "`Sending.check` lets DICOM through alone"
     data = read_whole_dicom(files[0])
-    with damage_told(files[0].name):
+    with damage_as_typed(files[0].name):
         return str(data.StudyInstanceUID), str(data.SeriesInstanceUID)

@@ -24,14 +24,14 @@ from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.cli.remote import Sending, archived_cases, sending
 from multiorganseg.errors import Cancelled, OptionError, ResourceError
-from multiorganseg.events import EventKind, EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.outputs import open_stream
 from multiorganseg.pacs import Query, is_address, open_archive, parse_address
 from multiorganseg.privacy import folders_of, private, without_folders
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.results.write import DICOM_FORMATS, FORMATS, plan_outputs, write_results
 from multiorganseg.scratch import work_folder
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 if TYPE_CHECKING:
     from multiorganseg.inference.segment import Segmenter
@@ -106,8 +106,9 @@ def segment(
         bool,
         typer.Option(
             "--uncertainty",
-            help="Also map where the network is unsure or its decoders differ: CASE.uncertainty.nii.gz, 0 "
-            "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
+            help="Also map where the network is uncertain or its decoders differ: CASE.uncertainty.nii.gz, 0 "
+            "(certain) to 255 (uncertain), a row in the picture and a score for each organ. Labels stay "
+            "the same.",
         ),
     ] = False,
     again: Annotated[
@@ -226,7 +227,7 @@ def segment_cases(
         with _cohort_table(cases, place, bundle.metadata.modality, settings.uncertainty) as table:
             for number, case in enumerate(cases):
                 prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-                results.append(_run_case(segmenter, case, place, told_to(stream, progress, prefix)))
+                results.append(_run_case(segmenter, case, place, with_events(stream, progress, prefix)))
                 _tell(results[-1], stream)
                 if table:
                     table.add(case, results[-1], segmenter.catalogue)
@@ -247,10 +248,10 @@ def _run_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress
         except Cancelled:
             raise
         except Exception as error:
-            return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
-    told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
-    asides = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
+            return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
+    reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+    own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
+    asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
     own = without_folders(own, folders_of(case.path))
     provenance = result.segmentation.provenance if result.segmentation else {}
     messages = tuple(dict.fromkeys([*provenance.get("messages", []), *own]))

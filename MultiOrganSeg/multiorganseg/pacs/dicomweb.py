@@ -28,7 +28,7 @@ from multiorganseg.pacs.archive import (
 )
 from multiorganseg.pacs.login import AUTHORITY, CERTIFICATE, PASSWORD, TOKEN, USER, certificates, login_for
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.dicom_header import damage_told, read_whole_dicom
+from multiorganseg.volumes.dicom_header import damage_as_typed, read_whole_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -141,7 +141,7 @@ class DicomWeb:
         for number, file in enumerate(files):
             progress(SENDING, number / len(files))
             data = read_whole_dicom(file)
-            with damage_told(file.name):
+            with damage_as_typed(file.name):
                 study, series, uid = data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID
 
             def store(data: Dataset = data, study: str = study) -> Dataset:
@@ -197,7 +197,7 @@ class DicomWeb:
 
         data = self._asked(retrieve, progress, "fetch an image")
         if data is not None:
-            with damage_told("An image from the archive"):
+            with damage_as_typed("An image from the archive"):
                 _keep(data, inbox)
 
     def _all(

@@ -30,7 +30,7 @@ from multiorganseg.pacs.archive import (
 )
 from multiorganseg.pacs.login import MOVE_PORT, OWN_TITLE, certificates
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.dicom_header import damage_told, read_whole_dicom
+from multiorganseg.volumes.dicom_header import damage_as_typed, read_whole_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -136,7 +136,7 @@ class Dimse:
         for number, file in enumerate(files):
             progress(SENDING, number / len(files))
             data = read_whole_dicom(file)
-            with damage_told(file.name):
+            with damage_as_typed(file.name):
                 study, series, uid = data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID
                 syntax = data.file_meta.TransferSyntaxUID
 

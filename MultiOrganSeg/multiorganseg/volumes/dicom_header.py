@@ -142,7 +142,7 @@ def read_whole_dicom(path: Path) -> Dataset:
     dcmread = _pydicom().dcmread
     try:
         size = path.stat().st_size
-        with path.open("rb") as file, damage_told(path.name):
+        with path.open("rb") as file, damage_as_typed(path.name):
             return dcmread(_Bounded(file, size), force=True)
     except OSError as error:
         msg = f"{path} cannot be opened."
@@ -150,7 +150,7 @@ def read_whole_dicom(path: Path) -> Dataset:
 
 
 @contextmanager
-def damage_told(name: str, kind: str = "DICOM") -> Iterator[None]:
+def damage_as_typed(name: str, kind: str = "DICOM") -> Iterator[None]:
     """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`.
 
     Args:

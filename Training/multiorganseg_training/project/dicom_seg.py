@@ -169,7 +169,7 @@ def segments(seg: Dataset, catalogue: Catalogue) -> list[DicomSegment]:
     """List the segments; one whose codes are of an organ of the catalogue is named by the organ's key.
 
     Raises:
-        AttributeError: The file lists no segments, or one without a number; see `damage_told`.
+        AttributeError: The file lists no segments, or one without a number; see `damage_as_typed`.
     """
     listed: Any = seg.get("SegmentSequence")
     if not listed:

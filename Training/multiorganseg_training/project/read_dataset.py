@@ -325,7 +325,7 @@ def open_dataset(
         channel: Which channel of an nnU-Net folder to take where it has several.
         modality: "CT" or "MR"; None to let the dataset tell.
         rules: See `read_dicom_seg`.
-        progress: Told while DICOM is read.
+        progress: Reports while DICOM is read.
 
     Raises:
         TrainingError: It is no dataset, or one that is not supported.

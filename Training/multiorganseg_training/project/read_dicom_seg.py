@@ -18,7 +18,7 @@ from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
 from multiorganseg.volumes.check import VolumeWarning, compact
-from multiorganseg.volumes.dicom_header import LeftOut, Why, damage_told, open_dicom, read_whole_dicom
+from multiorganseg.volumes.dicom_header import LeftOut, Why, damage_as_typed, open_dicom, read_whole_dicom
 from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, scan_series
 from multiorganseg.volumes.names import case_name
 from multiorganseg.volumes.read import read_dicom_series
@@ -56,31 +56,31 @@ class Drawing:
     @property
     def series(self) -> str:
         """Series Instance UID of its images; empty when it does not say."""
-        with damage_told(self.path.name, "DICOM SEG or RTSTRUCT"):
+        with damage_as_typed(self.path.name, "DICOM SEG or RTSTRUCT"):
             named = rtstruct.region_series if self.is_contours else dicom_seg.referenced_series
             return named(self.data)
 
     @property
     def frame(self) -> str:
         """Frame of Reference UID; empty when it does not say."""
-        with damage_told(self.path.name, "DICOM SEG or RTSTRUCT"):
+        with damage_as_typed(self.path.name, "DICOM SEG or RTSTRUCT"):
             return rtstruct.region_frame(self.data)
 
     def segments(self, catalogue: Catalogue) -> list[DicomSegment]:
         """List what is drawn; see `dicom_seg.segments` and `rtstruct.regions`."""
-        with damage_told(self.path.name, "DICOM SEG or RTSTRUCT"):
+        with damage_as_typed(self.path.name, "DICOM SEG or RTSTRUCT"):
             listed = rtstruct.regions if self.is_contours else dicom_seg.segments
             return listed(self.data, catalogue)
 
     def masks(self, grid: Grid) -> dict[int, NDArray[np.bool_]]:
         """Return the masks by number; see `dicom_seg.segment_masks` and `rtstruct.region_masks`."""
-        with damage_told(self.path.name, "DICOM SEG or RTSTRUCT"):
+        with damage_as_typed(self.path.name, "DICOM SEG or RTSTRUCT"):
             filled = rtstruct.region_masks if self.is_contours else dicom_seg.segment_masks
             return filled(self.data, grid, self.path)
 
     def lies_on(self, grid: Grid) -> bool:
         """Whether all of it lies on the slices of a grid."""
-        with damage_told(self.path.name, "DICOM SEG or RTSTRUCT"):
+        with damage_as_typed(self.path.name, "DICOM SEG or RTSTRUCT"):
             return (rtstruct.lies_on if self.is_contours else dicom_seg.lies_on)(self.data, grid)
 
 
@@ -92,7 +92,7 @@ def read_drawing(path: Path) -> Drawing:
         VolumeError: It is neither, or damaged.
     """
     data = read_whole_dicom(path)
-    with damage_told(path.name):
+    with damage_as_typed(path.name):
         modality = str(data.get("Modality", ""))
     if modality not in _KINDS:
         msg = f"{path.name} holds no annotation."
@@ -138,7 +138,7 @@ def read_dicom_seg(
 
     A file belongs to the series that it names. Where it names none, or one that is not there, it belongs to
     the only series on whose slices it lies, in its frame of reference where it says one; a `VolumeWarning`
-    tells. A segment is annotated in its case and unknown in others. Segments are named by organ keys where
+    reports it. A segment is annotated in its case and unknown in others. Segments are named by organ keys where
     category, type, modifiers and region are those of organs of the catalogue, else by their labels; where one
     label has several codes, by the label with the codes in words. Where a structure overlaps the organ that
     it lies within, it keeps the voxels.
@@ -151,7 +151,7 @@ def read_dicom_seg(
         catalogue: By default MultiOrganSeg's own.
         rules: Organ key or "background" by label, see `map_labels`: segments of the background, and those of
             one organ, may overlap.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: There is no annotation.

@@ -53,7 +53,7 @@ def regions(data: Dataset, catalogue: Catalogue) -> list[DicomSegment]:
     """List the regions that have a closed contour; one that is evidently an organ is named by its key.
 
     Raises:
-        AttributeError: A region has no number; see `damage_told`.
+        AttributeError: A region has no number; see `damage_as_typed`.
     """
     observed = {
         int(item.ReferencedROINumber): item
@@ -79,7 +79,7 @@ def region_masks(data: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
 
     A voxel counts when its centre lies within a contour; a contour within another one makes a hole. Contours
     that a file holds twice count once. Slices without a contour between others of a region stay empty, which
-    a `VolumeWarning` says.
+    a `VolumeWarning` reports.
 
     Args:
         data: RT Structure Set.
