@@ -32,7 +32,8 @@ def expand_inputs(paths: Iterable[Path], progress: Progress | None = None) -> li
     A file is a case, a DICOMDIR stands for its medium, a zip file for the DICOM in it. Below a folder, at any
     depth, every volume file and every DICOM series of CT or MR with at least ten slices is a case; where
     there is no such series, the one there is. So of each zip file below it. Results of earlier runs, label
-    maps beside images and other series are left out, with a warning. Cases keep the sub-folders in which they lie.
+    maps beside images and other series are left out, with a warning. Cases keep the sub-folders in which they
+    lie.
 
     Args:
         paths: Files and folders.

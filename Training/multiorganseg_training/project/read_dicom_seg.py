@@ -138,10 +138,10 @@ def read_dicom_seg(
 
     A file belongs to the series that it names. Where it names none, or one that is not there, it belongs to
     the only series on whose slices it lies, in its frame of reference where it says one; a `VolumeWarning`
-    reports it. A segment is annotated in its case and unknown in others. Segments are named by organ keys where
-    category, type, modifiers and region are those of organs of the catalogue, else by their labels; where one
-    label has several codes, by the label with the codes in words. Where a structure overlaps the organ that
-    it lies within, it keeps the voxels.
+    reports it. A segment is annotated in its case and unknown in others. Segments are named by organ keys
+    where category, type, modifiers and region are those of organs of the catalogue, else by their labels;
+    where one label has several codes, by the label with the codes in words. Where a structure overlaps the
+    organ that it lies within, it keeps the voxels.
 
     Args:
         folder: Holds the annotations and their series, in any arrangement.
