@@ -244,6 +244,54 @@ class Inbox:
             raise ServerError(msg, next_step="Try again later; if it stays so, have the series stored anew.")
 
 
+class Outbox:
+    """Files to be stored, and what became of them.
+
+    Args:
+        files: DICOM files.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.left = list(files)
+        self._count = len(files)
+        self._sent: dict[tuple[str, str], dict[str, str]] = {}
+
+    @property
+    def fraction(self) -> float:
+        """How much is sent, in [0, 1]."""
+        return 1 - len(self.left) / self._count if self._count else 1.0
+
+    def done(self, file: Path, data: Dataset) -> None:
+        """Note that an archive took a file, which its identifiers name."""
+        self.left.remove(file)
+        series = (str(data.StudyInstanceUID), str(data.SeriesInstanceUID))
+        self._sent.setdefault(series, {})[str(data.SOPInstanceUID)] = file.name
+
+    def require_listed(self, images: Callable[[str, str], Iterable[str]]) -> None:
+        """Refuse what an archive took and does not list.
+
+        Args:
+            images: Lists the SOP Instance UIDs of a series, by study and series.
+
+        Raises:
+            ServerError: Something is not listed.
+        """
+        for (study, series), sent in self._sent.items():
+            listed = set(images(study, series))
+            lost = [name for uid, name in sent.items() if uid not in listed]
+            if lost:
+                raise not_stored(lost[0], "It took the file, but does not list it.")
+
+
+def not_stored(name: str, cause: str) -> ServerError:
+    """Make the error for a file that an archive does not keep."""
+    return ServerError(
+        f"The archive did not store {name}.",
+        cause=cause,
+        next_step="Ask those who run it whether it takes such objects, and from you.",
+    )
+
+
 def text_of(data: Dataset, keyword: str) -> str:
     """Return an attribute that an archive sent as text; empty where it is missing or damaged."""
     try:

@@ -18,11 +18,13 @@ from multiorganseg.pacs.archive import (
     PATIENCE_S,
     SENDING,
     Inbox,
+    Outbox,
     Query,
     RemoteSeries,
     described_series,
     matching,
     missing_package,
+    not_stored,
     patiently,
     text_of,
 )
@@ -138,25 +140,22 @@ class DicomWeb:
 
     def send(self, files: Sequence[Path], progress: Progress) -> None:
         """Store DICOM files, and see that the archive has them."""
-        for number, file in enumerate(files):
-            progress(SENDING, number / len(files))
+        outbox = Outbox(files)
+        for file in files:
+            progress(SENDING, outbox.fraction)
             data = read_whole_dicom(file)
             with damage_as_typed(file.name):
-                study, series, uid = data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID
+                study = check_uid(str(data.StudyInstanceUID))
 
             def store(data: Dataset = data, study: str = study) -> Dataset:
                 return self._client.store_instances([data], study_instance_uid=study)
 
             answer = self._asked(store, progress, f"store {file.name}")
             refused: Any = answer.get("FailedSOPSequence") or ()
-            if len(refused) or uid not in self._images(study, series, progress):
-                reason = f"{int(refused[0].get('FailureReason', 0)):#06x}" if len(refused) else ""
-                msg = f"The archive did not store {file.name}."
-                raise ServerError(
-                    msg,
-                    cause=f"Its reason: {reason}." if reason else "It took the file, but does not list it.",
-                    next_step="Ask those who run it whether it takes such objects, and from you.",
-                )
+            if len(refused):
+                raise not_stored(file.name, f"Its reason: {int(refused[0].get('FailureReason', 0)):#06x}.")
+            outbox.done(file, data)
+        outbox.require_listed(lambda study, series: self._images(study, series, progress))
         progress(SENDING, 1.0)
 
     def has_series(self, study: str, series: str, progress: Progress) -> bool:

@@ -20,17 +20,19 @@ from multiorganseg.pacs.archive import (
     PATIENCE_S,
     SENDING,
     Inbox,
+    Outbox,
     Query,
     RemoteSeries,
     described_series,
     matching,
     missing_package,
+    not_stored,
     patiently,
     text_of,
 )
 from multiorganseg.pacs.login import MOVE_PORT, OWN_TITLE, certificates
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.dicom_header import damage_as_typed, read_whole_dicom
+from multiorganseg.volumes.dicom_header import damage_as_typed, open_dicom, read_whole_dicom
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -133,32 +135,31 @@ class Dimse:
 
     def send(self, files: Sequence[Path], progress: Progress) -> None:
         """Store DICOM files, and see that the archive has them."""
-        for number, file in enumerate(files):
-            progress(SENDING, number / len(files))
-            data = read_whole_dicom(file)
+        outbox = Outbox(files)
+        contexts: dict[tuple[str, str], None] = {}
+        for file in files:
+            header = open_dicom(file)
             with damage_as_typed(file.name):
-                study, series, uid = data.StudyInstanceUID, data.SeriesInstanceUID, data.SOPInstanceUID
-                syntax = data.file_meta.TransferSyntaxUID
+                assert header is not None
+                contexts[str(header.SOPClassUID), str(header.file_meta.TransferSyntaxUID)] = None
 
-            def store(data: Dataset = data, syntax: str = syntax) -> int:
-                with self._associated([(data.SOPClassUID, [syntax])]) as link:
+        def store() -> None:
+            with self._associated([(kind, [syntax]) for kind, syntax in contexts]) as link:
+                for file in list(outbox.left):
+                    progress(SENDING, outbox.fraction)
+                    data = read_whole_dicom(file)
                     status = link.send_c_store(data)
-                if "Status" not in status:
-                    msg = "the connection broke"
-                    raise ConnectionError(msg)
-                return int(status.Status)
+                    if "Status" not in status:
+                        msg = "the connection broke"
+                        raise ConnectionError(msg)
+                    code = int(status.Status)
+                    if code != 0 and (code & 0xF000) != _WARNING:
+                        raise not_stored(file.name, f"Its reason: {code:#06x}.")
+                    with damage_as_typed(file.name):
+                        outbox.done(file, data)
 
-            code = self._asked(store, progress)
-            is_stored = code == 0 or (code & 0xF000) == _WARNING
-            if not is_stored or uid not in self._images(study, series, progress):
-                msg = f"The archive did not store {file.name}."
-                raise ServerError(
-                    msg,
-                    cause="It took the file, but does not list it."
-                    if is_stored
-                    else f"Its reason: {code:#06x}.",
-                    next_step="Ask those who run it whether it takes such objects, and from you.",
-                )
+        self._asked(store, progress)
+        outbox.require_listed(lambda study, series: self._images(study, series, progress))
         progress(SENDING, 1.0)
 
     def has_series(self, study: str, series: str, progress: Progress) -> bool:
