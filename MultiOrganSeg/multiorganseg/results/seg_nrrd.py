@@ -108,7 +108,7 @@ def read_seg_nrrd_masks(path: Path) -> tuple[dict[str, NDArray[np.bool_]], Affin
     """Read the segments of a file one by one, layer by layer, so that they may overlap.
 
     Returns:
-        Mask (k, j, i) by organ key or name, as `read_seg_nrrd_table` names them, and their affine.
+        Mask (k, j, i) by organ key, or of what is no organ of the catalogue by name, and their affine.
 
     Raises:
         OrganError: As `read_seg_nrrd_table`, but for overlaps.
@@ -120,6 +120,7 @@ def read_seg_nrrd_masks(path: Path) -> tuple[dict[str, NDArray[np.bool_]], Affin
     voxels = read_image_voxels(header)
     layers = voxels if voxels.ndim == 4 else voxels[..., None]
     masks: dict[str, NDArray[np.bool_]] = {}
+    organs = load_catalogue().organs
     numbers = {int(found[1]) for key in pairs if (found := _SEGMENT.match(key))}
     for prefix in (f"Segment{number}_" for number in sorted(numbers)):
         layer = pairs.get(f"{prefix}Layer", "0").strip()
@@ -128,7 +129,8 @@ def read_seg_nrrd_masks(path: Path) -> tuple[dict[str, NDArray[np.bool_]], Affin
             raise VolumeError(msg, cause=f"Layer: {layer[:20]}.", next_step="Save it again in 3D Slicer.")
         value = segment_value(pairs.get(f"{prefix}LabelValue", "1"), path)
         key, mask = _segment_key(prefix, pairs, path), layers[..., int(layer)] == value
-        masks[key] = masks[key] | mask if key in masks else mask
+        name = key if key in organs else pairs.get(f"{prefix}Name", "").strip() or key
+        masks[name] = masks[name] | mask if name in masks else mask
     if not masks:
         msg = f"{path} names no segments."
         raise OrganError(msg, next_step="Save it from 3D Slicer as a segmentation.")

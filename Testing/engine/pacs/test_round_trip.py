@@ -116,7 +116,7 @@ def test_segmentation_report_and_contours_come_back_in_the_same_study(
     assert f"Sent to {getattr(orthanc, door)}" in told
     (seg,), (report,), (contours,) = map(orthanc.instances, ("SEG", "SR", "RTSTRUCT"))
 
-    run("segment", ct.folder, "-o", tmp_path / "out", "--formats", "seg.nrrd,json", *options)
+    run("segment", ct.folder, "-o", tmp_path / "out", "--formats", "seg.nrrd,json", "--no-preview", *options)
     local = read_labels(tmp_path / "out" / "ct0.seg.nrrd").voxels
     organs = json.loads((tmp_path / "out" / "ct0.statistics.json").read_text())["organs"]
     keys = [row["organ"] for row in organs if row["voxels"]]

@@ -342,12 +342,16 @@ def join(kind: str, first: Path, second: Path, path: Path) -> None:
         item = two.SegmentSequence[0]
         item.SegmentNumber = 2
         one.SegmentSequence.append(item)
-        for frame in two.PerFrameFunctionalGroupsSequence:
-            frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 2
-            one.PerFrameFunctionalGroupsSequence.append(frame)
+        for number, data in enumerate((one, two), start=1):
+            numbered = pydicom.Dataset()
+            numbered.ReferencedSegmentNumber = number
+            for frame in data.PerFrameFunctionalGroupsSequence:
+                frame.SegmentIdentificationSequence = [numbered]
+        del one.SharedFunctionalGroupsSequence[0].SegmentIdentificationSequence
         pixels = np.concatenate(
             [np.atleast_3d(each.pixel_array).reshape(-1, *SHAPE[1:]) for each in (one, two)]
         )
+        one.PerFrameFunctionalGroupsSequence.extend(two.PerFrameFunctionalGroupsSequence)
         one.NumberOfFrames = len(pixels)
         one.PixelData = np.packbits(pixels.ravel(), bitorder="little").tobytes()
         if len(one.PixelData) % 2:
@@ -365,14 +369,15 @@ def test_other_dicom_files_are_no_annotations(axial, tmp_path):
 
 
 def nnunet_1(folder: Path, channels: int = 1, **changes: object) -> Path:
-    voxels = np.zeros((4, 6, 8), np.int16)
-    labels = voxels.astype(np.uint8)
+    voxels = np.arange(4 * 6 * 8, dtype=np.int16).reshape(4, 6, 8)
+    labels = np.zeros(voxels.shape, np.uint8)
     labels[1:3, 2:4, 2:4] = 1
     labels[1, 2, 2] = 2
     for case in ("a", "b"):
         for channel in range(channels):
             write_volume(
-                Volume(voxels + channel, np.eye(4)), folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz"
+                Volume(voxels + 1000 * channel, np.eye(4)),
+                folder / "imagesTr" / f"{case}_{channel:04d}.nii.gz",
             )
         write_volume(Volume(labels, np.eye(4)), folder / "labelsTr" / f"{case}.nii.gz")
     described = {
@@ -407,7 +412,7 @@ def test_a_channel_of_nnunet_1_is_chosen(tmp_path):
         read_nnunet(folder)
     target = create_project(tmp_path / "P", "P", LabelTable.numbered(["liver"]), modality="MR").folder
     run("project", "import", target, folder, "--channel", 1, "--label", "cancer=background")
-    assert read_volume(load_project(target).image_path("a")).voxels.max() == 1
+    assert read_volume(load_project(target).image_path("a")).voxels.min() == 1000
 
 
 def test_two_values_of_one_name_are_refused_in_nnunet_1(tmp_path):
