@@ -244,7 +244,7 @@ def _run_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result = _segment_case(segmenter, case, place, progress)
+            result, source = _segment_case(segmenter, case, place, progress)
         except Cancelled:
             raise
         except Exception as error:
@@ -252,15 +252,21 @@ def _run_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress
     reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
     own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
     asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
-    own = without_folders(own, folders_of(case.path))
+    own = without_folders(own, folders_of(case.path, source))
     provenance = result.segmentation.provenance if result.segmentation else {}
     messages = tuple(dict.fromkeys([*provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started
     return replace(result, seconds=seconds, messages=messages, asides=tuple(asides))
 
 
-def _segment_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress) -> CaseResult:
-    """Segment one case into a folder, or into an archive by way of a folder of our own."""
+def _segment_case(
+    segmenter: Segmenter, case: Case, place: Place, progress: Progress
+) -> tuple[CaseResult, Path]:
+    """Segment one case into a folder, or into an archive by way of a folder of our own.
+
+    Returns:
+        What became of it, and where its files lay.
+    """
     to = place.sending
     archive = to.archive_for(case) if to else None
     with ExitStack() as stack:
@@ -273,7 +279,7 @@ def _segment_case(segmenter: Segmenter, case: Case, place: Place, progress: Prog
             )
             series = to.series_for(local, made_by)
             if to.is_done(local, archive, series, progress):
-                return CaseResult(case.path, 0.0, sent_to=str(archive), is_there=True)
+                return CaseResult(case.path, 0.0, sent_to=str(archive), is_there=True), local.path
         progress(Stage.READING, 0.0)
         volume = local.read()
         others = further_channels(local, segmenter.bundle.metadata.in_channels)
@@ -294,7 +300,7 @@ def _segment_case(segmenter: Segmenter, case: Case, place: Place, progress: Prog
         if archive:
             with open_archive(archive) as link:
                 link.send([file for file in files if file.suffix == ".dcm"], progress)
-    return CaseResult(case.path, 0.0, tuple(files), result, sent_to=str(archive or ""))
+    return CaseResult(case.path, 0.0, tuple(files), result, sent_to=str(archive or "")), local.path
 
 
 @contextmanager

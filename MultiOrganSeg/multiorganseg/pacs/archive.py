@@ -229,16 +229,19 @@ class Inbox:
         self.uids.add(uid)
 
     def require(self, wanted: Iterable[str]) -> None:
-        """Refuse a part of a series.
+        """Refuse a part of a series, and more than it.
 
         Raises:
-            ServerError: Images are missing.
+            ServerError: Images are missing, or came that are not wanted.
         """
         asked = set(wanted)
-        lacking = len(asked - self.uids)
+        lacking, strange = len(asked - self.uids), len(self.uids - asked)
         if not self.uids:
             msg = "The archive has no image of this series."
             raise ServerError(msg, next_step="Look which series there are: multiorganseg pacs find")
+        if strange:
+            msg = f"{strange} image(s) came that the archive does not list in this series."
+            raise ServerError(msg, next_step="Ask those who run it; nothing was segmented.")
         if lacking:
             msg = f"The archive gave only a part of the series: {lacking} of {len(asked)} images are missing."
             raise ServerError(msg, next_step="Try again later; if it stays so, have the series stored anew.")

@@ -30,7 +30,7 @@ from multiorganseg.pacs.archive import (
     patiently,
     text_of,
 )
-from multiorganseg.pacs.login import MOVE_PORT, OWN_TITLE, certificates
+from multiorganseg.pacs.login import AUTHORITY, MOVE_PORT, OWN_TITLE, certificates
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.dicom_header import damage_as_typed, open_dicom, read_whole_dicom
 
@@ -202,6 +202,7 @@ class Dimse:
     def _move(self, keys: Mapping[str, str], inbox: Inbox, count: int, progress: Progress) -> None:
         model, evt = self._model("Move"), self._pynetdicom.evt
         entity = self._pynetdicom.AE(self._title)
+        entity.require_called_aet = True
         for name in _IMAGES:
             entity.add_supported_context(
                 getattr(self._pynetdicom.sop_class, name), [*_UNCOMPRESSED, *_COMPRESSED]
@@ -284,7 +285,8 @@ class Dimse:
             raise ServerError(
                 msg,
                 cause=f"There was no association, or it broke, for {PATIENCE_S:.0f} s.",
-                next_step="Check host, port and whether it runs; a firewall may stand between.",
+                next_step="Check host, port and whether it runs; a firewall may stand between."
+                + (f" Its certificate may not be trusted: {AUTHORITY}." if self._tls else ""),
             ) from error
 
     def _context(self) -> ssl.SSLContext:
@@ -299,6 +301,7 @@ def _identifier(keys: Mapping[str, str]) -> Dataset:
     from pydicom import Dataset
 
     made = Dataset()
+    made.SpecificCharacterSet = "ISO_IR 192"
     for keyword, value in keys.items():
         setattr(made, keyword, value)
     return made

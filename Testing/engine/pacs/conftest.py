@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def free_port() -> int:
 class Orthanc:
     """Orthanc with its DICOMweb plugin, whose storage outlives a restart."""
 
-    def __init__(self, folder: Path, users: dict[str, str] | None = None) -> None:
+    def __init__(self, folder: Path, users: dict[str, str] | None = None, **more: Any) -> None:
         self.folder, self.process = folder, None
         self.http, self.dicom, self.move = free_port(), free_port(), free_port()
         self.auth = next(((name.encode(), word.encode()) for name, word in (users or {}).items()), None)
@@ -59,6 +60,7 @@ class Orthanc:
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
             "ConcurrentJobs": 1,
             "StableAge": 1,
+            **more,
         }
         (folder / "orthanc.json").write_text(json.dumps(config), encoding="utf-8")
 
@@ -128,10 +130,11 @@ class Orthanc:
             requests.delete(f"{self.url}/patients/{patient}", auth=self.auth, timeout=30)
 
 
-def _orthanc(folder: Path, users: dict[str, str] | None = None) -> Iterator[Orthanc]:
+def run_orthanc(folder: Path, users: dict[str, str] | None = None, **more: Any) -> Iterator[Orthanc]:
+    """One that runs until the iterator is closed; options go into its configuration."""
     if not PLUGIN.is_file() or not (shutil.which("Orthanc") or Path("/usr/sbin/Orthanc").is_file()):
         pytest.skip("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
-    server = Orthanc(folder, users)
+    server = Orthanc(folder, users, **more)
     server.start()
     try:
         yield server
@@ -141,7 +144,7 @@ def _orthanc(folder: Path, users: dict[str, str] | None = None) -> Iterator[Orth
 
 @pytest.fixture(scope="session")
 def running_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    yield from _orthanc(tmp_path_factory.mktemp("orthanc"))
+    yield from run_orthanc(tmp_path_factory.mktemp("orthanc"))
 
 
 @pytest.fixture
@@ -156,7 +159,19 @@ def orthanc(running_orthanc: Orthanc) -> Orthanc:
 @pytest.fixture(scope="session")
 def locked_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     """One that asks for a user and a password."""
-    yield from _orthanc(tmp_path_factory.mktemp("locked"), {"reader": "pässword"})
+    yield from run_orthanc(tmp_path_factory.mktemp("locked"), {"reader": "pässword"})
+
+
+@pytest.fixture
+def start_orthanc(tmp_path: Path) -> Iterator[Callable[..., Orthanc]]:
+    """Start one with options of its configuration."""
+    with ExitStack() as running:
+
+        def start(**more: Any) -> Orthanc:
+            (tmp_path / "own").mkdir()
+            return running.enter_context(contextmanager(run_orthanc)(tmp_path / "own", None, **more))
+
+        yield start
 
 
 @pytest.fixture(autouse=True)

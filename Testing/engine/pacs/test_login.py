@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from multiorganseg.cli.app import app
 from multiorganseg.errors import OptionError, ServerError
+from multiorganseg.pacs import archive as archive_module
 from multiorganseg.pacs import open_archive, parse_address
 from multiorganseg.pacs.archive import Query
 from multiorganseg.pacs.login import Login, login_for, store_login
@@ -165,6 +166,33 @@ def encrypted(proxy: Any, certificate: tuple[Path, Path]) -> str:
     context.load_cert_chain(*certificate)
     proxy.server.socket = context.wrap_socket(proxy.server.socket, server_side=True)
     return proxy.web.replace("dicomweb://", "dicomweb+https://")
+
+
+def test_dimse_over_tls(
+    tmp_path: Path,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    make_ct: Callable[..., Any],
+    start_orthanc: Callable[..., Any],
+) -> None:
+    made, key = map(str, certificate)
+    server = start_orthanc(
+        DicomTlsEnabled=True,
+        DicomTlsCertificate=made,
+        DicomTlsPrivateKey=key,
+        DicomTlsTrustedCertificates=made,
+    )
+    server.store(make_ct(slices=3).files)
+    address = server.dimse.replace("dimse://", "dimse+tls://")
+    monkeypatch.setattr(archive_module, "PATIENCE_S", 1.0)
+    with pytest.raises(ServerError, match="cannot be reached"):
+        find(address)
+    monkeypatch.setenv("MULTIORGANSEG_PACS_CA", made)
+    monkeypatch.setenv("MULTIORGANSEG_PACS_CERT", made)
+    monkeypatch.setenv("MULTIORGANSEG_PACS_KEY", key)
+    assert len(find(address)) == 1
+    with pytest.raises(ServerError, match="cannot be reached"):
+        find(server.dimse)
 
 
 def test_a_certificate_is_checked(
