@@ -273,21 +273,18 @@ class Proxy:
                 if proxy.rule(self):
                     return
                 link = http.client.HTTPConnection("127.0.0.1", orthanc.http, timeout=60)
-                kept = {
-                    k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "host")
-                }
+                dropped = ("transfer-encoding", "host", "content-length")
+                kept = {key: value for key, value in self.headers.items() if key.lower() not in dropped}
+                kept["Content-Length"] = str(len(content))
                 try:
-                    link.request(
-                        self.command, self.path, content, {**kept, "Content-Length": str(len(content))}
-                    )
+                    link.request(self.command, self.path, content, kept)
                     answer = link.getresponse()
                     said = answer.read()
                 except OSError:
                     self.answer(502, b"no server behind the proxy")
                     return
-                self.answer(
-                    answer.status, said, answer.headers.get("Content-Type"), proxy.cut(self.path, said)
-                )
+                kind, packed = answer.headers.get("Content-Type"), answer.headers.get("Content-Encoding")
+                self.answer(answer.status, said, kind, proxy.cut(self.path, said), packed)
 
             do_GET = do_POST = handle_any
 
