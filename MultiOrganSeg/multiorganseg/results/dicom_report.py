@@ -12,7 +12,6 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import VolumeError
 from multiorganseg.organs.catalogue import Catalogue
-from multiorganseg.quality.flags import TEXTS
 from multiorganseg.results.authorship import ALGORITHM_NAME, Author
 from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.dicom_seg import LONGEST_LO, completed, concept, match_slices, need_highdicom
@@ -28,6 +27,7 @@ OWN_SCHEME = "99MULTIORGANSEG"
 """Designator of the codes that no dictionary has: the network's confidence, and what to look at."""
 
 
+_LONGEST_SH = 16
 _SIDES = ("7771000", "24028007", "51440002")
 _PROCEDURES = {
     "CT": ("25045-6", "LN", "CT unspecified body region"),
@@ -166,10 +166,9 @@ def _group(
     noticed = [
         sr.QualitativeEvaluation(
             sr.CodedConcept("flag", OWN_SCHEME, "To look at"),
-            sr.CodedConcept(flag[:16], OWN_SCHEME, TEXTS[flag][:LONGEST_LO]),
+            sr.CodedConcept(flag[:_LONGEST_SH], OWN_SCHEME, flag.replace("_", " ")),
         )
         for flag in statistics.flags
-        if flag in TEXTS
     ]
     place = organ.within or organ.key
     region = catalogue.get(place)
