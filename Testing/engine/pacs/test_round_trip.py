@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +17,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from multiorganseg.bundles import Bundle
@@ -128,6 +132,11 @@ def test_segmentation_report_and_contours_come_back_in_the_same_study(
         if key in keys:
             np.testing.assert_array_equal(masks(seg)[key], local == value)
 
+    seg.save_as(tmp_path / "back.dcm")
+    for number, found in dcmqi_masks(tmp_path / "back.dcm", tmp_path / "dcmqi").items():
+        key = seg.SegmentSequence[number - 1].TrackingID.split()[-1]
+        np.testing.assert_array_equal(found, masks(seg)[key][masks(seg)[key].any(axis=(1, 2))])
+
     volumes = {
         (str(item.TrackingID), group)
         for item in seg.SegmentSequence
@@ -157,6 +166,24 @@ def masks(seg: pydicom.Dataset) -> dict[str, np.ndarray]:
         found[keys[number]][k] = pixels > 0
     read = highdicom.seg.Segmentation.from_dataset(seg)
     assert int(read.get_volume().array.sum()) == sum(int(mask.sum()) for mask in found.values())
+    return found
+
+
+def dcmqi_masks(path: Path, out: Path) -> dict[int, np.ndarray]:
+    """Slices with voxels of each segment, as dcmqi reads them; none where it is not installed."""
+    program = shutil.which("segimage2itkimage", path=str(Path(sys.executable).parent)) or shutil.which(
+        "segimage2itkimage"
+    )
+    if program is None:
+        return {}
+    out.mkdir()
+    command = [program, "--inputDICOM", str(path), "--outputDirectory", str(out), "-t", "nrrd"]
+    subprocess.run(command, check=True, capture_output=True)
+    found = {}
+    for file in out.glob("*.nrrd"):
+        voxels = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        found[int(voxels.max())] = voxels[voxels.any(axis=(1, 2))] > 0
+    assert found
     return found
 
 
