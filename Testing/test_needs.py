@@ -26,14 +26,9 @@ SLICER = {
 """What Slicer 5.12 brings, and modules of the application and of the extension PyTorch."""
 
 LOOKED_FOR = {
-    "openvino",
-    "sklearn",
-    "einops",
-    "tomli",
-    "contourpy",
-    "dicomweb_client",
-    "pynetdicom",
-    "keyring",
+    *("openvino", "sklearn", "einops", "tomli"),
+    *("ray", "lightning_fabric", "fastapi", "starlette", "uvicorn"),
+    *("contourpy", "dicomweb_client", "pynetdicom", "keyring"),
 }
 """Used where they are installed, or named in an error of our own."""
 

@@ -16,7 +16,7 @@ from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.check import VolumeWarning
 from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, scan_series
 from multiorganseg.volumes.dicom_series import dicom_files, series_files
-from multiorganseg.volumes.label_map import is_label_map
+from multiorganseg.volumes.label_map import refuse_label_map
 from multiorganseg.volumes.names import IMAGE_SUFFIXES, volume_suffix
 from multiorganseg.volumes.read import read_dicom_series, read_volume
 from multiorganseg.volumes.volume import Volume
@@ -92,16 +92,13 @@ class Case:
             ResourceError: As `read_volume`.
             DependencyError: As `read_volume`.
         """
+        if self.origin is not None:
+            msg = f"{self.name} is not on the disk as it is."
+            raise VolumeError(msg, next_step="Unpack it, and give the folder.")
         for note in self.notes:
             warnings.warn(note, VolumeWarning, stacklevel=2)
         volume = read_dicom_series(self.series, str(self)) if self.series else read_volume(self.path)
-        if is_label_map(volume.voxels):
-            msg = f"{self.name} is a label map, not an image."
-            raise VolumeError(
-                msg,
-                cause="It has few values, all whole, and neighbouring voxels are alike.",
-                next_step="Name the CT or MR itself. To compare segmentations: multiorganseg evaluate.",
-            )
+        refuse_label_map(volume.voxels, self.name)
         return replace(volume, warnings=(*volume.warnings, *self.notes))
 
     def dicom_files(self) -> tuple[Path, ...] | None:

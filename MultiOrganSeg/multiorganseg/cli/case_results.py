@@ -4,89 +4,92 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO, cast
 
+import numpy as np
 from rich.table import Table
 from rich.text import Text
 
 from multiorganseg.cli.case import Case
+from multiorganseg.cli.cohort import CaseResult, Work
 from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import show_error
-from multiorganseg.csv_text import csv_text
-from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.organs.labels import LabelTable
+from multiorganseg.outputs import open_stream
+from multiorganseg.privacy import private
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows
+from multiorganseg.text import csv_text
 from multiorganseg.volumes.names import case_name
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What became of one case.
-
-    Attributes:
-        source: The input.
-        seconds: How long it took.
-        files: What was written.
-        segmentation: None when it failed.
-        error: None when it went well.
-        sent_to: The archive that has the files.
-        is_there: Whether the archive had them before, so that nothing was done.
-        messages: Warnings.
-        asides: Warnings of other libraries, which may quote the patient's name: for the terminal alone.
-    """
-
-    source: Path
-    seconds: float
-    files: tuple[Path, ...] = ()
-    segmentation: Segmentation | None = None
-    error: MultiOrganSegError | None = None
-    messages: tuple[str, ...] = field(default=())
-    asides: tuple[str, ...] = field(default=())
-    sent_to: str = ""
-    is_there: bool = False
-
 
 COHORT_TABLE = "cohort.statistics.csv"
 
 
-class CohortTable:
-    """One CSV of all cases, written line by line so that it holds what is done even of a run that is killed.
+@contextmanager
+def cohort_table(
+    cases: Sequence[Case], work: Work, modality: str, catalogue: Catalogue
+) -> Iterator[Callable[[CaseResult], None]]:
+    """Give what writes the lines of a case into one CSV of all cases, where there are several.
 
-    A line for each organ of each case; of a case that failed, one with its error.
+    A line for each organ of each case; of a case that failed, one with its error. It is written case by case,
+    so that it holds what is done even of a run that is killed. A table of many patients is for its owner
+    alone.
 
     Args:
-        sink: Open text file.
+        cases: All of them.
+        work: What is done with them; no table goes to an archive, or where "csv" is not wanted.
         modality: Of the images; decides the name of the mean's column.
-        uncertainty: Whether there is a column for it.
+        catalogue: Names and codes.
     """
+    if work.sending or len(cases) < 2 or "csv" not in work.formats:
+        yield lambda result: None
+        return
+    mean = "mean_hu" if modality == "CT" else "mean_intensity"
+    columns = [
+        *("case", "result", "seconds", "organ", "name", "snomed_code", "snomed_modifier", "voxels"),
+        *("volume_ml", mean, "confidence", *(["uncertainty"] if work.options.uncertainty else [])),
+        *("flags", "error"),
+    ]
+    places = {case.path: (case.folder / case_name(case.name)).as_posix() for case in cases}
+    work.output.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as files:
+        with private():
+            sink = files.enter_context(open_stream(work.output / COHORT_TABLE))
+        yield _writer(sink, columns, places, modality, catalogue)
 
-    def __init__(self, sink: TextIO, modality: str, uncertainty: bool) -> None:
-        self._sink, self._modality = sink, modality
-        mean = "mean_hu" if modality == "CT" else "mean_intensity"
-        self._columns = [
-            *("case", "result", "seconds", "organ", "name", "snomed_code", "snomed_modifier", "voxels"),
-            *("volume_ml", mean, "confidence", *(["uncertainty"] if uncertainty else []), "flags", "error"),
-        ]
-        sink.write(csv_text(self._columns, []))
 
-    def add(self, case: Case, result: CaseResult, catalogue: Catalogue) -> None:
-        """Write the lines of a case."""
-        place = (case.folder / case_name(case.name)).as_posix()
-        state = "done" if result.segmentation else "there already" if result.is_there else "failed"
-        about = {"case": place, "result": state, "seconds": round(result.seconds, 1), "error": ""}
-        if result.segmentation:
-            found = statistics_rows(result.segmentation, catalogue, modality=self._modality)
-            flags = [{**row, "flags": "; ".join(cast("list[str]", row["flags"]))} for row in found]
-            rows = [{**about, **row} for row in flags] or [about]
-        else:
-            rows = [{**about, "error": result.error.problem if result.error else ""}]
-        lines = csv_text(self._columns, ({**dict.fromkeys(self._columns, ""), **row} for row in rows))
-        self._sink.write(lines.partition("\n")[2])
-        self._sink.flush()
+def _writer(
+    sink: TextIO, columns: Sequence[str], places: Mapping[Path, str], modality: str, catalogue: Catalogue
+) -> Callable[[CaseResult], None]:
+    def add(result: CaseResult) -> None:
+        state = "failed" if result.error else "done"
+        about = {"case": places[result.source], "result": state, "seconds": round(result.seconds, 1)}
+        rows = _organ_rows(result, modality, catalogue) or [{}]
+        rows = [{**dict.fromkeys(columns, ""), **about, **row} for row in rows]
+        rows[0]["error"] = result.error.problem if result.error else ""
+        _write_lines(sink, columns, rows)
+
+    sink.write(csv_text(columns, []))
+    return add
+
+
+def _organ_rows(result: CaseResult, modality: str, catalogue: Catalogue) -> list[dict[str, object]]:
+    statistics = result.statistics or ()
+    if not statistics:
+        return []
+    table = LabelTable.numbered(row.key for row in statistics)
+    measured = Segmentation(np.zeros((0, 0, 0), np.uint8), np.eye(4), table, statistics)
+    rows = statistics_rows(measured, catalogue, modality=modality)
+    return [{**row, "flags": "; ".join(cast("list[str]", row["flags"]))} for row in rows]
+
+
+def _write_lines(sink: TextIO, columns: Sequence[str], rows: Sequence[dict[str, object]]) -> None:
+    sink.write(csv_text(columns, rows).partition("\n")[2])
+    sink.flush()
 
 
 def show_results(results: Sequence[CaseResult], catalogue: Catalogue) -> None:
@@ -109,45 +112,37 @@ def show_results(results: Sequence[CaseResult], catalogue: Catalogue) -> None:
         if result.error:
             err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
             show_error(result.error)
-    done = [result for result in results if result.segmentation]
+    done = [result for result in results if result.statistics is not None]
     if len(done) == 1:
         _show_organs(done[0], catalogue)
-    if len(results) == 1 and results[0].is_there:
+    if len(results) == 1 and results[0].earlier and results[0].sent_to:
         out.print(f"{called(results[0])}: {printable(results[0].sent_to)} has the results already.")
         out.print("To segment and send it again: --again", style="dim")
     if len(results) > 1:
         table = Table("case", "result", "seconds", "organs found", "to look at")
         for result in sorted(results, key=_first_to_look_at):
-            found = [s for s in result.segmentation.statistics if s.voxels] if result.segmentation else []
-            flagged = (
-                [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
-            )
-            state = Text("done", "green") if result.segmentation else Text("failed", "red")
-            state = Text("there already", "green") if result.is_there else state
-            look_at = Text(", ".join(flagged) or "–")
-            if _is_unlike_training(result):
+            rows = result.statistics or ()
+            state = Text("failed", "red") if result.error else Text("done", "green")
+            if result.earlier:
+                state = Text("done before", "green")
+            look_at = Text(", ".join(row.key for row in rows if row.flags) or "–")
+            if result.unlike_training:
                 look_at = Text("the whole scan: unlike the training", "yellow")
-            seconds = f"{result.seconds:.1f}"
-            table.add_row(called(result), state, seconds, str(len(found)), look_at)
+            found = str(sum(row.voxels > 0 for row in rows))
+            table.add_row(called(result), state, f"{result.seconds:.1f}", found, look_at)
         out.print(table)
 
 
 def _first_to_look_at(result: CaseResult) -> int:
-    if result.segmentation is None:
-        return 0
-    return 1 if _is_unlike_training(result) else 2
-
-
-def _is_unlike_training(result: CaseResult) -> bool:
-    return bool(result.segmentation and result.segmentation.provenance.get("unlike_training"))
+    return 0 if result.error else 1 if result.unlike_training else 2
 
 
 def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
-    assert result.segmentation is not None
-    mapped = result.segmentation.uncertainty is not None
+    rows = result.statistics or ()
+    mapped = any(row.uncertainty is not None for row in rows)
     columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
     table = Table(*columns, title=printable(result.source.name))
-    for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
+    for row in sorted(rows, key=lambda row: (not row.flags, -row.volume_ml)):
         organ = catalogue.get(row.key)
         red, green, blue = organ.color
         table.add_row(

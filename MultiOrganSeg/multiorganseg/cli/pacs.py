@@ -15,8 +15,8 @@ from multiorganseg.cli.case import Case
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.cli.remote import archived_cases, sending
-from multiorganseg.cli.segment import DEFAULT_FORMATS, Place, Settings, segment_cases, split
+from multiorganseg.cli.remote import archived_cases
+from multiorganseg.cli.segment import Settings, results_place, segment_cases
 from multiorganseg.errors import OptionError, VolumeError
 from multiorganseg.pacs.address import EXAMPLE, check_uid, parse_address
 from multiorganseg.pacs.archive import Query, open_archive
@@ -138,14 +138,13 @@ def segment_command(
     if not (query.of_study or query.of_series or description):
         msg = "That would be the whole archive."
         raise OptionError(msg, next_step="Say which images: a study in the address, --date, --patient-id …")
-    to = sending(output, formats, again)
-    wanted = formats if formats is not None else DEFAULT_FORMATS
-    place = Place(Path(output), frozenset(to.formats if to else split(wanted)), not to, to)
+    place = results_place(output, formats, preview=True, again=again)
+    settings = Settings(model, *place, organs=organs, device=device, quality=quality)
 
     def cases(progress: Progress) -> list[Case]:
         return archived_cases(where, query, progress)
 
-    segment_cases(cases, [], place, Settings(model, organs, device, quality), events)
+    segment_cases(cases, [], settings, events)
 
 
 @pacs_app.command("send")

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from multiorganseg.cli.case import Case
-from multiorganseg.cli.case_results import COHORT_TABLE, CaseResult, CohortTable, show_results
-from multiorganseg.cli.channels import first_channels, further_channels
+from multiorganseg.cli.case_results import COHORT_TABLE, cohort_table, show_results
+from multiorganseg.cli.channels import first_channels
+from multiorganseg.cli.cohort import CaseResult, Work, run_case
 from multiorganseg.cli.console import printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.inputs import expand_inputs
@@ -23,37 +22,16 @@ from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.cli.remote import Sending, archived_cases, sending
-from multiorganseg.errors import Cancelled, OptionError, ResourceError
+from multiorganseg.errors import OptionError, ResourceError
 from multiorganseg.events import EventKind, EventStream, with_events
+from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.outputs import open_stream
-from multiorganseg.pacs import Query, is_address, open_archive, parse_address
-from multiorganseg.privacy import folders_of, private, without_folders
-from multiorganseg.progress import Progress, Stage
-from multiorganseg.results.write import DICOM_FORMATS, FORMATS, plan_outputs, write_results
-from multiorganseg.scratch import work_folder
-from multiorganseg.unforeseen import as_typed
-
-if TYPE_CHECKING:
-    from multiorganseg.inference.segment import Segmenter
+from multiorganseg.pacs import Query, is_address, parse_address
+from multiorganseg.privacy import folders_of
+from multiorganseg.progress import Progress
+from multiorganseg.results.write import FORMATS, plan_outputs
 
 DEFAULT_FORMATS = "seg.nrrd,csv,json"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where results go.
-
-    Attributes:
-        output: Folder or file.
-        formats: Some of `FORMATS`.
-        preview: Whether a picture is drawn.
-        sending: The archive that they go to; `output` does not count then.
-    """
-
-    output: Path
-    formats: frozenset[str]
-    preview: bool
-    sending: Sending | None = None
 
 
 @reported_errors()
@@ -111,6 +89,27 @@ def segment(
             "the same.",
         ),
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Spread the cases over the processors and graphics cards of this machine, or of the Ray "
+            "cluster that RAY_ADDRESS names. Implies --resume.",
+        ),
+    ] = False,
+    ray_address: Annotated[
+        str, typer.Option(help="The same on another Ray cluster, such as 10.0.0.1:6379.", metavar="HOST:PORT")
+    ] = "",
+    worker_cpus: Annotated[
+        int,
+        typer.Option(
+            min=0, help="With --ray: processors of each worker; 0 for 4, or 1 beside a graphics card."
+        ),
+    ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Skip the cases that an earlier command with --resume finished alike."),
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Segment and send even what the archive has from an earlier run.")
     ] = False,
@@ -133,16 +132,28 @@ def segment(
     """
     if with_parent:
         stop_with_parent()
-    settings = Settings(model, organs, device, quality, mode, mirroring, uncertainty)
-    wanted = formats if formats is not None else DEFAULT_FORMATS
-    to = sending(output, formats, again)
-    place = Place(Path(output), frozenset(to.formats if to else split(wanted)), preview and not to, to)
+    settings = Settings(
+        model,
+        *results_place(output, formats, preview=preview, again=again),
+        organs=organs,
+        device=device,
+        quality=quality,
+        mode=mode,
+        mirroring=mirroring,
+        uncertainty=uncertainty,
+        resume=resume,
+        on_ray=ray or bool(ray_address),
+        ray_address=ray_address,
+        worker_cpus=worker_cpus,
+    )
     addresses = [parse_address(each) for each in inputs if is_address(each)]
     paths = [Path(each) for each in inputs if not is_address(each)]
     for address in addresses:
         if not address.study:
             msg = f"{address} names neither a study nor a series."
             raise OptionError(msg, next_step=f"See what there is: multiorganseg pacs find {address}")
+    if settings.on_ray:  # workers stand in other folders
+        paths = [path.absolute() for path in paths]
 
     def cases(progress: Progress) -> list[Case]:
         found = expand_inputs(paths, progress) if paths else []
@@ -151,190 +162,163 @@ def segment(
             found += archived_cases(address, query, progress)
         return found
 
-    segment_cases(cases, paths, place, settings, events)
+    segment_cases(cases, paths, settings, events)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to segment, as the options of the command say it.
+    """What a command does with its cases, as its options say it.
 
     Attributes:
         model: Name or path of the bundle.
+        output: See `Work`, as all that follow up to `sending`.
+        formats: See there.
+        preview: See there.
+        sending: See there.
         organs: Organ keys separated by commas.
-        device: See `Options`, as all that follow.
+        device: See `Options`, as all that follow up to `uncertainty`.
         quality: See there.
         mode: See there.
         mirroring: See there.
         uncertainty: See there.
+        resume: See `Work`.
+        on_ray: Whether cases are spread over a Ray cluster.
+        ray_address: See `Cluster`.
+        worker_cpus: See `Cluster`.
     """
 
     model: str
+    output: Path
+    formats: frozenset[str]
+    preview: bool
+    sending: Sending | None = None
     organs: str = ""
     device: str = "auto"
     quality: str = "balanced"
     mode: str = ""
     mirroring: bool = True
     uncertainty: bool = False
+    resume: bool = False
+    on_ray: bool = False
+    ray_address: str = ""
+    worker_cpus: int = 0
+
+
+def results_place(
+    output: str, formats: str | None, *, preview: bool, again: bool
+) -> tuple[Path, frozenset[str], bool, Sending | None]:
+    """Read where results go: output, formats, preview and sending of `Settings`.
+
+    Raises:
+        OptionError: As `sending`.
+    """
+    to = sending(output, formats, again)
+    if to is not None:
+        return Path(), frozenset(to.formats), False, to
+    return Path(output), frozenset(_split(DEFAULT_FORMATS if formats is None else formats)), preview, None
 
 
 def segment_cases(
     find_cases: Callable[[Progress], list[Case]],
     paths: Sequence[Path],
-    place: Place,
     settings: Settings,
     events: Path | None,
 ) -> None:
-    """Segment cases one after the other, show what became of them, and end with the first failure's code.
+    """Segment cases, show what became of them, and end with the first failure's code.
 
     Args:
         find_cases: Finds them.
         paths: What is read and must not be replaced.
-        place: Where results go.
-        settings: How to segment.
+        settings: How to segment, and where results go.
         events: Where progress is written as JSON lines.
 
     Raises:
         MultiOrganSegError: Of what concerns all cases.
         typer.Exit: A case failed.
     """
+    model, output = settings.model, settings.output
+    if settings.on_ray:
+        output = output.absolute()
+        model = str(Path(model).absolute()) if Path(model).is_dir() else model
     with (
-        keep_inputs([*paths, Path(settings.model)]),
-        _event_stream(events, (*paths, place.output)) as stream,
+        keep_inputs([*paths, Path(model)]),
+        _event_stream(events, (*paths, output)) as stream,
         progress_bar() as progress,
     ):
         cases = find_cases(progress)
         from multiorganseg.bundles import find_bundle
 
-        bundle = find_bundle(settings.model)
+        bundle = find_bundle(model)
         cases = first_channels(cases, bundle.metadata.in_channels)
-        if place.sending:
-            place.sending.check(cases)
+        if settings.sending:
+            settings.sending.check(cases)
         else:
-            _check_outputs(cases, place, settings.uncertainty)
+            _check_outputs(cases, output, settings)
+        from multiorganseg.bundles.custom_organs import with_custom_organs
         from multiorganseg.inference.segment import Options, Segmenter
 
         options = Options(
-            tuple(split(settings.organs)),
+            tuple(_split(settings.organs)),
             settings.quality,
             settings.device,
             uncertainty=settings.uncertainty,
             mode=settings.mode,
             mirroring=settings.mirroring,
         )
-        segmenter = Segmenter(bundle, options)
-        stream.emit(EventKind.STARTED, cases=[case.name for case in cases], model=bundle.metadata.name)
-        results: list[CaseResult] = []
-        with _cohort_table(cases, place, bundle.metadata.modality, settings.uncertainty) as table:
-            for number, case in enumerate(cases):
-                prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-                results.append(_run_case(segmenter, case, place, with_events(stream, progress, prefix)))
-                _tell(results[-1], stream)
-                if table:
-                    table.add(case, results[-1], segmenter.catalogue)
-    show_results(results, segmenter.catalogue)
+        work = Work(
+            model,
+            bundle.digest,
+            options,
+            output,
+            settings.formats,
+            settings.preview,
+            (settings.resume or settings.on_ray) and settings.sending is None,
+            settings.sending,
+        )
+        catalogue = with_custom_organs(load_catalogue(), bundle.metadata.custom_organs)
+        started = {"cases": [case.name for case in cases], "model": bundle.metadata.name}
+        with cohort_table(cases, work, bundle.metadata.modality, catalogue) as table:
+
+            def report(result: CaseResult) -> None:
+                table(result)
+                _tell(result, stream)
+
+            if settings.on_ray:
+                from multiorganseg.cli.ray_workers import Cluster, run_on_ray
+
+                stream.emit(EventKind.STARTED, **started)
+                cluster = Cluster(settings.ray_address, settings.worker_cpus)
+                results = run_on_ray(work, cases, cluster, with_events(stream, progress), report)
+            else:
+                segmenter = Segmenter(bundle, options)
+                stream.emit(EventKind.STARTED, **started)
+                results = []
+                for number, case in enumerate(cases):
+                    prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
+                    results.append(run_case(segmenter, work, case, with_events(stream, progress, prefix)))
+                    report(results[-1])
+    show_results(results, catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
 
-def _run_case(segmenter: Segmenter, case: Case, place: Place, progress: Progress) -> CaseResult:
-    from multiorganseg.volumes import VolumeWarning
-
-    started = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            result, source = _segment_case(segmenter, case, place, progress)
-        except Cancelled:
-            raise
-        except Exception as error:
-            return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
-    reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
-    asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
-    own = without_folders(own, folders_of(case.path, source))
-    provenance = result.segmentation.provenance if result.segmentation else {}
-    messages = tuple(dict.fromkeys([*provenance.get("messages", []), *own]))
-    seconds = time.perf_counter() - started
-    return replace(result, seconds=seconds, messages=messages, asides=tuple(asides))
-
-
-def _segment_case(
-    segmenter: Segmenter, case: Case, place: Place, progress: Progress
-) -> tuple[CaseResult, Path]:
-    """Segment one case into a folder, or into an archive by way of a folder of our own.
-
-    Returns:
-        What became of it, and where its files lay.
-    """
-    to = place.sending
-    archive = to.archive_for(case) if to else None
-    with ExitStack() as stack:
-        local = stack.enter_context(case.at_hand(progress))
-        output, series = local.output(place.output), dict[str, str]()
-        if to and archive:
-            output = stack.enter_context(work_folder())
-            made_by = (
-                f"{segmenter.bundle.digest} {replace(segmenter.options, device='auto', uncertainty=False)}"
-            )
-            series = to.series_for(local, made_by)
-            if to.is_done(local, archive, series, progress):
-                return CaseResult(case.path, 0.0, sent_to=str(archive), is_there=True), local.path
-        progress(Stage.READING, 0.0)
-        volume = local.read()
-        others = further_channels(local, segmenter.bundle.metadata.in_channels)
-        volume = segmenter.in_hounsfield(volume)
-        result = segmenter.segment(volume, progress, others)
-        progress(Stage.WRITING, 0.0)
-        files = write_results(
-            result,
-            volume,
-            output,
-            formats=place.formats,
-            preview=place.preview,
-            dicom_files=local.dicom_files() if DICOM_FORMATS & place.formats else None,
-            modality=segmenter.bundle.metadata.modality,
-            catalogue=segmenter.catalogue,
-            series_uids=series,
-        )
-        if archive:
-            with open_archive(archive) as link:
-                link.send([file for file in files if file.suffix == ".dcm"], progress)
-    return CaseResult(case.path, 0.0, tuple(files), result, sent_to=str(archive or "")), local.path
-
-
-@contextmanager
-def _cohort_table(
-    cases: Sequence[Case], place: Place, modality: str, uncertainty: bool
-) -> Iterator[CohortTable | None]:
-    """Open the table of all cases, where there are several and a table is wanted."""
-    if place.sending or len(cases) < 2 or "csv" not in place.formats:
-        yield None
-        return
-    with ExitStack() as files:
-        place.output.mkdir(parents=True, exist_ok=True)
-        with private():
-            sink = files.enter_context(open_stream(place.output / COHORT_TABLE))
-        yield CohortTable(sink, modality, uncertainty)
-
-
-def split(text: str) -> list[str]:
-    """Read a list that is separated by commas."""
+def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _check_outputs(cases: list[Case], place: Place, uncertainty: bool) -> None:
+def _check_outputs(cases: list[Case], output: Path, settings: Settings) -> None:
     """Find clashes of names before any time is spent."""
     owners: dict[Path, Case | str] = {}
     if len(cases) > 1:
-        owners[place.output / COHORT_TABLE] = "The table of all cases"
+        owners[output / COHORT_TABLE] = "The table of all cases"
     for case in cases:
         plan = plan_outputs(
-            case.output(place.output),
+            case.output(output),
             str(case),
-            formats=place.formats,
-            preview=place.preview,
-            uncertainty=uncertainty,
+            formats=settings.formats,
+            preview=settings.preview,
+            uncertainty=settings.uncertainty,
         )
         for path in plan.paths.values():
             if path in owners:

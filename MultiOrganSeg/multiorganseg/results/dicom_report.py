@@ -12,10 +12,9 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import VolumeError
 from multiorganseg.organs.catalogue import Catalogue
-from multiorganseg.results.authorship import ALGORITHM_NAME, Author
 from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.dicom_seg import LONGEST_LO, completed, concept, match_slices, need_highdicom
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import ALGORITHM_NAME, Author, Segmentation
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.dicom_header import open_dicom
 

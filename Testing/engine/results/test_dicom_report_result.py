@@ -18,9 +18,9 @@ import pytest
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.quality import flags
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_report import OWN_SCHEME
 from multiorganseg.results.rtstruct import write_rtstruct
+from multiorganseg.results.segmentation import Author
 from multiorganseg.results.write import plan_outputs, write_results
 from multiorganseg.volumes.read import read_volume
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ from multiorganseg_training.project import Project, load_project
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.checkpoint import load_checkpoint
+from multiorganseg_training.run.devices import Devices
 from multiorganseg_training.run.fit import RESULT_FILE, Place, fit_locked, report_end
 from multiorganseg_training.run.loop import TRAINING, NotFiniteError
 
@@ -98,12 +99,14 @@ class Workplace:
         run: Folder of the run.
         cache: Folder of prepared cases.
         device: Where to train.
+        devices: Those that train together; the first one alone plans and judges.
     """
 
     project: Path
     run: Path
     cache: Path
     device: torch.device
+    devices: Devices = field(default_factory=Devices)
 
 
 def _ignore(message: str) -> None:
@@ -149,8 +152,8 @@ def add_organ(
         with event_log(place.run / EVENTS_FILE) as events, report_end(events):
             events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
-                reported = _pausing(place, events, progress, 0, 0)
-                plan, warnings = _plan(base, project, options, place, reported)
+                pausing = _pausing(place, events, progress, 0, 0)
+                plan, warnings = _plan(base, project, options, place, pausing)
                 save_plan(plan, place.run)
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
@@ -273,10 +276,8 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
             continue
         part = PartEvents(events, number, count, iterations)
         prefix = part.stage if plan.folds else ""
-        reported = _pausing(
-            place, None, progress, number * iterations, count * iterations, prefix, iterations
-        )
-        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, reported)
+        pausing = _pausing(place, None, progress, number * iterations, count * iterations, prefix, iterations)
+        fit_locked(recipe, Place(place.project, run, place.cache, place.device, place.devices), part, pausing)
 
 
 def _fold(place: Workplace, number: int) -> Path:
@@ -287,8 +288,8 @@ def _judge(
     plan: Plan, base: Bundle, project: Project, place: Workplace, events: EventStream, progress: Progress
 ) -> AcceptanceReport:
     done = (1 + len(plan.folds)) * plan.recipe.optimisation.iterations
-    reported = _pausing(place, events, progress, done, done)
-    acceptance = check_run(place.run, project, CheckOptions(device=place.device.type), reported, base=base)
+    pausing = _pausing(place, events, progress, done, done)
+    acceptance = check_run(place.run, project, CheckOptions(device=place.device.type), pausing, base=base)
     events.emit(
         EventKind.ACCEPTANCE,
         passed=acceptance.passed,

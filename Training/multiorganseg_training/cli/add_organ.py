@@ -11,9 +11,18 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
-from multiorganseg.user_folders import user_cache_dir
+from multiorganseg.folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
+
+DeviceCount = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Train on so many devices at once, each with a batch of its own; 0 for as many as torchrun or "
+        "SLURM started, else one.",
+    ),
+]
 
 
 @reported_errors()
@@ -33,6 +42,7 @@ def add_organ_command(
         int | None, typer.Option(min=1, help="Of each training, instead of a time.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: DeviceCount = 0,
     run: Annotated[str, typer.Option(help="Name of the run in PROJECT/runs; else BASE-plus-ORGAN.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
@@ -53,16 +63,20 @@ def add_organ_command(
     from multiorganseg_training.acceptance.add_organ import Workplace
     from multiorganseg_training.acceptance.add_organ import add_organ as run_add_organ
     from multiorganseg_training.acceptance.plan import AddOrganOptions, parse_seconds, run_name
+    from multiorganseg_training.run.devices import joined
+    from multiorganseg_training.run.fit import follow
 
     options = AddOrganOptions(base, tuple(organ), parse_seconds(time), iterations, seed)
     name = run or run_name(find_bundle(base), options.organs)
     _require_name(name)
-    place = Workplace(
-        project, project / "runs" / name, cache or user_cache_dir() / "cases", choose_device(device)
-    )
+    folders = (project, project / "runs" / name, cache or user_cache_dir() / "cases")
     try:
-        with progress_bar() as progress:
-            acceptance = run_add_organ(options, place, progress, warn, process_start())
+        with joined(choose_device(device), devices) as (together, own):
+            if not together.first:
+                return follow(together, own)
+            place = Workplace(*folders, own, together)
+            with progress_bar() as progress:
+                acceptance = run_add_organ(options, place, progress, warn, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return

@@ -12,8 +12,7 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.bundles.original_json import original_from_json, original_problems
 from multiorganseg.errors import TrainingError
-from multiorganseg.intensities import darkest
-from multiorganseg.intensity import AIR
+from multiorganseg.intensities import AIR, darkest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.recipe.schedule import SCHEDULES
 

@@ -283,7 +283,7 @@ def _added(name: str) -> bool:
 
 
 def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
-    """Say whether the recipe's network has a branch more than what it starts from.
+    """Return whether the recipe's network has a branch more than what it starts from.
 
     Raises:
         TrainingError: It differs otherwise.

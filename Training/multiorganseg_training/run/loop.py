@@ -1,4 +1,4 @@
-"""The training loop. It knows neither methods nor devices by name."""
+"""The training loop. It knows neither methods nor devices by name, nor how many there are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
@@ -27,6 +27,7 @@ from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
 from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
+from multiorganseg_training.run.devices import Devices
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -59,6 +60,7 @@ def train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    devices: Devices | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -70,6 +72,8 @@ def train(
         events: Told progress and metrics.
         progress: Reports each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
+        devices: Those that train together; each draws a batch of its own. The first one alone saves,
+            validates and tells; on others `Cancelled` stands for a pause, too.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -78,9 +82,13 @@ def train(
         Cancelled: The user asked for it.
         Paused: A pause was requested; a checkpoint is saved first.
     """
+    devices = devices or Devices()
     try:
-        return _train(recipe, cases, run, device, events, progress, validate)
+        return _train(recipe, cases, run, device, events, progress, validate, devices)
+    except (Cancelled, Paused, NotFiniteError):  # these come on all devices at once
+        raise
     except (RuntimeError, MemoryError) as error:
+        devices.torn = True
         if not is_out_of_memory(error):
             raise
         msg = "Memory ran out."
@@ -89,6 +97,9 @@ def train(
             cause=str(error).splitlines()[0] if str(error) else "",
             next_step="Close other programs, or lower optimisation.batch_size or network.patch_shape.",
         ) from error
+    except Exception:
+        devices.torn = True
+        raise
 
 
 def _train(
@@ -99,6 +110,7 @@ def _train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    devices: Devices,
 ) -> Trained:
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -109,11 +121,13 @@ def _train(
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)
-    batches = BatchSource(recipe, cases, generator, device)
+    batches = BatchSource(recipe, cases, generator, device, devices.number, devices.count)
     first = _resume(run, recipe, network, average, method, judging, optimiser, generator)
     seconds = 0.0
 
     def save(iteration: int) -> None:
+        if not devices.first:
+            return
         save_checkpoint(
             Checkpoint(
                 iteration,
@@ -129,7 +143,7 @@ def _train(
             run,
         )
 
-    stop_if_paused(run, first, optimisation.iterations)
+    devices.together(lambda: stop_if_paused(run, first, optimisation.iterations))
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -140,18 +154,22 @@ def _train(
             group["lr"] = group["peak"] * factor
         for parameter in optimiser.param_groups[TRUNK]["params"]:
             parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
-        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
+        numbers = np.random.SeedSequence((recipe.seed, iteration, devices.number))
+        torch.manual_seed(int(numbers.generate_state(1)[0]))
         batch = batches.draw()
+        own = np.random.default_rng((int(generator.integers(2**63)), devices.number))
         with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            step: Step = method(network, batch, generator)
-        loss = float(step.loss.detach())
+            step: Step = method(network, batch, own)
+        loss = float(devices.mean(step.loss.detach()))
         _require_finite("loss", loss, iteration)
         optimiser.zero_grad()
         step.loss.backward()
+        devices.average_gradients(trained)
         norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
         _require_finite("norm of the gradient", float(norm), iteration)
         optimiser.step()
         method.after_step(network)
+        devices.average_buffers(network, method)
         average.update(network)
         if judge is not None and judging is not None:
             judging.update(judge)
@@ -173,11 +191,15 @@ def _train(
             )
         if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
             save(done)
-        try:
+
+        def report(done: int = done, loss: float = loss) -> None:
             if _due(done, reporting.validate_every) and done < optimisation.iterations:
                 validate(average.network, done)
             progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
             stop_if_paused(run, done, optimisation.iterations)
+
+        try:
+            devices.together(report)
         except (Cancelled, Paused):
             save(done)
             raise
