@@ -281,6 +281,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/__main__.py
   Training/multiorganseg_training/acceptance/__init__.py
   Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/away.py
   Training/multiorganseg_training/acceptance/budget.py
   Training/multiorganseg_training/acceptance/card.py
   Training/multiorganseg_training/acceptance/check.py
@@ -301,6 +302,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cli/add_organ.py
   Training/multiorganseg_training/cli/annotate.py
   Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/away.py
   Training/multiorganseg_training/cli/exchange.py
   Training/multiorganseg_training/cli/progress.py
   Training/multiorganseg_training/cli/project.py
@@ -314,6 +316,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/data/mixing.py
   Training/multiorganseg_training/losses/__init__.py
   Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/frozen.py
   Training/multiorganseg_training/losses/known.py
   Training/multiorganseg_training/losses/mutual.py
   Training/multiorganseg_training/losses/partial.py
@@ -321,6 +324,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
   Training/multiorganseg_training/methods/add_organ.py
+  Training/multiorganseg_training/methods/distil.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
@@ -340,6 +344,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/labels.py
   Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
   Training/multiorganseg_training/project/state.py
@@ -352,7 +357,9 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/checkpoint.py
   Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/fixed.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/packed.py
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml

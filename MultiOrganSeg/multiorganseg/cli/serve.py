@@ -14,9 +14,9 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.errors import DependencyError, OptionError
+from multiorganseg.resident.remote import TOKEN
 from multiorganseg.scratch import work_folder
 
-TOKEN = "MULTIORGANSEG_TOKEN"
 _SHORTEST_TOKEN = 16
 
 

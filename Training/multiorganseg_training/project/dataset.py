@@ -26,11 +26,13 @@ class DatasetCase:
         name: Of the case.
         image: Its image file.
         labels: Its label file; None when it has none.
+        patient: Whom its DICOM names, as `patient_of` gives it; never kept as it is.
     """
 
     name: str
     image: Path
     labels: Path | None
+    patient: str = ""
 
 
 @dataclass(frozen=True)
