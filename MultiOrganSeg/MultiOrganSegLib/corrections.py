@@ -69,11 +69,11 @@ def recount(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
     changed = []
     for identity, drawn in _drawn_segments(segmentation):
         segment = segmentation.GetSegment(identity)
-        reported = statistics_from_tags(segment, identity)
-        if reported is None:
+        stored = statistics_from_tags(segment, identity)
+        if stored is None:
             continue
         shape = tag(segment, _SHAPE)
-        if reported.voxels != drawn.count or shape not in ("", drawn.shape_text):
+        if stored.voxels != drawn.count or shape not in ("", drawn.shape_text):
             _tell_corrected(node, identity, drawn)
             changed.append(identity)
         set_tag(segment, _SHAPE, drawn.shape_text)

@@ -69,7 +69,7 @@ def normalise(
 
 
 def darkest(intensity: Intensity) -> float | None:
-    """Give what all values below what the network can tell apart become; None when there is no such value."""
+    """Return what all values below the network's range become; None when there is no such value."""
     said = intensity.values
     if intensity.kind == "clip_zscore":
         return (said["low"] - said["mean"]) / max(said["std"], SMALLEST_DEVIATION)

@@ -19,7 +19,7 @@ def counted(count: int, one: str, many: str, **parts: object) -> str:
 
 
 def cases_text(count: int) -> str:
-    """Say a number of cases in English."""
+    """Return a number of cases in English."""
     return counted(count, "{count} case", "{count} cases")
 
 

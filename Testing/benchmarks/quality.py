@@ -1,6 +1,6 @@
 """What each quality costs and gains: Dice on the validation fold and seconds a case.
 
-See docs/benchmarks.md.
+See docs/results/accuracy.md.
 """
 
 from __future__ import annotations

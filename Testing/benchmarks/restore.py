@@ -1,7 +1,7 @@
 """Labels back to the CT's grid: nearest neighbour, vote of the eight corners, linear class by class.
 
 Reference labels go to the network's grid and back; what is lost is lost on the way.
-See docs/benchmarks.md.
+See docs/results/accuracy.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Seconds of one training step of LTUDA against a straightforward rendering of the published step.
 
-See docs/benchmarks.md.
+See docs/results/training-steps.md.
 """
 
 from __future__ import annotations

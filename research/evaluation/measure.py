@@ -253,5 +253,5 @@ def evaluate_run(
 
 
 def _part(progress: Progress, stage: str, number: int, count: int) -> Progress:
-    """Give the progress of one of several equal parts."""
+    """Return the progress of one of several equal parts."""
     return Progress(lambda _, fraction: progress.report(stage, (number + fraction) / count), progress.token)

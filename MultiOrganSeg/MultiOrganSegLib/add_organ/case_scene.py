@@ -38,7 +38,7 @@ def find_node(project: Project, case: str, kind: str) -> Any:
 
 
 def mark(node: Any, project: Project, case: str) -> None:
-    """Say that a node belongs to a case."""
+    """Mark a node as belonging to a case."""
     node.SetAttribute(_CASE, case)
     node.SetAttribute(_PROJECT, str(project.folder))
 

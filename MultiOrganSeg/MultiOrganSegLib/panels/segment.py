@@ -82,7 +82,7 @@ class SegmentPanel:
         self._show_model(self._parameters.model if self._parameters else self._choices["model"].value)
 
     def show_device(self, text: str) -> None:
-        """Tell what the automatic choice of the device comes to."""
+        """Show what the automatic choice of the device comes to."""
         self._choices["device"].set_text("auto", _("Automatic: {device}").format(device=text))
 
     def show_missing(self, packages: list[str]) -> None:

@@ -31,7 +31,7 @@ def stage_text(stage: str) -> str:
 
 
 def eta_text(seconds: float | None) -> str:
-    """Say how long is left; empty when that is not known."""
+    """Return how long is left; empty when that is not known."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -119,7 +119,7 @@ def mean_dice(metadata: Metadata) -> str:
 
 
 def volume_facts(node: Any) -> str:
-    """Say a volume's size in voxels, its spacing in mm and its transform; a hint when there is no volume."""
+    """Return size in voxels, spacing in mm and transform of a volume; a hint when there is none."""
     if node is None:
         return _("No CT at hand? Try one of these:")
     image = node.GetImageData()
@@ -131,9 +131,9 @@ def volume_facts(node: Any) -> str:
     transform = node.GetParentTransformNode()
     if transform is None:
         return facts
-    reported = (
+    sentence = (
         _("under the transform “{name}”, which is minded")
         if transform.IsTransformToWorldLinear()
         else _("under the non-linear transform “{name}”: harden it first")
     )
-    return f"{facts}, {reported.format(name=transform.GetName())}"
+    return f"{facts}, {sentence.format(name=transform.GetName())}"

@@ -54,7 +54,7 @@ def _entropy(probabilities: Tensor) -> Tensor:
 
 
 def describe(decoders: int) -> str:
-    """Say for the provenance how a map was made."""
+    """Return for the provenance how a map was made."""
     if decoders == 1:
         return "entropy in bits, at most 1, of the probabilities; the network has one decoder"
     return f"entropy in bits, at most 1, of the mean probabilities of {decoders} decoders"
