@@ -210,7 +210,7 @@ def _plan(
         recipe = with_iterations(recipe, iterations, points, batches)
         expected = estimate(pace, trainings, room)
     plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
-    return plan, plan_warnings(wanted, recipe, split, expected and expected.usable), expected
+    return plan, plan_warnings(wanted, recipe, split, expected.usable if expected else None), expected
 
 
 def _paced(

@@ -89,7 +89,7 @@ USABLE, GOOD = 150, 600
 """Iterations after which an organ is roughly where it belongs, and those of docs/benchmarks.md."""
 
 MERGING_RATE = 5e-4
-"""Of a network that knows nearly all that it is taught."""
+"""Of a network that knows nearly all that it is to learn."""
 
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""

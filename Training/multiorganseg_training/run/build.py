@@ -140,8 +140,9 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
     branch = network.all_branches()[-1]
     start = math.log(prior / branch.organs) if activation == SOFTMAX else math.log(prior / (1 - prior))
     with torch.no_grad():
-        branch.head.weight.zero_()
-        branch.head.bias.fill_(start)
+        parameters = dict(branch.head.named_parameters())
+        parameters["weight"].zero_()
+        parameters["bias"].fill_(start)
 
 
 TRUNK = 0
