@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -193,7 +194,7 @@ def missing_package(name: str, error: ImportError) -> DependencyError:
 
 
 class Inbox:
-    """A folder into which images of one series are put, each once.
+    """A folder into which images of one series are put, each once, under a name that says nothing.
 
     Args:
         folder: It.
@@ -216,7 +217,7 @@ class Inbox:
             raise ServerError(msg, next_step="Ask those who run it; nothing was segmented.")
         if uid in self.uids:
             return
-        path = self.folder / f"{len(self.uids) + 1:06d}.dcm"
+        path = self.folder / f"{hashlib.sha256(uid.encode()).hexdigest()[:32]}.dcm"
         try:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)
