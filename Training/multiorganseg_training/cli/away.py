@@ -10,9 +10,9 @@ from rich.text import Text
 
 from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import project_inputs
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import find_run
 from multiorganseg_training.cli.progress import reported_errors, reported_progress
 
