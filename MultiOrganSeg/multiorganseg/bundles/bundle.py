@@ -14,9 +14,9 @@ from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.bundles.manifest import MANIFEST, file_digest, listed_digest, manifest_problems
 from multiorganseg.bundles.metadata import Metadata
 from multiorganseg.bundles.metadata_json import metadata_from_json
-from multiorganseg.bundles.metadata_schema import metadata_problems
 from multiorganseg.bundles.safetensors_header import TensorEntry, read_header
 from multiorganseg.errors import BundleError
+from multiorganseg.schema import SchemaError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -188,10 +188,12 @@ def _inspect(folder: Path) -> tuple[Metadata | None, list[str]]:
         data = read_json_object(folder / METADATA)
     except ValueError as error:
         return None, [*problems, f"{METADATA} is not valid: {error}"]
-    problems += metadata_problems(data)
+    try:
+        metadata = metadata_from_json(data)
+    except SchemaError as error:
+        problems += [f"metadata.json: {problem}" for problem in error.problems]
     if problems:
         return None, problems
-    metadata = metadata_from_json(data)
     return metadata, [*_fold_problems(folder, metadata), *_organ_problems(metadata)]
 
 

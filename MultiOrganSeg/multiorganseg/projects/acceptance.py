@@ -13,7 +13,7 @@ from multiorganseg.bundles.json_text import format_json
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import read_json
 from multiorganseg.projects.runs import ACCEPTANCE_FILE
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 
 MARGIN = 0.01
 FLOOR = 0.5
@@ -150,7 +150,7 @@ def load_gate(run: Path) -> Gate | None:
     except TrainingError as error:
         msg = f"{path} cannot be used."
         raise TrainingError(
-            msg, cause=error.problem, next_step="Repeat it: multiorganseg-train gate --help"
+            msg, cause=error.cause, next_step="Repeat it: multiorganseg-train gate --help"
         ) from error
 
 

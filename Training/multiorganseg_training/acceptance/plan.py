@@ -10,11 +10,10 @@ from pathlib import Path
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
-from multiorganseg.bundles.original_json import original_to_json
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 from multiorganseg_training.acceptance.check import Split
 from multiorganseg_training.acceptance.publish import extension_name
 from multiorganseg_training.recipe.file import recipe_to_dict
@@ -166,7 +165,7 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
             intensity=said.preprocessing.intensity,
-            original=original_to_json(original) if original else {},
+            original=original.to_json() if original else {},
         ),
         network=NetworkSpec(
             said.architecture,
