@@ -10,6 +10,7 @@ from typing import Any
 
 from multiorganseg.bundles.json_text import sorted_keys
 from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION, Domain, Metadata
+from multiorganseg.earlier import training_facts_of_now
 from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.schema import SchemaError, read_as
 
@@ -46,7 +47,7 @@ def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
     problems = list(_inconsistencies(metadata))
     if problems:
         raise SchemaError(problems)
-    return metadata
+    return dataclasses.replace(metadata, training=training_facts_of_now(metadata.training))
 
 
 def _inconsistencies(said: Metadata) -> Iterator[str]:

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
+from multiorganseg.earlier import existing
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import read_json
 from multiorganseg.projects.runs import ACCEPTANCE_FILE
-from multiorganseg.schema import typed
+from multiorganseg.schema import Count, Finite, NotNegative, Share, one_of, typed
 
+How = Annotated[str, one_of("hold-out", "cross-validation", "none")]
 MARGIN = 0.01
 FLOOR = 0.5
 
@@ -57,17 +59,17 @@ class OrganVerdict:
         picture: File relative to the run's folder, with "/" between its parts.
     """
 
-    role: str
-    reference: str
-    cases: int
-    dice_old: float | None
-    dice_new: float | None
-    nsd_old: float | None
-    nsd_new: float | None
-    volume_ml_old: float | None
-    volume_ml_new: float | None
-    difference: float | None
-    confidence_interval: tuple[float, float] | None
+    role: Annotated[str, one_of("old", "new")]
+    reference: Annotated[str, one_of("annotated", "base")]
+    cases: Count
+    dice_old: Share | None
+    dice_new: Share | None
+    nsd_old: Share | None
+    nsd_new: Share | None
+    volume_ml_old: NotNegative | None
+    volume_ml_new: NotNegative | None
+    difference: Finite | None
+    confidence_interval: tuple[Finite, Finite] | None
     verdict: Verdict
     why: str
     worst_case: str | None = None
@@ -75,7 +77,7 @@ class OrganVerdict:
 
 
 @dataclass(frozen=True)
-class Gate:
+class AcceptanceReport:
     """Whether a network may take the place of its base.
 
     Attributes:
@@ -96,9 +98,9 @@ class Gate:
     base_sha256: str
     run: str
     cases: tuple[str, ...]
-    how: str
-    margin: float
-    floor: float
+    how: How
+    margin: Finite
+    floor: Finite
     organs: Mapping[str, OrganVerdict]
     training_cases: Mapping[str, int] = field(default_factory=dict)
 
@@ -126,47 +128,43 @@ class Gate:
 SCHEMA_VERSION = 1
 
 
-def save_gate(gate: Gate, run: Path) -> None:
-    """Write `gate.json` into a run's folder, at once or not at all.
+def save_acceptance(acceptance: AcceptanceReport, run: Path) -> None:
+    """Write `acceptance.json` into a run's folder, at once or not at all.
 
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_text_atomically(run / ACCEPTANCE_FILE, format_json(gate_to_json(gate)))
+    write_text_atomically(run / ACCEPTANCE_FILE, format_json(acceptance_to_json(acceptance)))
 
 
-def load_gate(run: Path) -> Gate | None:
-    """Read the `gate.json` of a run; None when there is none yet.
+def load_acceptance(run: Path) -> AcceptanceReport | None:
+    """Read the `acceptance.json` of a run; None when there is none yet.
 
     Raises:
         TrainingError: The file is damaged or of another version.
     """
-    path = run / ACCEPTANCE_FILE
+    path = existing(run / ACCEPTANCE_FILE)
     if not path.is_file():
         return None
     data = read_json(path, SCHEMA_VERSION)
     try:
-        return _gate(data, path.name)
+        return _acceptance(data, path.name)
     except TrainingError as error:
         msg = f"{path} cannot be used."
         raise TrainingError(
-            msg, cause=error.cause, next_step="Repeat it: multiorganseg-train gate --help"
+            msg, cause=error.cause, next_step="Repeat it: multiorganseg-train acceptance --help"
         ) from error
 
 
-def gate_to_json(gate: Gate) -> dict[str, Any]:
-    """Return the JSON object of `gate.json`."""
+def acceptance_to_json(acceptance: AcceptanceReport) -> dict[str, Any]:
+    """Return the JSON object of `acceptance.json`."""
+    base = {name: getattr(acceptance, f"base_{name}") for name in ("name", "version", "sha256")}
     return {
         "schema_version": SCHEMA_VERSION,
-        "base": {"name": gate.base_name, "version": gate.base_version, "sha256": gate.base_sha256},
-        "run": gate.run,
-        "cases": list(gate.cases),
-        "how": gate.how,
-        "margin": gate.margin,
-        "floor": gate.floor,
-        "training_cases": dict(gate.training_cases),
-        "organs": {key: _organ_to_json(organ) for key, organ in gate.organs.items()},
-        "passed": gate.passed,
+        "base": base,
+        **{name: getattr(acceptance, name) for name in _SHARED},
+        "organs": {key: _organ_to_json(organ) for key, organ in acceptance.organs.items()},
+        "passed": acceptance.passed,
     }
 
 
@@ -182,6 +180,9 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
+_SHARED = ("run", "cases", "how", "margin", "floor", "training_cases")
+
+
 @dataclass(frozen=True)
 class _Base:
     name: str
@@ -190,30 +191,20 @@ class _Base:
 
 
 @dataclass(frozen=True)
-class _GateFile:
+class _AcceptanceFile:
     base: _Base
     run: str
     cases: tuple[str, ...]
-    how: str
-    margin: float
-    floor: float
+    how: How
+    margin: Finite
+    floor: Finite
     organs: dict[str, OrganVerdict]
-    training_cases: dict[str, int] = field(default_factory=dict)
+    training_cases: dict[str, Count] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     passed: bool | None = None
 
 
-def _gate(data: Mapping[str, Any], what: str) -> Gate:
-    said = typed(_GateFile, data, what)
-    return Gate(
-        base_name=said.base.name,
-        base_version=said.base.version,
-        base_sha256=said.base.sha256,
-        run=said.run,
-        cases=said.cases,
-        how=said.how,
-        margin=said.margin,
-        floor=said.floor,
-        organs=said.organs,
-        training_cases=said.training_cases,
-    )
+def _acceptance(data: Mapping[str, Any], what: str) -> AcceptanceReport:
+    said = typed(_AcceptanceFile, data, what)
+    base = (said.base.name, said.base.version, said.base.sha256)
+    return AcceptanceReport(*base, **{name: getattr(said, name) for name in (*_SHARED, "organs")})
