@@ -16,6 +16,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg import needs
+from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.errors import DependencyError
 from multiorganseg.needs import TORCH
 
@@ -90,6 +91,11 @@ def ensure_dicom_export(ask: bool = True) -> None:
     _confirm([DICOM_EXPORT], ask)
     _install(lambda: _pip_install([DICOM_EXPORT]), [DICOM_EXPORT])
     importlib.invalidate_caches()
+
+
+def readable_bundles() -> list[Bundle | BundleProblem]:
+    """Return the models of this computer without reading their weights; none while packages for it are missing."""
+    return [] if needs.missing(needs.BUNDLES) else list_bundles(hashed=False)
 
 
 def offline_steps(packages: Sequence[str]) -> str:

@@ -94,14 +94,14 @@ class EventStream:
                 msg, cause=str(error), next_step="Make room on the disk, and repeat the command."
             ) from error
 
-    def fail(self, error: Exception) -> None:
-        """Write the `failed` event of an error with its kind, cause and next step."""
+    def fail(self, error: Exception, **more: Any) -> None:
+        """Write the `failed` event of an error with its kind, cause and next step, and with more fields."""
         kind = _kind(as_typed(error))
         if isinstance(error, MultiOrganSegError):
             said = {"problem": error.problem, "cause": error.cause, "next_step": error.next_step}
         else:
             said = {"problem": type(error).__name__, "cause": str(error), "next_step": ""}
-        self.emit(EventKind.FAILED, kind=kind, **said)
+        self.emit(EventKind.FAILED, kind=kind, **said, **more)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from multiorganseg.errors import DependencyError, MultiOrganSegError, TrainingError
+from multiorganseg import needs
+from multiorganseg.errors import MultiOrganSegError, TrainingError
 
 _Kind = TypeVar("_Kind")
 _WORDS = {
@@ -114,12 +115,9 @@ def typed(kind: type[_Kind], data: Any, what: str, next_step: str = "Correct the
 
 
 @cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    try:
-        return {name: _as_msgspec(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
-    except ModuleNotFoundError as error:
-        message = "The Python package msgspec is missing, without which no model or project is read."
-        raise DependencyError(message, next_step="Install the packages that MultiOrganSeg needs.") from error
+def _hints(kind: Any) -> Mapping[str, Any]:
+    needs.require(["msgspec"])
+    return {name: _as_msgspec(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
 
 
 def _as_msgspec(hint: Any) -> Any:
@@ -133,7 +131,7 @@ def _as_msgspec(hint: Any) -> Any:
     return (Union if origin is types.UnionType else origin)[inner]
 
 
-def _fields(kind: type, data: Any, where: str) -> tuple[Any, list[str]]:
+def _fields(kind: Any, data: Any, where: str) -> tuple[Any, list[str]]:
     if not isinstance(data, Mapping):
         return None, [f"'{where.rstrip('.') or 'all'}' must be a table of fields, not {reprlib.repr(data)}"]
     hints = _hints(kind)

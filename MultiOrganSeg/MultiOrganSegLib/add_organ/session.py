@@ -9,12 +9,13 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.bundles import Bundle, list_bundles
+from multiorganseg.bundles import Bundle
 from multiorganseg.earlier import SLICER_NAMES
 from multiorganseg.errors import BundleError, MultiOrganSegError
 from multiorganseg.projects.file import is_project, load_project
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
+from MultiOrganSegLib.dependencies import readable_bundles
 
 _FOLDER = "MultiOrganSeg/Project"
 _BASES = "MultiOrganSeg/BaseModels"
@@ -60,7 +61,7 @@ class Session:
     def reload_bundles(self) -> None:
         """Read the models of this computer anew; damaged ones are left out."""
         found: dict[str, Bundle] = {}
-        for entry in list_bundles():
+        for entry in readable_bundles():
             if isinstance(entry, Bundle):
                 found.setdefault(entry.folder.name, entry)
         self.bundles = found

@@ -58,8 +58,13 @@ class Bundle:
         return file_digest(self.folder / MANIFEST)
 
 
-def load_bundle(folder: Path | str) -> Bundle:
+def load_bundle(folder: Path | str, *, hashed: bool = True) -> Bundle:
     """Load a bundle after verifying every file of it; neither torch nor pickle is involved.
+
+    Args:
+        folder: The bundle's folder.
+        hashed: Whether every byte is compared with the manifest, which takes a second for large weights. Who
+            only shows what a bundle says may leave it to the process that uses the weights.
 
     Raises:
         BundleError: The folder is no bundle, or something in it is wrong; the cause lists everything found.
@@ -73,7 +78,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             next_step="Install a zip file with `multiorganseg models install`, or correct the path.",
         )
     try:
-        metadata, problems = _inspect(folder)
+        metadata, problems = _inspect(folder, hashed)
     except OSError as error:
         metadata, problems = None, [str(error)]
     if metadata is None or problems:
@@ -170,8 +175,8 @@ def _changed(bundle: Bundle, cause: str) -> BundleError:
     )
 
 
-def _inspect(folder: Path) -> tuple[Metadata | None, list[str]]:
-    problems = manifest_problems(folder)
+def _inspect(folder: Path, hashed: bool) -> tuple[Metadata | None, list[str]]:
+    problems = manifest_problems(folder, hashed)
     unlisted = [name for name in _REQUIRED if not (folder / name).is_file()]
     problems += [f"{name} is missing" for name in unlisted if f"{name} is missing" not in problems]
     if problems:
