@@ -94,7 +94,7 @@ def ensure_dicom_export(ask: bool = True) -> None:
 
 
 def readable_bundles() -> list[Bundle | BundleProblem]:
-    """Return the models of this computer without reading their weights; none while packages for it are missing."""
+    """Return the models of this computer, weights unread; none while packages for that are missing."""
     return [] if needs.missing(needs.BUNDLES) else list_bundles(hashed=False)
 
 

@@ -66,5 +66,6 @@ def require(packages: Iterable[str]) -> None:
         raise DependencyError(
             message,
             cause="Without them no model and no project is read.",
-            next_step=f"In 3D Slicer press Install in the module's panel; elsewhere: pip install {' '.join(lacking)}",
+            next_step="In 3D Slicer press Install in the module's panel; elsewhere: "
+            f"pip install {' '.join(lacking)}",
         )

@@ -16,7 +16,7 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
@@ -25,7 +25,7 @@ from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
-from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
+from multiorganseg_training.run.build import TRUNK, build_optimiser, build_training
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
 
 Validate = Callable[[nn.Module, int], None]
@@ -59,6 +59,7 @@ def train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    built: tuple[BranchingNetwork, Method] | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -70,6 +71,7 @@ def train(
         events: Told progress and metrics.
         progress: Reports each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
+        built: What `build_training` gave for the recipe and the device; built here when None.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -79,7 +81,7 @@ def train(
         Paused: A pause was requested; a checkpoint is saved first.
     """
     try:
-        return _train(recipe, cases, run, device, events, progress, validate)
+        return _train(recipe, cases, run, device, events, progress, validate, built)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -99,13 +101,12 @@ def _train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    built: tuple[BranchingNetwork, Method] | None,
 ) -> Trained:
-    torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network = place_network(recipe_network(recipe), device)
+    network, method = built or build_training(recipe, device)
     average = WeightAverage(network, optimisation.ema_decay)
-    method = recipe_method(recipe, network).to(device)
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)
