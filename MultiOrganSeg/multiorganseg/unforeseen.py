@@ -29,6 +29,12 @@ def as_typed(error: Exception) -> MultiOrganSegError:
             cause=str(error) or f"It ran out at {_places(error)}.",
             next_step="Close other programs, crop the volume, or use a computer with more memory.",
         )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").startswith("multiorganseg"):
+        return DependencyError(
+            "A file of MultiOrganSeg is missing.",
+            cause=str(error),
+            next_step="Install MultiOrganSeg again; it cannot be mended by installing a package.",
+        )
     if isinstance(error, ModuleNotFoundError):
         return DependencyError(
             "A Python package is missing.",

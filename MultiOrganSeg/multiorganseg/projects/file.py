@@ -43,6 +43,7 @@ class _CaseFile:
     labels: str | None
     source: str
     status: Mapping[LabelStatus, tuple[str, ...]]
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,9 +133,14 @@ PROJECT_FILE = "project.json"
 PROJECT_VERSION = 1
 
 
+def data_inputs(folder: Path) -> list[Path]:
+    """Name what a training on a project or a data folder must never replace."""
+    return [folder / PROJECT_FILE, folder / "images", folder / "labels", folder / "bundles"]
+
+
 def project_inputs(folder: Path) -> list[Path]:
     """Name what a report on a project must never replace."""
-    return [folder / PROJECT_FILE, folder / "images", folder / "labels", folder / "runs", folder / "bundles"]
+    return [*data_inputs(folder), folder / "runs"]
 
 
 def save_project(project: Project) -> None:
@@ -155,6 +161,7 @@ def save_project(project: Project) -> None:
             name: {
                 **{part: getattr(case, part) for part in ("image", "labels", "source")},
                 "status": status["cases"][name],
+                **({"corrected": case.corrected} if case.corrected else {}),
             }
             for name, case in project.cases.items()
         },
@@ -176,7 +183,10 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
     path = require_project(folder)
     said = typed(_ProjectFile, read_json(path, PROJECT_VERSION), str(path))
     rows = {name: _row(name, case.status) for name, case in said.cases.items()}
-    cases = {n: ProjectCase(n, case.image, case.labels, case.source) for n, case in said.cases.items()}
+    cases = {
+        name: ProjectCase(name, case.image, case.labels, case.source, case.corrected)
+        for name, case in said.cases.items()
+    }
     matrix = LabelStatusMatrix(said.labels.keys, rows)
     about = (said.modality, said.sources, said.custom_organs)
     project = Project(folder, said.name, said.labels, cases, matrix, *about)

@@ -13,7 +13,8 @@ from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.projects.matrix import LABELLED, LabelStatusMatrix
+from multiorganseg.projects.matrix import LABELLED, LabelStatus, LabelStatusMatrix
+from multiorganseg.results.authorship import Author
 
 MODALITIES = ("CT", "MR")
 
@@ -27,12 +28,14 @@ class ProjectCase:
         image: File relative to the project's folder, with "/" between its parts.
         labels: Label file, relative as well, on the image's grid; None when nothing is labelled.
         source: Dataset that it came from, a key of `Project.sources`; empty for own cases.
+        corrected: Keys of annotated organs that a network drew before people corrected them.
     """
 
     name: str
     image: str
     labels: str | None
     source: str = ""
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,18 @@ class Project:
             )
         return self.cases[name]
 
+    def authors(self, case: str) -> dict[str, Author]:
+        """Who drew the annotated organs of a case, by organ key.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        corrected = self.case(case).corrected
+        return {
+            key: Author.CORRECTED if key in corrected else Author.PEOPLE
+            for key in self.matrix.organs_with(case, LabelStatus.ANNOTATED)
+        }
+
     def with_matrix(self, matrix: LabelStatusMatrix) -> Project:
         """Copy with another matrix of the same cases and organs.
 
@@ -171,6 +186,11 @@ class Project:
         if clashes(files):
             return f"Two cases share a file: {', '.join(clashes(files))}."
         for name, case in self.cases.items():
+            strangers = sorted(set(case.corrected) - set(self.table.keys))
+            if strangers:
+                return (
+                    f"The case '{name}' calls {', '.join(strangers)} corrected, which its label table lacks."
+                )
             labelled = [organ for organ, status in self.matrix.rows[name].items() if status in LABELLED]
             if labelled and case.labels is None:
                 return (

@@ -11,6 +11,8 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
+from multiorganseg.outputs import keep
+from multiorganseg.projects.file import data_inputs
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
@@ -55,13 +57,14 @@ def add_organ_command(
     from multiorganseg_training.acceptance.plan import AddOrganOptions, parse_seconds, run_name
 
     options = AddOrganOptions(base, tuple(organ), parse_seconds(time), iterations, seed)
-    name = run or run_name(find_bundle(base), options.organs)
+    bundle = find_bundle(base)
+    name = run or run_name(bundle, options.organs)
     _require_name(name)
     place = Workplace(
         project, project / "runs" / name, cache or user_cache_dir() / "cases", choose_device(device)
     )
     try:
-        with progress_bar() as progress:
+        with keep([*data_inputs(project), bundle.folder]), progress_bar() as progress:
             acceptance = run_add_organ(options, place, progress, warn, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)

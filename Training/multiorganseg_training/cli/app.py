@@ -18,6 +18,8 @@ from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.earlier import COMMANDS
 from multiorganseg.errors import OptionError
 from multiorganseg.offline import keep_files_together
+from multiorganseg.outputs import keep
+from multiorganseg.projects.file import data_inputs
 from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import acceptance_command
@@ -146,7 +148,7 @@ def fit(
         data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
     )
     try:
-        with progress_bar() as progress:
+        with keep([recipe, *data_inputs(data)]), progress_bar() as progress:
             scores = run_fit(loaded, place, progress, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
@@ -184,6 +186,7 @@ def publish(
     from multiorganseg.bundles import find_bundle
     from multiorganseg_training.acceptance.publish import Publication
     from multiorganseg_training.acceptance.publish import publish as write_publication
+    from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 
     publication = Publication(
         version,
@@ -194,7 +197,8 @@ def publish(
         mixed_with=find_bundle(mix_with) if mix_with else None,
         share=share,
     )
-    with progress_bar() as progress:
+    kept = [notes, license_file, run / CHECKPOINT_FILE, *data_inputs(data)]
+    with keep(kept), progress_bar() as progress:
         bundle = write_publication(run, data, output, publication, progress)
     out.print(Markdown(bundle.card_path.read_text(encoding="utf-8"), hyperlinks=False))
     out.print(Text(f"Written: {bundle.folder}"), soft_wrap=True)

@@ -23,6 +23,7 @@ from multiorganseg_training.cli.progress import (
     reported_errors,
     reported_progress,
     warn,
+    warn_of_doubled,
 )
 from multiorganseg_training.project.create import MergeOptions, merge_projects
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
@@ -76,6 +77,7 @@ def nnunet_command(
             hardlink=hardlink,
             progress=progress,
         )
+    warn_of_doubled(project, project.cases)
     show_project(project)
 
 
@@ -107,6 +109,7 @@ def msd_command(
             hardlink=hardlink,
             progress=progress,
         )
+    warn_of_doubled(project, project.cases)
     show_project(project)
 
 
@@ -233,6 +236,7 @@ def import_command(
     out.print(Text(f"Added {cases_text(len(report.cases))}."))
     for case, organs in report.empty.items():
         warn(f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?")
+    warn_of_doubled(report.project, report.cases)
     show_project(report.project)
 
 
