@@ -10,7 +10,7 @@ import dataclasses
 import re
 import reprlib
 import types
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -89,10 +89,8 @@ def read_as(kind: type[_Kind], data: Any) -> _Kind:
 
 def problems_of(built: Any) -> list[str]:
     """List what does not fit in a dataclass that was built otherwise, as `SchemaError.problems`."""
-    data = dataclasses.asdict(built)
-    return [
-        problem for name, hint in _hints(type(built)).items() for problem in _value(hint, data[name], name)[1]
-    ]
+    data, kind = dataclasses.asdict(built), type(built)
+    return [problem for name, hint in _hints(kind).items() for problem in _value(hint, data[name], name)[1]]
 
 
 def typed(kind: type[_Kind], data: Any, what: str, next_step: str = "Correct the file.") -> _Kind:
@@ -115,7 +113,7 @@ def typed(kind: type[_Kind], data: Any, what: str, next_step: str = "Correct the
 
 
 @cache
-def _hints(kind: Any) -> Mapping[str, Any]:
+def _hints(kind: Hashable) -> Mapping[str, Any]:
     needs.require(["msgspec"])
     return {name: _as_msgspec(hint) for name, hint in get_type_hints(kind, include_extras=True).items()}
 

@@ -21,7 +21,7 @@ from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
 from MultiOrganSegLib.ct_window import use_ct_window
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
-from MultiOrganSegLib.placing import place_result, remove_segmentation
+from MultiOrganSegLib.placing import place_labels, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
 
 _CASE, _PROJECT = "MultiOrganSeg.ProjectCase", "MultiOrganSeg.Project"
@@ -230,26 +230,22 @@ def _load_labels(project: Project, case: str, volume: Any) -> Any:
     if path is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
-    from multiorganseg.results.seg_nrrd import write_seg_nrrd
     from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.volumes import read_labels
 
     read = read_labels(path)
     labels = np.where(np.isin(read.voxels, list(keys)), read.voxels, 0).astype(read.voxels.dtype)
     made = Segmentation(labels, read.affine, LabelTable(keys), authors=project.authors(case))
-    with temporary_folder() as folder:
-        result = Path(folder) / "labels.seg.nrrd"
-        write_seg_nrrd(made, result, project.catalogue)
-        try:
-            return place_result(result, volume)[0]
-        except MultiOrganSegError as error:
-            raise VolumeError(
-                _("The labels of {case} cannot be shown on its image.").format(case=case),
-                cause=error.cause,
-                next_step=_("Check the project: multiorganseg-train project check {folder}").format(
-                    folder=project.folder
-                ),
-            ) from error
+    try:
+        return place_labels(made, project.catalogue, volume)
+    except MultiOrganSegError as error:
+        raise VolumeError(
+            _("The labels of {case} cannot be shown on its image.").format(case=case),
+            cause=error.cause,
+            next_step=_("Check the project: multiorganseg-train project check {folder}").format(
+                folder=project.folder
+            ),
+        ) from error
 
 
 def _empty_segmentation(volume: Any) -> Any:
