@@ -14,7 +14,6 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
   MultiOrganSegLib/corrections.py
-  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -30,20 +29,14 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ_report.py
   MultiOrganSegLib/panels/add_organ_train.py
   MultiOrganSegLib/panels/add_organ_worklist.py
-  MultiOrganSegLib/panels/choices.py
+  MultiOrganSegLib/panels/controls.py
   MultiOrganSegLib/panels/device.py
-  MultiOrganSegLib/panels/edits.py
-  MultiOrganSegLib/panels/facts.py
-  MultiOrganSegLib/panels/files.py
-  MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
   MultiOrganSegLib/panels/pictures.py
   MultiOrganSegLib/panels/results.py
-  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
-  MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
@@ -114,13 +107,11 @@ set(MODULE_SCRIPTS
   multiorganseg/convert/source_json.py
   multiorganseg/convert/totalsegmentator.py
   multiorganseg/convert/try_network.py
-  multiorganseg/counted.py
-  multiorganseg/csv_text.py
   multiorganseg/earlier.py
   multiorganseg/errors.py
   multiorganseg/events.py
+  multiorganseg/folders.py
   multiorganseg/geometry/__init__.py
-  multiorganseg/geometry/axis_order.py
   multiorganseg/geometry/body.py
   multiorganseg/geometry/canonical.py
   multiorganseg/geometry/crop.py
@@ -136,36 +127,26 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/original_space.py
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
-  multiorganseg/inference/prepare_converted.py
   multiorganseg/inference/report_device.py
   multiorganseg/inference/restore_interpolated.py
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
   multiorganseg/inference/stream_original.py
-  multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensities.py
-  multiorganseg/intensity.py
   multiorganseg/memory.py
   multiorganseg/metrics/__init__.py
   multiorganseg/metrics/compare.py
-  multiorganseg/metrics/jaccard.py
   multiorganseg/metrics/overlap.py
-  multiorganseg/metrics/pairs.py
   multiorganseg/metrics/report.py
   multiorganseg/metrics/scores.py
-  multiorganseg/metrics/slice_hausdorff.py
-  multiorganseg/metrics/summary.py
   multiorganseg/metrics/surface.py
-  multiorganseg/metrics/surface_dice.py
-  multiorganseg/metrics/voxel_distances.py
   multiorganseg/needs.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
-  multiorganseg/networks/load_weights.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
@@ -173,7 +154,6 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
   multiorganseg/networks/output.py
-  multiorganseg/networks/placing.py
   multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
   multiorganseg/networks/vnet.py
@@ -209,15 +189,11 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/prompts.py
   multiorganseg/refine/session.py
   multiorganseg/refine/steps.py
-  multiorganseg/resources.py
   multiorganseg/results/__init__.py
-  multiorganseg/results/authorship.py
   multiorganseg/results/dicom_identity.py
   multiorganseg/results/dicom_seg.py
-  multiorganseg/results/heat.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
-  multiorganseg/results/palette.py
   multiorganseg/results/planes.py
   multiorganseg/results/preview.py
   multiorganseg/results/preview3d.py
@@ -229,8 +205,8 @@ set(MODULE_SCRIPTS
   multiorganseg/results/write.py
   multiorganseg/schema.py
   multiorganseg/scratch.py
+  multiorganseg/text.py
   multiorganseg/unforeseen.py
-  multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py
   multiorganseg/volumes/dicom_geometry.py
@@ -244,15 +220,12 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/hounsfield.py
   multiorganseg/volumes/label_map.py
   multiorganseg/volumes/label_values.py
-  multiorganseg/volumes/layers.py
   multiorganseg/volumes/metaimage_header.py
   multiorganseg/volumes/modality.py
   multiorganseg/volumes/names.py
   multiorganseg/volumes/nifti.py
-  multiorganseg/volumes/nrrd_file.py
   multiorganseg/volumes/nrrd_header.py
   multiorganseg/volumes/read.py
-  multiorganseg/volumes/rescale.py
   multiorganseg/volumes/stored.py
   multiorganseg/volumes/volume.py
   multiorganseg/volumes/write.py

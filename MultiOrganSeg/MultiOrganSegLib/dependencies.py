@@ -99,7 +99,7 @@ def readable_bundles() -> list[Bundle | BundleProblem]:
 
 
 def offline_steps(packages: Sequence[str]) -> str:
-    """Tell how to get packages onto a computer without a network: what to type, and where."""
+    """Return how to get packages onto a computer without a network: what to type, and where."""
     names = " ".join(f'"{TORCH}{TORCH_VERSION}"' if name == TORCH else name for name in packages)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return _(

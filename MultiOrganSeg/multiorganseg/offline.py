@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, cast
 
-from multiorganseg.user_folders import user_cache_dir
+from multiorganseg.folders import user_cache_dir
 
 
 def import_openvino() -> Any:

@@ -1,6 +1,6 @@
 """What is learned of a new organ, and kept of the old ones, from a few annotated cases.
 
-See docs/benchmarks.md.
+See docs/results/add-organ.md.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ def main(
         with progress_bar() as progress:
             for name, recipe in plans.items():
                 if not (runs / name / RESULT_FILE).is_file():
-                    reported = Progress(_prefixed(progress, name), progress.token)
-                    fit(recipe, Place(project, runs / name, cache, chosen), reported)
+                    named = Progress(_prefixed(progress, name), progress.token)
+                    fit(recipe, Place(project, runs / name, cache, chosen), named)
     done = {name: recipe for name, recipe in plans.items() if (runs / name / RESULT_FILE).is_file()}
     results = [_result(runs / name, name, recipe) for name, recipe in done.items()]
     publish("add_organ", output, describe_machine(), [_report(results)], results)

@@ -1,6 +1,6 @@
 """Seconds of one window: backends, ways to normalise, and ways to sum probabilities.
 
-See docs/benchmarks.md.
+See docs/results/speed.md.
 """
 
 from __future__ import annotations

@@ -19,19 +19,18 @@ from multiorganseg.bundles import (
     user_models_dir,
 )
 from multiorganseg.children import module_command
-from multiorganseg.counted import counted
 from multiorganseg.errors import BundleError, MultiOrganSegError
 from multiorganseg.events import EventKind, failure
 from multiorganseg.needs import SEGMENT
+from multiorganseg.text import counted
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.failure import cannot_start, silent_failure
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.panels.facts import mean_dice
-from MultiOrganSegLib.panels.files import ask_open
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import MessageArea, ask_open
 from MultiOrganSegLib.panels.pictures import lay_out
+from MultiOrganSegLib.panels.words import mean_dice
 
 _CHECK = "multiorganseg.bundles.report_damage"
 _POLL_MILLISECONDS = 150

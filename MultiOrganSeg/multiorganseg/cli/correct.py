@@ -30,10 +30,9 @@ from multiorganseg.organs.table_file import known_key, read_table_file
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.quality.measure import measure
 from multiorganseg.refine import NetworkMaps, Prompt, Session
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_authors
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 from multiorganseg.results.write import plan_outputs, write_results
 from multiorganseg.volumes.check import VolumeWarning
 from multiorganseg.volumes.read import read_labels
@@ -192,8 +191,8 @@ def _read_start(
             VolumeWarning,
             stacklevel=2,
         )
-    reported = {} if labels else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
-    return table, placed, {key: reported.get(key, Author.PEOPLE) for key in table.keys}
+    authors = {} if labels else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
+    return table, placed, {key: authors.get(key, Author.PEOPLE) for key in table.keys}
 
 
 def _organ(name: str, table: LabelTable, new: bool) -> tuple[Catalogue, str]:

@@ -191,9 +191,9 @@ def _run_case(
             raise
         except Exception as error:
             return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
-    reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
-    asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
+    warned = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+    own = [str(warning.message) for warning in warned if issubclass(warning.category, VolumeWarning)]
+    asides = [str(warning.message) for warning in warned if not issubclass(warning.category, VolumeWarning)]
     own = without_folders(own, folders_of(Path(volume.source)))
     messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started

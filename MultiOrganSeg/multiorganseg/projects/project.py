@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.metadata import CustomOrgan
@@ -14,7 +15,9 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.matrix import LABELLED, LabelStatus, LabelStatusMatrix
-from multiorganseg.results.authorship import Author
+
+if TYPE_CHECKING:
+    from multiorganseg.results.segmentation import Author
 
 MODALITIES = ("CT", "MR")
 
@@ -125,6 +128,8 @@ class Project:
         Raises:
             TrainingError: There is no such case.
         """
+        from multiorganseg.results.segmentation import Author
+
         corrected = self.case(case).corrected
         return {
             key: Author.CORRECTED if key in corrected else Author.PEOPLE

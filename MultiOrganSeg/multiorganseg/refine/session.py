@@ -156,7 +156,7 @@ class Session:
         self.steps += steps
 
     def replay(self, data: Mapping[str, Any]) -> None:
-        """Say again what was said, step by step; organs that are not in the table join.
+        """Repeat the prompts step by step; organs that are not in the table join.
 
         Raises:
             OptionError: It was not written by `to_json`.

@@ -16,8 +16,7 @@ from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.file_header import FileHeader
 from multiorganseg.volumes.metaimage_header import read_metaimage_header
 from multiorganseg.volumes.nrrd_header import read_nrrd_header
-from multiorganseg.volumes.rescale import rescaled
-from multiorganseg.volumes.stored import damaged, not_opened, read_stored
+from multiorganseg.volumes.stored import damaged, not_opened, read_stored, rescaled
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 

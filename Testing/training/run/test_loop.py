@@ -224,9 +224,9 @@ def test_the_last_layer_learns_faster_by_its_factor(phantom_recipe, runner):
 
 
 def test_training_starts_from_a_bundle(phantom_recipe, runner, phantom_run, tmp_path):
-    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    publication = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
     first = publish(
-        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", publication, Progress()
     )
     recipe = phantom_recipe(
         network={"initial": str(first.folder)}, optimisation={"iterations": 1, "learning_rate": 1e-9}
@@ -253,9 +253,9 @@ def test_a_patch_that_the_network_cannot_halve_is_refused(phantom_recipe):
     ],
 )
 def test_a_bundle_of_another_network_or_organs_is_refused(phantom_recipe, phantom_run, tmp_path, changes):
-    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    publication = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
     first = publish(
-        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", publication, Progress()
     )
     changes["network"] = {**changes.get("network", {}), "initial": str(first.folder)}
     with pytest.raises(TrainingError, match="cannot start from"):

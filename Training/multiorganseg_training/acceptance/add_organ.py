@@ -149,8 +149,8 @@ def add_organ(
         with event_log(place.run / EVENTS_FILE) as events, report_end(events):
             events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
-                reported = _pausing(place, events, progress, 0, 0)
-                plan, warnings = _plan(base, project, options, place, reported)
+                pausing = _pausing(place, events, progress, 0, 0)
+                plan, warnings = _plan(base, project, options, place, pausing)
                 save_plan(plan, place.run)
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
@@ -273,10 +273,8 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
             continue
         part = PartEvents(events, number, count, iterations)
         prefix = part.stage if plan.folds else ""
-        reported = _pausing(
-            place, None, progress, number * iterations, count * iterations, prefix, iterations
-        )
-        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, reported)
+        pausing = _pausing(place, None, progress, number * iterations, count * iterations, prefix, iterations)
+        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, pausing)
 
 
 def _fold(place: Workplace, number: int) -> Path:
@@ -287,8 +285,8 @@ def _judge(
     plan: Plan, base: Bundle, project: Project, place: Workplace, events: EventStream, progress: Progress
 ) -> AcceptanceReport:
     done = (1 + len(plan.folds)) * plan.recipe.optimisation.iterations
-    reported = _pausing(place, events, progress, done, done)
-    acceptance = check_run(place.run, project, CheckOptions(device=place.device.type), reported, base=base)
+    pausing = _pausing(place, events, progress, done, done)
+    acceptance = check_run(place.run, project, CheckOptions(device=place.device.type), pausing, base=base)
     events.emit(
         EventKind.ACCEPTANCE,
         passed=acceptance.passed,

@@ -9,8 +9,8 @@ import numpy as np
 
 from multiorganseg.bundles import Metadata
 from multiorganseg.bundles.metadata import Domain
+from multiorganseg.metrics.report import mean_by_organ, mean_over_organs
 from multiorganseg.metrics.scores import OrganScore
-from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs
 from multiorganseg.projects.acceptance import AcceptanceReport
 from multiorganseg.quality.domain import organ_intensities, scan_measures, tops_above_liver
 from multiorganseg_training.data.cache import PreparedCase

@@ -125,7 +125,7 @@ def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> N
 
 
 def _unusable_as_base(base: Bundle) -> tuple[str, str] | None:
-    """Say why a converted network cannot be built on, and what to do; None when it can."""
+    """Return why a converted network cannot be built on, and what to do; None when it can."""
     said = base.metadata
     if said.folds > 1:
         return (
@@ -190,7 +190,7 @@ def add_organ_recipe(base: Bundle, split: Split, options: AddOrganOptions) -> Re
 
 
 def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
-    """Say what a user should know of a plan before it runs.
+    """Return what a user should know of a plan before it runs.
 
     Args:
         wanted: Before it was fitted to memory and time.

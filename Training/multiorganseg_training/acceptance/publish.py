@@ -18,12 +18,12 @@ from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
 from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, NAME_PATTERN, SCHEMA_VERSION
-from multiorganseg.counted import cases_text
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
+from multiorganseg.metrics.report import mean_by_organ
 from multiorganseg.metrics.scores import OrganScore
-from multiorganseg.metrics.summary import mean_by_organ
 from multiorganseg.progress import Progress
+from multiorganseg.text import cases_text
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.acceptance.card import model_card, training_domain
 from multiorganseg_training.data.cache import prepare_case, to_channels

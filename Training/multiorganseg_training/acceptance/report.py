@@ -67,8 +67,8 @@ def _headline(acceptance: AcceptanceReport, names: Mapping[str, str]) -> str:
     }
     if acceptance.passed:
         unproven = by_verdict[Verdict.UNPROVEN]
-        reported = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
-        return f"Passed. The new organs are good enough, and no old organ was lost.{reported}"
+        remark = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
+        return f"Passed. The new organs are good enough, and no old organ was lost.{remark}"
     if by_verdict[Verdict.FAIL]:
         return f"Not passed. Not good enough: {', '.join(by_verdict[Verdict.FAIL])}."
     missing = [

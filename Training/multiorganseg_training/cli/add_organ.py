@@ -11,9 +11,9 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import data_inputs
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
 

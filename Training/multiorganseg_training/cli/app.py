@@ -17,11 +17,11 @@ from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.earlier import COMMANDS
 from multiorganseg.errors import OptionError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import data_inputs
 from multiorganseg.scratch import clean_up
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import acceptance_command
 from multiorganseg_training.cli.add_organ import add_organ_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors, warn

@@ -15,7 +15,6 @@ from multiorganseg.bundles.json_text import format_json
 from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.cli.console import out, printable
-from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import read_table_file
@@ -30,6 +29,7 @@ from multiorganseg.projects.file import (
 )
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
+from multiorganseg.text import cases_text
 from multiorganseg_training.cli.annotate import add_command, add_organ_command, annotate_command
 from multiorganseg_training.cli.exchange import (
     export_command,

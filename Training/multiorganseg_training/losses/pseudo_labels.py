@@ -153,10 +153,10 @@ def fuse(
     own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
         1, -1, *[1] * (labels.ndim - 1)
     )
-    pseudo_label = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
-    pseudo_labelled = (pseudo_label > 0) & possible.gather(1, (pseudo_label - 1).clamp(min=0)[:, None])[:, 0]
-    fused = pseudo_label.where(pseudo_labelled, annotation)
-    truth = (annotation > 0) & ~pseudo_labelled
+    answer = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
+    is_pseudo = (answer > 0) & possible.gather(1, (answer - 1).clamp(min=0)[:, None])[:, 0]
+    fused = answer.where(is_pseudo, annotation)
+    truth = (annotation > 0) & ~is_pseudo
     return Fused(
         labels=fused,
         truth=truth,
@@ -207,14 +207,14 @@ def pseudo_label_loss(
     """
     probabilities = organ_probs(logits, activation)
     new = probabilities.shape[1] - old
-    pseudo_labels = organ_probs(logits[:, :-new].detach(), activation)
+    before = organ_probs(logits[:, :-new].detach(), activation)
     unknown = ~expand_known(known, logits.ndim - 2)[:, old:].expand(-1, -1, *logits.shape[2:])
     total, voxels = 0.0 * probabilities.sum(), unknown.sum().clamp(min=1)
     for organ in range(new):
-        pseudo_labelled = pseudo_labels[:, ~within[old + organ, :old]]
-        if not pseudo_labelled.shape[1]:
+        old_probs = before[:, ~within[old + organ, :old]]
+        if not old_probs.shape[1]:
             continue
         likely = probabilities[:, old + organ].clamp(max=HIGHEST)
-        each = -weights.float() * pseudo_labelled.amax(dim=1) * torch.log1p(-likely)
+        each = -weights.float() * old_probs.amax(dim=1) * torch.log1p(-likely)
         total = total + each.where(unknown[:, organ], 0.0).sum() / voxels
     return total

@@ -125,7 +125,7 @@ def damaged_dataset(folder: Path, cause: str) -> TrainingError:
 def case_statuses(
     dataset: Dataset, case: DatasetCase, organs: Mapping[int, str | None]
 ) -> dict[str, LabelStatus]:
-    """Say what a dataset knows of each organ in a case.
+    """Return what a dataset knows of each organ in a case.
 
     Every mapped organ is annotated in every labelled case, as the dataset claims by its label list, unless
     the dataset carries a label-status matrix.

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from multiorganseg.bundles.metadata import Modality, Name, Preprocessing
 from multiorganseg.bundles.original import Original
 from multiorganseg.errors import TrainingError
-from multiorganseg.intensities import darkest
-from multiorganseg.intensity import AIR
+from multiorganseg.intensities import AIR, darkest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.schema import (
     AtLeastOne,

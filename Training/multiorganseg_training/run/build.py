@@ -15,8 +15,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.build import build_network
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import build_network, place_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.losses.known import SOFTMAX, within_matrix
 from multiorganseg_training.methods import Method, Setting, build_method
@@ -296,7 +295,7 @@ def _added(name: str) -> bool:
 
 
 def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
-    """Say whether the recipe's network has a branch more than what it starts from.
+    """Return whether the recipe's network has a branch more than what it starts from.
 
     Raises:
         TrainingError: It differs otherwise.

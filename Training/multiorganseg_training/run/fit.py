@@ -17,7 +17,7 @@ from torch import nn
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream, event_log
-from multiorganseg.metrics.summary import mean_of
+from multiorganseg.metrics.report import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
@@ -86,7 +86,7 @@ def fit(
 
 @contextmanager
 def report_end(events: EventStream) -> Iterator[None]:
-    """Tell that the block was paused or failed, where it does not come to its end."""
+    """Report that the block was paused or failed, where it does not come to its end."""
     try:
         yield
     except (Cancelled, Paused):
@@ -125,8 +125,8 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    reported = pausing(place.run, progress)
-    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, reported) for cases in (training, fold)]
+    watched = pausing(place.run, progress)
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, watched) for cases in (training, fold)]
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,
