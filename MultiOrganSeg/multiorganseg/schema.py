@@ -89,7 +89,8 @@ def read_as(kind: type[_Kind], data: Any) -> _Kind:
 
 def problems_of(built: Any) -> list[str]:
     """List what does not fit in a dataclass that was built otherwise, as `SchemaError.problems`."""
-    data, kind = dataclasses.asdict(built), type(built)
+    data = dataclasses.asdict(built)
+    kind: Any = type(built)
     return [problem for name, hint in _hints(kind).items() for problem in _value(hint, data[name], name)[1]]
 
 
