@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from multiorganseg import errors
-from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.earlier import event_of_now
 from multiorganseg.errors import MultiOrganSegError, ResourceError
 from multiorganseg.guarded import open_to_append
@@ -135,6 +134,8 @@ def with_events(stream: EventStream, progress: Progress, prefix: str = "") -> Pr
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """Read one line; None when it is no event, such as text of people or a line that was cut off."""
+    from multiorganseg.bundles.json_text import parse_json_object
+
     with suppress(ValueError):
         event = parse_json_object(line)
         if isinstance(event.get("event"), str):
