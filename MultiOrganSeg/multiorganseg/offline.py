@@ -21,6 +21,12 @@ def import_openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+def import_ray() -> Any:
+    """Import Ray so that it does not report its use over the network, unless the user said otherwise."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return importlib.import_module("ray")
+
+
 def keep_files_together() -> None:
     """Let libraries keep their caches in this program's own cache folder, unless the user said where."""
     os.environ.setdefault("MPLCONFIGDIR", str(user_cache_dir() / "matplotlib"))

@@ -152,6 +152,29 @@ class Segmenter:
             raise OptionError(msg, cause="It was trained by this program.", next_step="Leave --mode out.")
         self._original = None if self.options.mode == "fast" else original
 
+    def with_options(self, options: Options) -> Segmenter:
+        """Return one of the same bundle; networks stay loaded where the options let them.
+
+        Raises:
+            BundleError: As the constructor.
+            OptionError: As the constructor.
+            OrganError: As the constructor.
+            ResourceError: As the constructor.
+        """
+        other = Segmenter(self.bundle, options, self.catalogue)
+        if (other._decoders, other._original, other._mirrored) == (
+            self._decoders,
+            self._original,
+            self._mirrored,
+        ):
+            other._backends, other._seconds = self._backends, self._seconds
+        return other
+
+    @property
+    def is_faithful(self) -> bool:
+        """Whether it takes the steps of the program that a converted network comes from."""
+        return self._original is not None
+
     def in_hounsfield(self, volume: Volume) -> Volume:
         """Bring a CT for this bundle to HU where it evidently is not; other volumes stay as they are."""
         metadata = self.bundle.metadata

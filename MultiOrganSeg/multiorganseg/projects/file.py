@@ -43,6 +43,7 @@ class _CaseFile:
     labels: str | None
     source: str
     status: Mapping[LabelStatus, tuple[str, ...]]
+    patient: str = ""
     corrected: tuple[str, ...] = ()
 
 
@@ -54,6 +55,7 @@ class _ProjectFile:
     sources: Mapping[str, Mapping[str, str]]
     cases: Mapping[str, _CaseFile]
     custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
+    patient_key: str = ""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -157,9 +159,11 @@ def save_project(project: Project) -> None:
         "labels": project.table.to_json(),
         "custom_organs": {key: asdict(organ) for key, organ in project.custom_organs.items()},
         "sources": {name: dict(about) for name, about in project.sources.items()},
+        **({"patient_key": project.patient_key} if project.patient_key else {}),
         "cases": {
             name: {
                 **{part: getattr(case, part) for part in ("image", "labels", "source")},
+                **({"patient": case.patient} if case.patient else {}),
                 "status": status["cases"][name],
                 **({"corrected": case.corrected} if case.corrected else {}),
             }
@@ -184,11 +188,11 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
     said = typed(_ProjectFile, read_json(path, PROJECT_VERSION), str(path))
     rows = {name: _row(name, case.status) for name, case in said.cases.items()}
     cases = {
-        name: ProjectCase(name, case.image, case.labels, case.source, case.corrected)
+        name: ProjectCase(name, case.image, case.labels, case.source, case.patient, case.corrected)
         for name, case in said.cases.items()
     }
     matrix = LabelStatusMatrix(said.labels.keys, rows)
-    about = (said.modality, said.sources, said.custom_organs)
+    about = (said.modality, said.sources, said.custom_organs, said.patient_key)
     project = Project(folder, said.name, said.labels, cases, matrix, *about)
     project.matrix.check_organs(with_custom_organs(catalogue or load_catalogue(), project.custom_organs))
     return project

@@ -188,6 +188,8 @@ class OptimisationSpec:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
+        fixed_batches: How many different batches there are, each seen again in every pass over them; what a
+            method with a frozen network says of them is kept on the disk. 0 draws each anew.
         labelled_per_batch: How many of them come from cases in which some organ is annotated, the others from
             cases without annotations; 0 takes cases as they come.
         learning_rate: Peak of the schedule.
@@ -207,6 +209,7 @@ class OptimisationSpec:
 
     iterations: AtLeastOne = 2000
     batch_size: AtLeastOne = 1
+    fixed_batches: Count = 0
     labelled_per_batch: Count = 0
     learning_rate: Positive = 1e-3
     head_factor: Positive = 1.0
