@@ -60,11 +60,10 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/manifest.py
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
-  multiorganseg/bundles/metadata_schema.py
   multiorganseg/bundles/original.py
-  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
+  multiorganseg/bundles/report_damage.py
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
@@ -190,7 +189,6 @@ set(MODULE_SCRIPTS
   multiorganseg/projects/matrix.py
   multiorganseg/projects/project.py
   multiorganseg/projects/runs.py
-  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -229,6 +227,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/schema.py
   multiorganseg/scratch.py
   multiorganseg/serve/__init__.py
   multiorganseg/serve/app.py

@@ -96,6 +96,7 @@ class Widget(VTKObservationMixin):
         """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
         self.cancel()
         self.add_organ.cleanup()
+        self.models.stop()
         self._probe.cancel()
         self._timer.stop()
         self.results.close()
@@ -169,9 +170,11 @@ class Widget(VTKObservationMixin):
             raise VolumeError(
                 _("No volume is chosen."), next_step=_("Choose a CT above, or load the sample CT.")
             )
+        if dependencies.missing_packages(SEGMENT):
+            self._ensure_dependencies()
         if self.segment.organs == NO_ORGAN:
             raise OrganError(_("No organ is ticked."), next_step=_("Tick the organs that you want."))
-        find_bundle(parameters.model)
+        find_bundle(parameters.model, hashed=False)
         target = parameters.segmentation
         if target is not None and target.GetSegmentation().GetNumberOfSegments():
             choice = existing or parameters.existing
@@ -180,8 +183,6 @@ class Widget(VTKObservationMixin):
                 self.segment.ask_existing(target.GetName(), names_of(target, drawn))
                 return
             target = target if choice == "replace" else None
-        if dependencies.missing_packages(SEGMENT):
-            self._ensure_dependencies()
         self.run = self.logic.start(
             parameters.volume,
             target,
@@ -323,6 +324,7 @@ class Widget(VTKObservationMixin):
     def _ensure_dependencies(self) -> None:
         dependencies.ensure_dependencies()
         self.segment.show_missing(dependencies.missing_packages())
+        self.segment.reload_models()
         self._ask_device()
 
     def _ask_device(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, user_models_dir, write_bundle
 from multiorganseg.bundles.manifest import file_digest
 from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION
-from multiorganseg.bundles.original_json import is_orientation
+from multiorganseg.bundles.original import is_orientation
 from multiorganseg.convert.card import converted_card
 from multiorganseg.convert.converted import Converted
 from multiorganseg.convert.flips import Check, check_orientations

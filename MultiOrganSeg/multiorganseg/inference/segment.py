@@ -21,10 +21,10 @@ from multiorganseg.geometry.canonical import Canonical
 from multiorganseg.inference.backends import (
     Backend,
     choose_device,
+    count_decoders,
     free_unused,
     is_out_of_memory,
     load_backend,
-    load_network,
 )
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.original_space import prepare_original
@@ -36,7 +36,6 @@ from multiorganseg.inference.stream_original import OriginalLabels, stream_origi
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.intensities import AIR, darkest, seen_window
 from multiorganseg.memory import available_memory
-from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.privacy import PROVENANCE_INPUT, folders_of, without_folders
@@ -136,7 +135,7 @@ class Segmenter:
         self.options = options or Options()
         self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
-        self._decoders = decoder_count(load_network(bundle)) if self.options.uncertainty else 1
+        self._decoders = count_decoders(bundle) if self.options.uncertainty else 1
         self._backends: dict[tuple[str, bool], Backend] = {}
         self._seconds: dict[str, float] = {}
         for key in self.options.organs:
