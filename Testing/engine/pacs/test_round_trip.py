@@ -209,7 +209,7 @@ def test_a_second_run_stores_nothing_twice(
     run(*command, "--patient-id", "P1")
     assert len(orthanc.instances("SEG")) == len(orthanc.instances("SR")) == 1
     told = run(*command, "--date", "20260115")
-    assert "there already" in told
+    assert "done before" in told
     assert len(orthanc.instances("SEG")) == len(orthanc.instances("SR")) == 2
     run(*command, "--patient-id", "P1", "--again")
     assert len(orthanc.instances("SEG")) == 3
