@@ -15,6 +15,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/child.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/dependencies.py
+  MultiOrganSegLib/dicom_objects.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
   MultiOrganSegLib/job.py
@@ -70,6 +71,8 @@ set(MODULE_SCRIPTS
   multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
+  multiorganseg/cli/case.py
+  multiorganseg/cli/case_results.py
   multiorganseg/cli/channels.py
   multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
@@ -82,12 +85,15 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/inputs.py
   multiorganseg/cli/kept.py
   multiorganseg/cli/models.py
+  multiorganseg/cli/pacs.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/ray_workers.py
+  multiorganseg/cli/remote.py
   multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
   multiorganseg/cli/serve.py
+  multiorganseg/cli/zipped.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -168,6 +174,12 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/labels.py
   multiorganseg/organs/table_file.py
   multiorganseg/outputs.py
+  multiorganseg/pacs/__init__.py
+  multiorganseg/pacs/address.py
+  multiorganseg/pacs/archive.py
+  multiorganseg/pacs/dicomweb.py
+  multiorganseg/pacs/dimse.py
+  multiorganseg/pacs/login.py
   multiorganseg/phantom.py
   multiorganseg/pictures.py
   multiorganseg/privacy.py
@@ -203,12 +215,14 @@ set(MODULE_SCRIPTS
   multiorganseg/resident/worker.py
   multiorganseg/results/__init__.py
   multiorganseg/results/dicom_identity.py
+  multiorganseg/results/dicom_report.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
   multiorganseg/results/planes.py
   multiorganseg/results/preview.py
   multiorganseg/results/preview3d.py
+  multiorganseg/results/rtstruct.py
   multiorganseg/results/seg_nrrd.py
   multiorganseg/results/segmentation.py
   multiorganseg/results/segments.py
@@ -281,6 +295,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/__main__.py
   Training/multiorganseg_training/acceptance/__init__.py
   Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/away.py
   Training/multiorganseg_training/acceptance/budget.py
   Training/multiorganseg_training/acceptance/card.py
   Training/multiorganseg_training/acceptance/check.py
@@ -301,6 +316,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cli/add_organ.py
   Training/multiorganseg_training/cli/annotate.py
   Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/away.py
   Training/multiorganseg_training/cli/exchange.py
   Training/multiorganseg_training/cli/progress.py
   Training/multiorganseg_training/cli/project.py
@@ -314,6 +330,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/data/mixing.py
   Training/multiorganseg_training/losses/__init__.py
   Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/frozen.py
   Training/multiorganseg_training/losses/known.py
   Training/multiorganseg_training/losses/mutual.py
   Training/multiorganseg_training/losses/partial.py
@@ -321,6 +338,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
   Training/multiorganseg_training/methods/add_organ.py
+  Training/multiorganseg_training/methods/distil.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
@@ -339,9 +357,12 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/export_nnunet.py
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/labels.py
+  Training/multiorganseg_training/project/named_labels.py
   Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
+  Training/multiorganseg_training/project/rtstruct.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/recipe/__init__.py
   Training/multiorganseg_training/recipe/file.py
@@ -352,15 +373,17 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/checkpoint.py
   Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/fixed.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/packed.py
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

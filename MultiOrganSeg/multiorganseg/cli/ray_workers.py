@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg import __version__
+from multiorganseg.cli.case import Case
 from multiorganseg.cli.cohort import CaseResult, Work, result_folder, run_case
-from multiorganseg.cli.inputs import Case
 from multiorganseg.cli.progress_bar import cancel_on_interrupt
 from multiorganseg.errors import BundleError, DependencyError, MultiOrganSegError, ResourceError
 from multiorganseg.offline import import_ray

@@ -40,7 +40,7 @@ def serve(
     most_mib: Annotated[int, typer.Option(min=1, help="MiB that a client may send.")] = 2048,
     project: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Project whose trainings are told to clients."),
+        typer.Option(exists=True, file_okay=False, help="Project whose trainings clients may see."),
     ] = None,
 ) -> None:
     """Answer 3D Slicer and other programs over HTTP: segment and correct on this machine.

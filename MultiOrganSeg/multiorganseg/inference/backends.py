@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from multiorganseg.bundles.bundle import weights_header
 from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.folders import user_cache_dir
 from multiorganseg.inference.ensemble import Ensemble
-from multiorganseg.inference.stream import Predict
 from multiorganseg.networks.build import build_network, load_weights, network_on_paper, place_network
 from multiorganseg.networks.output import decoder_outputs, feature_stride
 from multiorganseg.offline import import_openvino
+
+if TYPE_CHECKING:
+    from multiorganseg.inference.stream import Predict
 
 _SLACK = 4
 """Constructors make layers that they replace by others."""

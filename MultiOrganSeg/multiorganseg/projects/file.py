@@ -146,11 +146,13 @@ def save_project(project: Project) -> None:
             for key, organ in project.custom_organs.items()
         },
         "sources": {name: dict(about) for name, about in project.sources.items()},
+        **({"patient_key": project.patient_key} if project.patient_key else {}),
         "cases": {
             name: {
                 "image": case.image,
                 "labels": case.labels,
                 "source": case.source,
+                **({"patient": case.patient} if case.patient else {}),
                 "status": status["cases"][name],
             }
             for name, case in project.cases.items()
@@ -215,6 +217,7 @@ def _project(folder: Path, data: Mapping[str, Any]) -> Project:
             _text(entry["image"]),
             None if entry["labels"] is None else _text(entry["labels"]),
             _text(entry["source"]),
+            _text(entry.get("patient", "")),
         )
         for name, entry in entries.items()
     }
@@ -231,6 +234,7 @@ def _project(folder: Path, data: Mapping[str, Any]) -> Project:
         _text(data["modality"]),
         sources,
         custom,
+        _text(data.get("patient_key", "")),
     )
 
 

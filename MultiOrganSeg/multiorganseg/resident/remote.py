@@ -196,13 +196,13 @@ class RemoteWorker:
         line = format_request(identity, replace(ask, **changes))
         with self._server.asked("POST", f"/rooms/{self._room}/requests", line) as answer:
             asked = False
-            while told := answer.readline(_LONGEST_LINE):
+            while line := answer.readline(_LONGEST_LINE):
                 if token.cancelled and not asked:
                     asked = True
                     cancel = format_request(f"{identity} ends", CancelRequest(identity))
                     with self._server.asked("POST", f"/rooms/{self._room}/requests", cancel):
                         pass
-                event = parse_event(told)
+                event = parse_event(line)
                 if event is None:
                     continue
                 kind, content = event.pop("event"), _content(event)
@@ -260,7 +260,7 @@ class RemoteWorker:
 
 
 class _Told:
-    """A file whose reading is told as progress."""
+    """A file whose reading is reported as progress."""
 
     def __init__(self, source: Any, size: int, stream: EventStream, token: CancelToken) -> None:
         self._source, self._size, self._stream, self._token = source, size, stream, token

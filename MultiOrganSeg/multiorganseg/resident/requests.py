@@ -41,7 +41,7 @@ class SegmentRequest:
         mode: See `Options.mode`.
         formats: Further formats beside the one that `output` names.
         preview: Whether to draw a picture.
-        uncertainty: Whether to map where the network is unsure.
+        uncertainty: Whether to map where the network is uncertain.
         keep_maps: Whether to keep what a correction of this volume needs. A faithful run keeps nothing, since
             that would take a second one.
     """

@@ -78,7 +78,7 @@ class Worker:
         self._answers = 0
 
     def answer(self, identity: str, ask: Ask, token: CancelToken | None = None) -> bool:
-        """Answer a request by events: whatever goes wrong is told, and leaves all sessions as they were.
+        """Answer a request by events: whatever goes wrong is reported, and leaves all sessions as they were.
 
         Args:
             identity: Given back in each event.
@@ -110,8 +110,8 @@ class Worker:
                 stream.fail(error)
                 return False
             finally:
-                told = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
-                for message in dict.fromkeys(told):
+                warned = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
+                for message in dict.fromkeys(warned):
                     stream.emit(EventKind.WARNING, message=message)
         stream.emit(EventKind.FINISHED, seconds=round(time.perf_counter() - started, 3), **end)
         return True

@@ -69,7 +69,7 @@ class Service:
         token: What every request must bring.
         device: Where networks run: "auto", "cpu", "cuda" or "mps".
         most_bytes: That one client may send.
-        project: Folder of a project whose trainings are told; None for none.
+        project: Folder of a project whose trainings are shown; None for none.
     """
 
     folder: Path
@@ -326,8 +326,8 @@ _STATUS = {
 
 
 def _told(_request: Request, error: Exception) -> Response:
-    told = as_typed(error)
-    return _error(told, next((code for kind, code in _STATUS.items() if isinstance(told, kind)), 500))
+    refused = as_typed(error)
+    return _error(refused, next((code for kind, code in _STATUS.items() if isinstance(refused, kind)), 500))
 
 
 def _error(error: MultiOrganSegError, status: int) -> Response:

@@ -162,12 +162,12 @@ def test_trainings_are_told_without_folders(tmp_path: Path) -> None:
         events.emit(EventKind.STARTED, recipe="first")
         events.emit(EventKind.PROGRESS, iteration=3, iterations=9, loss=0.5)
         events.emit(EventKind.FINISHED)
-    service = Service(tmp_path / "house", TOKEN, "cpu", project=tmp_path / "project")
+    service = Service(tmp_path / "service", TOKEN, "cpu", project=tmp_path / "project")
     with TestClient(build_app(service), headers={"Authorization": f"Bearer {TOKEN}"}) as client:
         answer = client.get("/v1/training")
-    (told,) = answer.json()["runs"]
-    assert told["state"] == "finished"
-    assert told["progress"]["iteration"] == 3
+    (run,) = answer.json()["runs"]
+    assert run["state"] == "finished"
+    assert run["progress"]["iteration"] == 3
     assert str(tmp_path) not in answer.text
     with TestClient(
         build_app(Service(tmp_path, TOKEN)), headers={"Authorization": f"Bearer {TOKEN}"}

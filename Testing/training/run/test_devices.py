@@ -59,8 +59,8 @@ class Trainings:
 
     def run(self, name: str, recipe: Path, *launcher: str, devices: int = 0) -> list[float]:
         child = self.start(name, recipe, *launcher, devices=devices)
-        told = child.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert child.returncode == 0, told
+        printed = child.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert child.returncode == 0, printed
         return self.losses(name)
 
     def run_in_slurm(self, name: str, recipe: Path) -> list[float]:
@@ -77,8 +77,8 @@ class Trainings:
             self.start(name, recipe, **said, SLURM_PROCID=str(number), SLURM_LOCALID=str(number))
             for number in range(2)
         ]
-        told = [task.communicate(timeout=PATIENCE_SECONDS)[0] for task in tasks]
-        assert [task.returncode for task in tasks] == [0, 0], "\n".join(told)
+        printed = [task.communicate(timeout=PATIENCE_SECONDS)[0] for task in tasks]
+        assert [task.returncode for task in tasks] == [0, 0], "\n".join(printed)
         return self.losses(name)
 
     def losses(self, name: str) -> list[float]:
@@ -142,8 +142,8 @@ def test_a_run_goes_on_with_another_number_of_devices(phantom_recipe, save_recip
                 (log.parent / "stop").touch()
                 break
             time.sleep(0.02)
-        told = child.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert child.returncode == 0, told
+        printed = child.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert child.returncode == 0, printed
     trainings.run("run", file, devices=2)
     numbers = [e["iteration"] for e in read_events(log) if e["event"] == "progress"]
     assert numbers == list(range(1, 9)), "nothing was done twice or left out"

@@ -21,7 +21,8 @@ from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.cli.acceptance import acceptance_command
-from multiorganseg_training.cli.add_organ import DeviceCount, add_organ_command
+from multiorganseg_training.cli.add_organ import DeviceCount, add_organ_command, merge_branches_command
+from multiorganseg_training.cli.away import pack_command, train_pack_command, unpack_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors, warn
 from multiorganseg_training.cli.project import project_app
 
@@ -82,6 +83,10 @@ def renamed_command(command: Callable[..., None], earlier: str, now: str) -> Cal
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 app.add_typer(project_app, name="project")
 app.command("add-organ")(add_organ_command)
+app.command("merge-branches")(merge_branches_command)
+app.command("pack")(pack_command)
+app.command("train-pack")(train_pack_command)
+app.command("unpack")(unpack_command)
 app.command("acceptance")(acceptance_command)
 app.command("cache")(cache_command)
 _RENAMED: dict[str, Callable[..., None]] = {"add-organ": add_organ_command, "acceptance": acceptance_command}

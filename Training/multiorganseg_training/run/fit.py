@@ -69,7 +69,7 @@ def fit(
         place: Where.
         progress: Reports every step.
         started: When the program began, in seconds since the epoch; a request to pause made since then is
-            heeded. The time of the call by default.
+            obeyed. The time of the call by default.
 
     Returns:
         Mean Dice by organ key, and their "mean", for "last" and "averaged", on the network's grid; NaN where
@@ -181,8 +181,8 @@ def follow(devices: Devices, device: torch.device) -> None:
         ResourceError: Memory ran out, or the first device is gone.
     """
     nothing: Any = None
-    while (told := devices.send(nothing)) is not None:
-        recipe, data, run, cache = told
+    while (task := devices.send(nothing)) is not None:
+        recipe, data, run, cache = task
         training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
         cases = prepare_cases(training, cache, recipe.preprocessing, Progress())
         with suppress(Cancelled, NotFiniteError):
