@@ -67,7 +67,7 @@ class DicomWeb:
         self.address, login, files = address, login_for(address), certificates()
 
         class Authorization(requests.auth.AuthBase):
-            """Logs in as told, and never as a file of the home folder (.netrc) says."""
+            """Logs in as given, and never as a file of the home folder (.netrc) says."""
 
             def __call__(self, request: Any) -> Any:
                 if login.token:
