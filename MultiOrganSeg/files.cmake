@@ -166,9 +166,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
   multiorganseg/networks/load_weights.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py

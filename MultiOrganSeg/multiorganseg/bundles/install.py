@@ -16,7 +16,9 @@ from multiorganseg.bundles.registry import user_models_dir
 from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
 from multiorganseg.errors import BundleError
 
-_MAX_BYTES = 512 * 1024 * 1024
+_ALWAYS_BYTES = 512 << 20
+_MAX_BYTES = 32 << 30
+_MAX_GROWTH = 4
 _MAX_RATIO = 200
 _MAX_ENTRIES = 200
 _CHUNK = 1024 * 1024
@@ -34,7 +36,8 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     folder.
 
     Args:
-        zip_path: The zip file: at most 512 MiB unpacked, 200 entries, and 200-fold compression of an entry.
+        zip_path: The zip file: unpacked at most 512 MiB or four times its own size, and 32 GiB; 200 entries,
+            and 200-fold compression of an entry. Weights shrink little: large bundles have large zip files.
         into: Folder of bundles; the user's when None.
         replace: Whether the same version, a newer one or a damaged bundle of that name is replaced.
 
@@ -99,9 +102,11 @@ def _unpack(zip_path: Path, root: Path) -> None:
         problems = [problem for entry in files for problem in _entry_problems(entry)]
         files = [entry for entry in files if not entry.is_dir()]
         problems += [f"{name} clashes with another entry" for name in clashes(e.filename for e in files)]
-        if sum(entry.file_size for entry in files) > _MAX_BYTES:
-            problems.append(f"Unpacked it exceeds {_MAX_BYTES // 2**20} MiB.")
-        if sum(entry.compress_size for entry in files) > zip_path.stat().st_size:
+        size = zip_path.stat().st_size
+        most = min(max(_ALWAYS_BYTES, _MAX_GROWTH * size), _MAX_BYTES)
+        if sum(entry.file_size for entry in files) > most:
+            problems.append(f"Unpacked it exceeds {most >> 20} MiB, with a size of {size >> 20} MiB.")
+        if sum(entry.compress_size for entry in files) > size:
             problems.append("Its entries overlap.")
         if problems:
             raise _refused(zip_path, "\n".join(problems))

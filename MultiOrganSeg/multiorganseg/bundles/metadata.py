@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multiorganseg.bundles.original import Original
+from multiorganseg.geometry.axis_order import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.organs.labels import LabelTable
 
 SCHEMA_VERSION = 1
@@ -30,6 +31,13 @@ class Preprocessing:
     intensity: str
     window: tuple[float, float] | None
     original: Original | None = None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.original is None:
+            return CANONICAL_FEET
+        return network_feet(self.original.orientation, self.original.axes)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def convert(
         progress(Stage.READING, 0.0)
         converted = read_network(place, options.configuration, options.folds, options.licence, path)
         progress("trying the network", 0.0)
-        try_network(converted, path)
+        features = try_network(converted, path)
         hashes = {_relative(file, place): file_digest(file) for file in converted.files}
     catalogue = load_catalogue()
     organs = match_organs(converted.labels, options.labels, catalogue)
@@ -112,7 +112,7 @@ def convert(
     _check_free(target, options.replace)
 
     def write(orientation: str, folder: Path, check: Check | None = None) -> Bundle:
-        metadata = _metadata(converted, organs, hashes, options, orientation, folder.name)
+        metadata = _metadata(converted, organs, hashes, options, orientation, folder.name, features)
         if check is not None:
             metadata = replace(metadata, training={**metadata.training, "check": _check_facts(check)})
         return write_bundle(
@@ -156,9 +156,9 @@ def _metadata(
     options: ConvertOptions,
     orientation: str,
     name: str,
+    features: int,
 ) -> Metadata:
     sources = {organ.key: organ.name for organ in organs}
-    features = converted.arguments.get("filters", converted.arguments.get("feature_size", 1))
     return Metadata(
         schema_version=CONVERTED_SCHEMA_VERSION,
         name=name,
@@ -173,7 +173,7 @@ def _metadata(
             converted.spacing_mm, "original", None, replace(converted.original, orientation=orientation)
         ),
         patch_shape=converted.patch_shape,
-        feature_channels=features[0] if isinstance(features, (list, tuple)) else features,
+        feature_channels=features,
         license=(options.licence or converted.license)[:200],
         metrics={
             organ.key: {"dice": round(converted.dice[organ.name], 4)}

@@ -12,6 +12,7 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.bundles.original_json import original_from_json, original_problems
 from multiorganseg.errors import TrainingError
+from multiorganseg.geometry.axis_order import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.intensities import darkest
 from multiorganseg.intensity import AIR
 from multiorganseg.organs.labels import LabelTable
@@ -79,6 +80,14 @@ class PreprocessingSpec:
         if self.intensity == "original":
             return darkest(original_from_json(self.original).intensities[0])
         return AIR if self.intensity == "window" else None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.intensity != "original":
+            return CANONICAL_FEET
+        said = original_from_json(self.original)
+        return network_feet(said.orientation, said.axes)
 
     @property
     def is_consistent(self) -> bool:
