@@ -13,6 +13,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/choices.py
   MultiOrganSegLib/panels/device.py
   MultiOrganSegLib/panels/edits.py

@@ -96,6 +96,7 @@ class Widget(VTKObservationMixin):
         """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
         self.cancel()
         self.teach.cleanup()
+        self.models.add.close()
         self._probe.cancel()
         self._timer.stop()
         self.results.close()

@@ -21,6 +21,7 @@ from multiorganseg.bundles import (
 )
 from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
+from MultiOrganSegLib.panels.add_network import AddNetworkPane
 from MultiOrganSegLib.panels.facts import mean_dice
 from MultiOrganSegLib.panels.files import ask_open
 from MultiOrganSegLib.panels.message import MessageArea
@@ -36,6 +37,7 @@ class ModelsPanel:
 
     Attributes:
         message: Where errors and what was done are shown.
+        add: Adds networks of other programs.
     """
 
     def __init__(self, ui: Any, changed: Callable[[], None]) -> None:
@@ -44,6 +46,7 @@ class ModelsPanel:
         self._changed = changed
         self._entries: Sequence[Bundle | BundleProblem] = ()
         ui.modelsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._show_card(row))
+        self.add = AddNetworkPane(ui, self.message, self._reload_all)
         ui.installModelButton.connect("clicked(bool)", lambda: self._install())
         ui.verifyModelsButton.connect("clicked(bool)", lambda: self._verify())
         ui.removeModelButton.connect("clicked(bool)", lambda: self._remove())

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,12 +19,11 @@ from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import Case, expand_inputs
 from multiorganseg.cli.kept import keep_inputs
-from multiorganseg.cli.parent import stop_with_parent
+from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
 from multiorganseg.events import EventKind, EventStream, told_to
 from multiorganseg.organs.catalogue import Catalogue
-from multiorganseg.outputs import open_stream
 from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.results.segmentation import Segmentation
@@ -105,15 +101,10 @@ def segment(
             "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
         ),
     ] = False,
-    events: Annotated[
-        Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
-    ] = None,
+    events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
     with_parent: Annotated[
         bool,
-        typer.Option(
-            "--stop-with-parent",
-            help="End at once when standard input, to which at least one byte was written, is closed.",
-        ),
+        typer.Option("--stop-with-parent", help=PARENT_HELP),
     ] = False,
 ) -> None:
     """Segment the organs of CT or MR volumes; which of the two, and which organs, the model says.
@@ -126,7 +117,7 @@ def segment(
         stop_with_parent()
     with (
         keep_inputs([*inputs, Path(model)]),
-        _event_stream(events, (*inputs, output)) as stream,
+        event_stream(events, *inputs, output) as stream,
         progress_bar() as progress,
     ):
         cases = expand_inputs(inputs)
@@ -219,22 +210,6 @@ def _check_outputs(
                     problem, next_step="Name a folder for --output, and inputs of different names."
                 )
             owners[path] = case
-
-
-@contextmanager
-def _event_stream(path: Path | None, named: tuple[Path, ...]) -> Iterator[EventStream]:
-    """Open the stream; an error that leaves the block is its last event."""
-    hidden = folders_of(*named)
-    with ExitStack() as files:
-        if path is None or str(path) == "-":
-            stream = EventStream(sys.stdout if path else None, hidden)
-        else:
-            stream = EventStream(files.enter_context(open_stream(path)), hidden)
-        try:
-            yield stream
-        except Exception as error:
-            stream.fail(error)
-            raise
 
 
 def _tell(result: CaseResult, stream: EventStream) -> None:
