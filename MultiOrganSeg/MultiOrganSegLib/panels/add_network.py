@@ -29,8 +29,8 @@ from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.words import eta_text, stage_text
-from MultiOrganSegLib.teach.case_scene import temporary_folder
-from MultiOrganSegLib.teach.trainer import Command, CommandQueue
+from MultiOrganSegLib.add_organ.case_scene import temporary_folder
+from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
 
 CHECK = "check"
 _ORIENTATIONS = ("RAS", "LPS", "LAS", "RPS")

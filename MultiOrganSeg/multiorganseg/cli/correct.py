@@ -192,8 +192,8 @@ def _read_start(
             VolumeWarning,
             stacklevel=2,
         )
-    told = {} if labels else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
-    return table, placed, {key: told.get(key, Author.PEOPLE) for key in table.keys}
+    reported = {} if labels else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
+    return table, placed, {key: reported.get(key, Author.PEOPLE) for key in table.keys}
 
 
 def _organ(name: str, table: LabelTable, new: bool) -> tuple[Catalogue, str]:
