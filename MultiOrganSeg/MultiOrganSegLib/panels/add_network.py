@@ -22,6 +22,8 @@ from multiorganseg.needs import SEGMENT
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.projects.typed import typed
 from MultiOrganSegLib import dependencies
+from MultiOrganSegLib.add_organ.case_scene import temporary_folder
+from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
 from MultiOrganSegLib.child import start_engine
 from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
 from MultiOrganSegLib.panels.files import ask_folder, ask_open
@@ -29,8 +31,6 @@ from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.words import eta_text, stage_text
-from MultiOrganSegLib.add_organ.case_scene import temporary_folder
-from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
 
 CHECK = "check"
 _ORIENTATIONS = ("RAS", "LPS", "LAS", "RPS")

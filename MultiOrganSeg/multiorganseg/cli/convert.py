@@ -22,7 +22,7 @@ from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
-from multiorganseg.events import EventKind, told_to
+from multiorganseg.events import EventKind, with_events
 
 if TYPE_CHECKING:
     from multiorganseg.convert.convert import Conversion
@@ -77,7 +77,7 @@ def convert_model(
 
     named = [path, *(check or ())]
     with keep_inputs(named), event_stream(events, *named) as stream, progress_bar() as bar:
-        progress = told_to(stream, bar)
+        progress = with_events(stream, bar)
         options = ConvertOptions(
             configuration=configuration,
             folds=fold,
@@ -115,7 +115,7 @@ def inspect_model(
 
     with keep_inputs([path]), event_stream(events, path) as stream, progress_bar() as bar:
         options = ConvertOptions(configuration=configuration, folds=fold, licence=licence)
-        found = inspect_network(path, options, told_to(stream, bar))
+        found = inspect_network(path, options, with_events(stream, bar))
         if json_path is not None:
             write_text_atomically(json_path, json.dumps(asdict(found), indent=2) + "\n")
         stream.emit(EventKind.FINISHED, model=found.name)
