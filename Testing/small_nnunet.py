@@ -53,8 +53,9 @@ def write_nnunet(
     dataset = {"channel_names": dict.fromkeys(numbers, "CT"), "labels": named, "license": "CC0"}
     dataset |= {"regions_class_order": list(range(1, len(named)))} if regions else {}
     model = folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    model.mkdir(parents=True)
     for fold in folds:
-        (model / f"fold_{fold}").mkdir(parents=True)
+        (model / f"fold_{fold}").mkdir()
         torch.manual_seed(int(fold))
         outputs = len(named) - regions
         state = NnUNet(channels, outputs, FILTERS, KERNEL, STRIDES, [1, 1], [1]).state_dict()

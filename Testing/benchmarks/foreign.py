@@ -126,8 +126,9 @@ def _measure(
     folder = data_set / f"nnUNetTrainer__{NETWORKS[name]}__{CONFIGURATION}"
     plans = setup.plans / f"{NETWORKS[name]}.json"
     made = {"plans": str(plans), "configuration": CONFIGURATION, "classes": classes, "folder": str(folder)}
-    console.print(f"{title}: making the network …")
-    _facts(setup.nnunet(f"{title}-make", what="make", **made))
+    if not (folder / "fold_0" / "checkpoint_final.pth").is_file():
+        console.print(f"{title}: making the network …")
+        _facts(setup.nnunet(f"{title}-make", what="make", **made))
     rows = [
         Row(
             name,

@@ -46,7 +46,7 @@ class Recorder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Record when a stage begins and ends, the processor's seconds so far and the peak memory at its end."""
+        """Record when a stage begins and ends, and processor seconds and peak memory at its end."""
         self._write({"event": "begin", "stage": name})
         yield
         spent = {"peak_bytes": peak_memory(), "processor_seconds": time.process_time()}
