@@ -14,7 +14,7 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import find_bundle, user_models_dir
 from multiorganseg.bundles.json_text import read_json_object
-from multiorganseg.convert.convert import STORED, Inspection
+from multiorganseg.convert.convert import STORED, Inspection, bundle_name
 from multiorganseg.convert.organ_names import NamedOrgan
 from multiorganseg.counted import counted
 from multiorganseg.errors import BundleError, MultiOrganSegError, OptionError, OrganError
@@ -148,7 +148,7 @@ class AddNetworkPane:
                 ).format(program=found.program),
                 next_step=_("Choose it above; a labelled case can tell when you do not know."),
             )
-        name = str(self._ui.addNetworkNameEdit.text).strip() or found.name
+        name = bundle_name(str(self._ui.addNetworkNameEdit.text) or found.name)
         arguments = ["convert", str(path), "--name", name, *self._licence()]
         for label, organ in self._chosen.items():
             arguments += ["--label", f"{label}={organ}"]
@@ -164,13 +164,11 @@ class AddNetworkPane:
             if not slicer.util.confirmYesNoDisplay(question):
                 return
             arguments.append("--replace")
-        before = {path.name for path in _folders()}
 
         def converted(_warnings: Sequence[str]) -> None:
-            made = sorted({path.name for path in _folders()} - before) or [name]
             self.found, self._is_open = None, False
-            self._added(made[0])
-            self._message.show_note(_told(made[0]))
+            self._added(name)
+            self._message.show_note(_told(name))
 
         self._run(_("Converting {name}").format(name=path.name), arguments, converted)
 
@@ -333,11 +331,6 @@ def _ask_case() -> tuple[Path, Path] | None:
     image = ask_open(window, _("Image of the labelled case"), kinds)
     labels = ask_open(window, _("Its labels, in the network's own values"), kinds) if image else None
     return (image, labels) if image is not None and labels is not None else None
-
-
-def _folders() -> list[Path]:
-    folder = user_models_dir()
-    return [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
 
 
 def _told(name: str) -> str:
