@@ -14,7 +14,6 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
   MultiOrganSegLib/corrections.py
-  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -31,20 +30,14 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ_report.py
   MultiOrganSegLib/panels/add_organ_train.py
   MultiOrganSegLib/panels/add_organ_worklist.py
-  MultiOrganSegLib/panels/choices.py
+  MultiOrganSegLib/panels/controls.py
   MultiOrganSegLib/panels/device.py
-  MultiOrganSegLib/panels/edits.py
-  MultiOrganSegLib/panels/facts.py
-  MultiOrganSegLib/panels/files.py
-  MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
   MultiOrganSegLib/panels/pictures.py
   MultiOrganSegLib/panels/results.py
-  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
-  MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
@@ -79,6 +72,7 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
   multiorganseg/cli/channels.py
+  multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
   multiorganseg/cli/convert.py
   multiorganseg/cli/correct.py
@@ -91,7 +85,10 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/models.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
+  multiorganseg/cli/ray_workers.py
+  multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
+  multiorganseg/cli/serve.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -116,13 +113,11 @@ set(MODULE_SCRIPTS
   multiorganseg/convert/source_json.py
   multiorganseg/convert/totalsegmentator.py
   multiorganseg/convert/try_network.py
-  multiorganseg/counted.py
-  multiorganseg/csv_text.py
   multiorganseg/earlier.py
   multiorganseg/errors.py
   multiorganseg/events.py
+  multiorganseg/folders.py
   multiorganseg/geometry/__init__.py
-  multiorganseg/geometry/axis_order.py
   multiorganseg/geometry/body.py
   multiorganseg/geometry/canonical.py
   multiorganseg/geometry/crop.py
@@ -138,36 +133,26 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/original_space.py
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
-  multiorganseg/inference/prepare_converted.py
   multiorganseg/inference/report_device.py
   multiorganseg/inference/restore_interpolated.py
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
   multiorganseg/inference/stream_original.py
-  multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensities.py
-  multiorganseg/intensity.py
   multiorganseg/memory.py
   multiorganseg/metrics/__init__.py
   multiorganseg/metrics/compare.py
-  multiorganseg/metrics/jaccard.py
   multiorganseg/metrics/overlap.py
-  multiorganseg/metrics/pairs.py
   multiorganseg/metrics/report.py
   multiorganseg/metrics/scores.py
-  multiorganseg/metrics/slice_hausdorff.py
-  multiorganseg/metrics/summary.py
   multiorganseg/metrics/surface.py
-  multiorganseg/metrics/surface_dice.py
-  multiorganseg/metrics/voxel_distances.py
   multiorganseg/needs.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
-  multiorganseg/networks/load_weights.py
   multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
@@ -177,7 +162,6 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
   multiorganseg/networks/output.py
-  multiorganseg/networks/placing.py
   multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
   multiorganseg/networks/vnet.py
@@ -208,21 +192,23 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/__init__.py
   multiorganseg/refine/answer.py
   multiorganseg/refine/changes.py
+  multiorganseg/refine/files.py
   multiorganseg/refine/geodesic.py
   multiorganseg/refine/head.py
   multiorganseg/refine/maps.py
   multiorganseg/refine/prompts.py
   multiorganseg/refine/session.py
   multiorganseg/refine/steps.py
-  multiorganseg/resources.py
+  multiorganseg/resident/__init__.py
+  multiorganseg/resident/loop.py
+  multiorganseg/resident/remote.py
+  multiorganseg/resident/requests.py
+  multiorganseg/resident/worker.py
   multiorganseg/results/__init__.py
-  multiorganseg/results/authorship.py
   multiorganseg/results/dicom_identity.py
   multiorganseg/results/dicom_seg.py
-  multiorganseg/results/heat.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
-  multiorganseg/results/palette.py
   multiorganseg/results/planes.py
   multiorganseg/results/preview.py
   multiorganseg/results/preview3d.py
@@ -233,8 +219,13 @@ set(MODULE_SCRIPTS
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
   multiorganseg/scratch.py
+  multiorganseg/serve/__init__.py
+  multiorganseg/serve/app.py
+  multiorganseg/serve/child.py
+  multiorganseg/serve/door.py
+  multiorganseg/serve/rooms.py
+  multiorganseg/text.py
   multiorganseg/unforeseen.py
-  multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py
   multiorganseg/volumes/dicom_geometry.py
@@ -248,15 +239,12 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/hounsfield.py
   multiorganseg/volumes/label_map.py
   multiorganseg/volumes/label_values.py
-  multiorganseg/volumes/layers.py
   multiorganseg/volumes/metaimage_header.py
   multiorganseg/volumes/modality.py
   multiorganseg/volumes/names.py
   multiorganseg/volumes/nifti.py
-  multiorganseg/volumes/nrrd_file.py
   multiorganseg/volumes/nrrd_header.py
   multiorganseg/volumes/read.py
-  multiorganseg/volumes/rescale.py
   multiorganseg/volumes/stored.py
   multiorganseg/volumes/volume.py
   multiorganseg/volumes/write.py
@@ -296,6 +284,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/__main__.py
   Training/multiorganseg_training/acceptance/__init__.py
   Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/away.py
   Training/multiorganseg_training/acceptance/budget.py
   Training/multiorganseg_training/acceptance/card.py
   Training/multiorganseg_training/acceptance/check.py
@@ -316,6 +305,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cli/add_organ.py
   Training/multiorganseg_training/cli/annotate.py
   Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/away.py
   Training/multiorganseg_training/cli/exchange.py
   Training/multiorganseg_training/cli/progress.py
   Training/multiorganseg_training/cli/project.py
@@ -329,6 +319,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/data/mixing.py
   Training/multiorganseg_training/losses/__init__.py
   Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/frozen.py
   Training/multiorganseg_training/losses/known.py
   Training/multiorganseg_training/losses/mutual.py
   Training/multiorganseg_training/losses/partial.py
@@ -336,6 +327,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
   Training/multiorganseg_training/methods/add_organ.py
+  Training/multiorganseg_training/methods/distil.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
@@ -355,6 +347,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/labels.py
   Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
   Training/multiorganseg_training/project/state.py
@@ -365,16 +358,19 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/__init__.py
   Training/multiorganseg_training/run/build.py
   Training/multiorganseg_training/run/checkpoint.py
+  Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/fixed.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/packed.py
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

@@ -25,7 +25,10 @@ SLICER = {
 }
 """What Slicer 5.12 brings, and modules of the application and of the extension PyTorch."""
 
-LOOKED_FOR = {"openvino", "sklearn", "einops", "tomli"}
+LOOKED_FOR = {
+    *("openvino", "sklearn", "einops", "tomli"),
+    *("ray", "lightning_fabric", "fastapi", "starlette", "uvicorn"),
+}
 """Used where they are installed, or named in an error of our own."""
 
 PROCESSES = {
@@ -35,6 +38,7 @@ PROCESSES = {
         *("multiorganseg.cli.app", "multiorganseg.inference.segment", "multiorganseg.results.seg_nrrd"),
         "multiorganseg.results.tables",
     ),
+    needs.SERVER: ("multiorganseg.cli.app", "multiorganseg.resident.remote", "multiorganseg.resident.loop"),
     needs.ADD_ORGAN: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
     needs.TRAIN: ("multiorganseg_training.cli.app", "multiorganseg_training.acceptance.add_organ"),
 }

@@ -207,7 +207,7 @@ class SegmentRun:
             self._has_finished = True
 
     def _named(self, text: object) -> str:
-        """Say the volume's name where the engine says the file's."""
+        """Return a message with the volume's name in place of the file's."""
         return str(text).replace(INPUT, self.volume_node.GetName())
 
     def _conclude(self) -> None:

@@ -39,6 +39,7 @@ class EventKind(str, Enum):
         PAUSED: It has ended on request, and can go on.
         FINISHED: It has ended well.
         FAILED: It has ended without a result.
+        CANCELLED: It was ended on request; nothing was written.
     """
 
     STARTED = "started"
@@ -50,10 +51,11 @@ class EventKind(str, Enum):
     PAUSED = "paused"
     FINISHED = "finished"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 ENDS = frozenset({EventKind.PAUSED, EventKind.FINISHED, EventKind.FAILED})
-"""Kinds after which nothing comes before the next start."""
+"""Kinds after which a training says nothing before its next start."""
 
 _LONGEST_LINE = 2**20
 _LONGEST_CHUNK = 128 * 1024
@@ -66,11 +68,13 @@ class EventStream:
     Args:
         sink: An open text stream; None drops all events.
         hidden: Folders that texts leave away before the names of files, since they may name people.
+        fields: What every event says beside its own content.
     """
 
-    def __init__(self, sink: TextIO | None = None, hidden: Iterable[Path] = ()) -> None:
+    def __init__(self, sink: TextIO | None = None, hidden: Iterable[Path] = (), **fields: Any) -> None:
         self._sink = sink
         self._hidden = tuple(hidden)
+        self._fields = fields
 
     def emit(self, kind: EventKind, /, **content: Any) -> None:
         """Write one event with the time in seconds since the epoch.
@@ -83,6 +87,7 @@ class EventStream:
         event = {
             "event": EventKind(kind).value,
             "time": round(time.time(), 3),
+            **self._fields,
             **without_folders(content, self._hidden),
         }
         try:
@@ -170,7 +175,7 @@ def failure(event: Mapping[str, Any]) -> MultiOrganSegError:
 
 
 class EventTail:
-    """Gives the events of a log as another process writes them; a log that became shorter is read anew.
+    """Returns the events of a log as another process writes them; a log that became shorter is read anew.
 
     Args:
         path: The log; it need not exist yet.

@@ -16,20 +16,24 @@ from multiorganseg.bundles import find_bundle, user_models_dir
 from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.convert.convert import STORED, Inspection, bundle_name
 from multiorganseg.convert.organ_names import NamedOrgan
-from multiorganseg.counted import counted
 from multiorganseg.errors import BundleError, MultiOrganSegError, OptionError, OrganError
 from multiorganseg.needs import SEGMENT
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.projects.typed import typed
+from multiorganseg.text import counted
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.add_organ.case_scene import temporary_folder
 from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
 from MultiOrganSegLib.child import start_engine
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
-from MultiOrganSegLib.panels.files import ask_folder, ask_open
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import (
+    Choice,
+    ChoiceBox,
+    MessageArea,
+    ask_folder,
+    ask_open,
+    reveal,
+)
 from MultiOrganSegLib.panels.pictures import lay_out
-from MultiOrganSegLib.panels.reveal import reveal
 from MultiOrganSegLib.panels.words import eta_text, stage_text
 
 CHECK = "check"

@@ -11,16 +11,14 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.text import counted
 from MultiOrganSegLib import dependencies, result
 from MultiOrganSegLib.corrections import recount
-from MultiOrganSegLib.panels.edits import Edits
-from MultiOrganSegLib.panels.files import ask_save
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import MessageArea, ask_save, is_seen, reveal
 from MultiOrganSegLib.panels.pictures import lay_out, swatch
-from MultiOrganSegLib.panels.reveal import is_seen, reveal
-from MultiOrganSegLib.panels.show_organ import (
+from MultiOrganSegLib.panels.segment_editor import (
+    Edits,
     jump_to,
     look_at_everything,
     select_in_editor,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multiorganseg.bundles.original import Original
-from multiorganseg.geometry.axis_order import CANONICAL_FEET, Feet, network_feet
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.organs.labels import LabelTable
 
 SCHEMA_VERSION = 1

@@ -13,7 +13,9 @@ from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
 from multiorganseg.cli.models import models_app
+from multiorganseg.cli.resident import resident
 from multiorganseg.cli.segment import segment
+from multiorganseg.cli.serve import serve
 from multiorganseg.offline import keep_files_together
 
 app = typer.Typer(
@@ -45,6 +47,8 @@ app.command()(evaluate)
 app.add_typer(models_app, name="models")
 app.command()(doctor)
 app.command()(demo)
+app.command()(resident)
+app.command()(serve)
 
 
 def main() -> None:

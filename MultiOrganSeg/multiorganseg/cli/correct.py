@@ -3,47 +3,35 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.text import Text
 
-from multiorganseg import __version__
 from multiorganseg.bundles import find_bundle
-from multiorganseg.bundles.custom_organs import with_custom_organs
-from multiorganseg.bundles.metadata import CustomOrgan
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.inputs import Case, expand_inputs
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.errors import OptionError, OrganError, VolumeError
-from multiorganseg.geometry.lattice import shared_lattice
+from multiorganseg.errors import OptionError, OrganError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.organs.table_file import known_key, read_table_file
+from multiorganseg.organs.table_file import known_key
 from multiorganseg.progress import Progress, Stage
-from multiorganseg.quality.measure import measure
 from multiorganseg.refine import NetworkMaps, Prompt, Session
-from multiorganseg.results.authorship import Author
-from multiorganseg.results.nifti import read_label_table
-from multiorganseg.results.seg_nrrd import read_seg_nrrd_authors
-from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.results.write import plan_outputs, write_results
-from multiorganseg.volumes.check import VolumeWarning
-from multiorganseg.volumes.read import read_labels
+from multiorganseg.refine.files import catalogue_with, read_start, write_corrected
+from multiorganseg.results.segmentation import Author
+from multiorganseg.results.write import plan_outputs
 from multiorganseg.volumes.volume import Grid, Volume
 
 if TYPE_CHECKING:
     from multiorganseg.bundles import Bundle
 
 NOTHING = "none"
-NEW_COLOURS = ((230, 120, 40), (70, 170, 220), (190, 90, 200), (120, 190, 70), (220, 200, 60))
 
 
 @reported_errors()
@@ -95,7 +83,11 @@ def correct(
         plan_outputs(case.output(output), str(case), formats=_formats(output), preview=False)
         progress(Stage.READING, 0.0)
         volume = case.read()
-        table, start, authors = _read_start(segmentation, labels, volume.grid)
+        table, start, authors = (
+            (LabelTable({}), np.zeros(volume.grid.shape, np.uint8), dict[str, Author]())
+            if str(segmentation) == NOTHING
+            else read_start(segmentation, labels, volume.grid)
+        )
         catalogue, key = _organ(organ, table, new)
         prompts = [
             *_prompts(add, volume.grid, lps=False, positive=True),
@@ -115,24 +107,13 @@ def correct(
         progress("correcting", 0.0)
         change = session.correct(key, prompts, locked)
         progress(Stage.WRITING, 0.0)
-        statistics = measure(session.labels, volume, session.table, {}, catalogue)
-        provenance: dict[str, Any] = {
-            "software": f"MultiOrganSeg {__version__}",
-            "input": volume.source,
-            "segmentation": str(segmentation),
-            "corrections": session.to_json(),
-            "messages": list(volume.warnings),
-        }
-        result = Segmentation(
-            session.labels,
-            volume.affine,
-            session.table,
-            statistics,
-            provenance,
-            authors={**authors, **dict.fromkeys(change.organs, Author.CORRECTED)},
-        )
-        files = write_results(
-            result, volume, case.output(output), formats=_formats(output), preview=False, catalogue=catalogue
+        files = write_corrected(
+            session,
+            case.output(output),
+            _formats(output),
+            catalogue,
+            authors,
+            {"segmentation": str(segmentation)},
         )
     gained = int(np.count_nonzero(change.labels == session.table.value(key)))
     gained -= int(np.count_nonzero(change.before == session.table.value(key)))
@@ -159,43 +140,6 @@ def _one_case(image: Path) -> Case:
     return cases[0]
 
 
-def _read_start(
-    path: Path, labels: Path | None, grid: Grid
-) -> tuple[LabelTable, NDArray[np.unsignedinteger], dict[str, Author]]:
-    """Read the segmentation onto the image's grid, without interpolation."""
-    if str(path) == NOTHING:
-        return LabelTable({}), np.zeros(grid.shape, np.uint8), {}
-    table = read_table_file(labels) if labels else read_label_table(path)
-    read = read_labels(path)
-    lattice = shared_lattice(read.grid, grid)
-    if lattice is None:
-        shapes = [" × ".join(map(str, one.shape)) for one in (read.grid, grid)]
-        msg = f"{path.name} does not lie on the image's grid."
-        raise VolumeError(
-            msg,
-            cause=f"It has {shapes[0]} voxels (k, j, i), the image {shapes[1]}."
-            if shapes[0] != shapes[1]
-            else "It has another place, spacing or direction.",
-            next_step="Name the image that was segmented, or resample the segmentation onto this one.",
-        )
-    placed, lost = lattice.place(read.voxels)
-    if lost:
-        msg = f"{path.name} has {lost:,} labelled voxels outside the image."
-        raise VolumeError(msg, next_step="Check that image and segmentation belong together.")
-    unnamed = sorted(set(np.unique(placed).tolist()) - {0, *table.organs})
-    if unnamed:
-        msg = f"{path.name} has label values without a name: {', '.join(map(str, unnamed))}."
-        raise OrganError(msg, next_step="Name them in a label table: --labels TABLE.json")
-    if not lattice.covers_target:
-        warnings.warn(
-            f"{path.name} covers a part of the image; the rest counts as background.",
-            VolumeWarning,
-            stacklevel=2,
-        )
-    reported = {} if labels else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
-    return table, placed, {key: reported.get(key, Author.PEOPLE) for key in table.keys}
-
-
 def _organ(name: str, table: LabelTable, new: bool) -> tuple[Catalogue, str]:
     """Find the organ's key, and a catalogue that knows all organs of the table and this one."""
     known = load_catalogue()
@@ -209,15 +153,7 @@ def _organ(name: str, table: LabelTable, new: bool) -> tuple[Catalogue, str]:
             else f"Choose among: {here}. To let '{name}' join, pass --new."
         )
         raise OrganError(msg, next_step=next_step)
-    strangers = [own for own in dict.fromkeys([*table.keys, key]) if own not in known.organs]
-    custom = {
-        own: CustomOrgan(
-            name.strip() if own == key and new else own.replace("_", " ").capitalize(),
-            NEW_COLOURS[number % len(NEW_COLOURS)],
-        )
-        for number, own in enumerate(strangers)
-    }
-    return with_custom_organs(known, custom), key
+    return catalogue_with([*table.keys, key], {key: name.strip()} if new else None), key
 
 
 def _key_of(name: str) -> str:

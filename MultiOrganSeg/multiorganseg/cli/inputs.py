@@ -21,7 +21,7 @@ from multiorganseg.volumes.dicom_series import (
     main_series,
     series_files,
 )
-from multiorganseg.volumes.label_map import is_label_file, is_label_map
+from multiorganseg.volumes.label_map import is_label_file, refuse_label_map
 from multiorganseg.volumes.names import IMAGE_SUFFIXES, case_name, is_image_name, volume_suffix
 from multiorganseg.volumes.read import read_dicom_series, read_volume
 from multiorganseg.volumes.volume import Volume
@@ -66,13 +66,7 @@ class Case:
         for note in self.notes:
             warnings.warn(note, VolumeWarning, stacklevel=2)
         volume = read_dicom_series(self.series, str(self)) if self.series else read_volume(self.path)
-        if is_label_map(volume.voxels):
-            msg = f"{self.name} is a label map, not an image."
-            raise VolumeError(
-                msg,
-                cause="It has few values, all whole, and neighbouring voxels are alike.",
-                next_step="Name the CT or MR itself. To compare segmentations: multiorganseg evaluate.",
-            )
+        refuse_label_map(volume.voxels, self.name)
         return replace(volume, warnings=(*volume.warnings, *self.notes))
 
     def dicom_files(self) -> tuple[Path, ...] | None:

@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from multiorganseg.cli.channels import first_channels, further_channels
+from multiorganseg.cli.channels import first_channels
+from multiorganseg.cli.cohort import CaseResult, Work, run_case
 from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.cli.inputs import Case, expand_inputs
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
+from multiorganseg.errors import ResourceError
 from multiorganseg.events import EventKind, EventStream, with_events
-from multiorganseg.organs.catalogue import Catalogue
-from multiorganseg.privacy import folders_of, without_folders
-from multiorganseg.progress import Progress, Stage
-from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.results.write import FORMATS, plan_outputs, write_results
-from multiorganseg.unforeseen import as_typed
-
-if TYPE_CHECKING:
-    from multiorganseg.inference.segment import Segmenter
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
+from multiorganseg.results.write import FORMATS, plan_outputs
 
 DEFAULT_FORMATS = "seg.nrrd,csv,json"
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """What became of one case.
-
-    Attributes:
-        source: The input.
-        seconds: How long it took.
-        files: What was written.
-        segmentation: None when it failed.
-        error: None when it went well.
-        messages: Warnings.
-        asides: Warnings of other libraries, which may quote the patient's name: for the terminal alone.
-    """
-
-    source: Path
-    seconds: float
-    files: tuple[Path, ...] = ()
-    segmentation: Segmentation | None = None
-    error: MultiOrganSegError | None = None
-    messages: tuple[str, ...] = field(default=())
-    asides: tuple[str, ...] = field(default=())
 
 
 @reported_errors()
@@ -102,6 +70,27 @@ def segment(
             "the same.",
         ),
     ] = False,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Spread the cases over the processors and graphics cards of this machine, or of the Ray "
+            "cluster that RAY_ADDRESS names. Implies --resume.",
+        ),
+    ] = False,
+    ray_address: Annotated[
+        str, typer.Option(help="The same on another Ray cluster, such as 10.0.0.1:6379.", metavar="HOST:PORT")
+    ] = "",
+    worker_cpus: Annotated[
+        int,
+        typer.Option(
+            min=0, help="With --ray: processors of each worker; 0 for 4, or 1 beside a graphics card."
+        ),
+    ] = 0,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Skip the cases that an earlier command with --resume finished alike."),
+    ] = False,
     events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
     with_parent: Annotated[
         bool,
@@ -116,6 +105,10 @@ def segment(
     """
     if with_parent:
         stop_with_parent()
+    on_ray = ray or bool(ray_address)
+    if on_ray:  # workers stand in other folders
+        inputs, output = [path.absolute() for path in inputs], output.absolute()
+        model = str(Path(model).absolute()) if Path(model).is_dir() else model
     with (
         keep_inputs([*inputs, Path(model)]),
         event_stream(events, *inputs, output) as stream,
@@ -128,67 +121,34 @@ def segment(
         cases = first_channels(cases, bundle.metadata.in_channels)
         wanted = frozenset(_split(formats))
         _check_outputs(cases, output, wanted, preview, uncertainty)
+        from multiorganseg.bundles.custom_organs import with_custom_organs
         from multiorganseg.inference.segment import Options, Segmenter
 
         options = Options(
             tuple(_split(organs)), quality, device, uncertainty=uncertainty, mode=mode, mirroring=mirroring
         )
-        segmenter = Segmenter(bundle, options)
-        stream.emit(EventKind.STARTED, cases=[case.name for case in cases], model=bundle.metadata.name)
-        results: list[CaseResult] = []
-        for number, case in enumerate(cases):
-            prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-            results.append(
-                _run_case(segmenter, case, output, wanted, preview, with_events(stream, progress, prefix))
-            )
-            _tell(results[-1], stream)
-    _show(results, segmenter.catalogue)
+        work = Work(model, bundle.digest, options, output, wanted, preview, resume or on_ray)
+        started = {"cases": [case.name for case in cases], "model": bundle.metadata.name}
+        if on_ray:
+            from multiorganseg.cli.ray_workers import Cluster, run_on_ray
+
+            stream.emit(EventKind.STARTED, **started)
+            cluster = Cluster(ray_address, worker_cpus)
+            reporting = with_events(stream, progress)
+            results = run_on_ray(work, cases, cluster, reporting, lambda result: _tell(result, stream))
+        else:
+            segmenter = Segmenter(bundle, options)
+            stream.emit(EventKind.STARTED, **started)
+            results = []
+            for number, case in enumerate(cases):
+                prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
+                results.append(run_case(segmenter, work, case, with_events(stream, progress, prefix)))
+                _tell(results[-1], stream)
+        catalogue = with_custom_organs(load_catalogue(), bundle.metadata.custom_organs)
+    _show(results, catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
         raise typer.Exit(failures[0].exit_code)
-
-
-def _run_case(
-    segmenter: Segmenter,
-    case: Case,
-    output: Path,
-    formats: frozenset[str],
-    preview: bool,
-    progress: Progress,
-) -> CaseResult:
-    from multiorganseg.volumes import VolumeWarning
-
-    started = time.perf_counter()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        try:
-            progress(Stage.READING, 0.0)
-            volume = case.read()
-            others = further_channels(case, segmenter.bundle.metadata.in_channels)
-            volume = segmenter.in_hounsfield(volume)
-            result = segmenter.segment(volume, progress, others)
-            progress(Stage.WRITING, 0.0)
-            files = write_results(
-                result,
-                volume,
-                case.output(output),
-                formats=formats,
-                preview=preview,
-                dicom_files=case.dicom_files() if "dcm" in formats else None,
-                modality=segmenter.bundle.metadata.modality,
-                catalogue=segmenter.catalogue,
-            )
-        except Cancelled:
-            raise
-        except Exception as error:
-            return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
-    reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
-    asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
-    own = without_folders(own, folders_of(Path(volume.source)))
-    messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
-    seconds = time.perf_counter() - started
-    return CaseResult(case.path, seconds, tuple(files), result, messages=messages, asides=tuple(asides))
 
 
 def _split(text: str) -> list[str]:
@@ -241,41 +201,34 @@ def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
         if result.error:
             err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
             show_error(result.error)
-    done = [result for result in results if result.segmentation]
+    done = [result for result in results if result.statistics is not None]
     if len(done) == 1:
         _show_organs(done[0], catalogue)
     if len(results) > 1:
         table = Table("case", "result", "seconds", "organs found", "to look at")
         for result in sorted(results, key=_first_to_look_at):
-            found = [s for s in result.segmentation.statistics if s.voxels] if result.segmentation else []
-            flagged = (
-                [s.key for s in result.segmentation.statistics if s.flags] if result.segmentation else []
-            )
-            state = Text("done", "green") if result.segmentation else Text("failed", "red")
-            look_at = Text(", ".join(flagged) or "–")
-            if _is_unlike_training(result):
+            rows = result.statistics or ()
+            state = Text("failed", "red") if result.error else Text("done", "green")
+            if result.earlier:
+                state = Text("done before", "green")
+            look_at = Text(", ".join(row.key for row in rows if row.flags) or "–")
+            if result.unlike_training:
                 look_at = Text("the whole scan: unlike the training", "yellow")
-            seconds = f"{result.seconds:.1f}"
-            table.add_row(called(result), state, seconds, str(len(found)), look_at)
+            found = str(sum(row.voxels > 0 for row in rows))
+            table.add_row(called(result), state, f"{result.seconds:.1f}", found, look_at)
         out.print(table)
 
 
 def _first_to_look_at(result: CaseResult) -> int:
-    if result.segmentation is None:
-        return 0
-    return 1 if _is_unlike_training(result) else 2
-
-
-def _is_unlike_training(result: CaseResult) -> bool:
-    return bool(result.segmentation and result.segmentation.provenance.get("unlike_training"))
+    return 0 if result.error else 1 if result.unlike_training else 2
 
 
 def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
-    assert result.segmentation is not None
-    mapped = result.segmentation.uncertainty is not None
+    rows = result.statistics or ()
+    mapped = any(row.uncertainty is not None for row in rows)
     columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
     table = Table(*columns, title=printable(result.source.name))
-    for row in sorted(result.segmentation.statistics, key=lambda row: (not row.flags, -row.volume_ml)):
+    for row in sorted(rows, key=lambda row: (not row.flags, -row.volume_ml)):
         organ = catalogue.get(row.key)
         red, green, blue = organ.color
         table.add_row(

@@ -29,14 +29,12 @@ from multiorganseg.inference.backends import (
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.original_space import prepare_original
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
-from multiorganseg.inference.prepare import prepare
-from multiorganseg.inference.prepare_converted import TurnedCanonical, prepare_converted
+from multiorganseg.inference.prepare import TurnedCanonical, prepare, prepare_converted
+from multiorganseg.inference.slab import describe
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
 from multiorganseg.inference.stream_original import OriginalLabels, stream_original
-from multiorganseg.inference.uncertainty import describe
 from multiorganseg.inference.windows import plan_windows
-from multiorganseg.intensities import darkest, seen_window
-from multiorganseg.intensity import AIR
+from multiorganseg.intensities import AIR, darkest, seen_window
 from multiorganseg.memory import available_memory
 from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
@@ -154,6 +152,29 @@ class Segmenter:
             msg = f"The model {bundle.metadata.name} has no faithful mode."
             raise OptionError(msg, cause="It was trained by this program.", next_step="Leave --mode out.")
         self._original = None if self.options.mode == "fast" else original
+
+    def with_options(self, options: Options) -> Segmenter:
+        """Return one of the same bundle; networks stay loaded where the options let them.
+
+        Raises:
+            BundleError: As the constructor.
+            OptionError: As the constructor.
+            OrganError: As the constructor.
+            ResourceError: As the constructor.
+        """
+        other = Segmenter(self.bundle, options, self.catalogue)
+        if (other._decoders, other._original, other._mirrored) == (
+            self._decoders,
+            self._original,
+            self._mirrored,
+        ):
+            other._backends, other._seconds = self._backends, self._seconds
+        return other
+
+    @property
+    def is_faithful(self) -> bool:
+        """Whether it takes the steps of the program that a converted network comes from."""
+        return self._original is not None
 
     def in_hounsfield(self, volume: Volume) -> Volume:
         """Bring a CT for this bundle to HU where it evidently is not; other volumes stay as they are."""

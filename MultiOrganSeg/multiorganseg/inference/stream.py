@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from multiorganseg.geometry.axis_order import CANONICAL_FEET, Feet
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.slab import Slab
 from multiorganseg.inference.windows import WindowPlan
@@ -31,7 +31,7 @@ class StreamedLabels:
         confidence: uint8 (k, j, i): probability of the label, 0…255 for 0…1.
         windows: Number of windows that the network saw; those in air are not among them.
         uncertainty: uint8 (k, j, i), 0…255 for 0…1; None when it was not asked for. See
-            `multiorganseg.inference.uncertainty`.
+            `multiorganseg.inference.slab`.
     """
 
     labels: NDArray[np.unsignedinteger]

@@ -1,11 +1,11 @@
-"""Networks by name: only what stands on the whitelist can be built from a bundle."""
+"""Networks by name, with their weights: only what stands on the whitelist can be built from a bundle."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -160,3 +160,35 @@ class _OnPaper(TorchFunctionMode):
 def _unfit(architecture: str, cause: str) -> BundleError:
     msg = f"The arguments of '{architecture}' do not fit."
     return BundleError(msg, cause=cause, next_step="Compare them with the network's documentation.")
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights strictly; what is no floating-point number, such as a counter, the network has itself.
+
+    Raises:
+        RuntimeError: One is missing, of another shape, or of no use.
+    """
+    state = network.state_dict()
+    own = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    network.load_state_dict({**own, **weights})
+
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def place_network(network: NetworkT, device: torch.device) -> NetworkT:
+    """Move a network to a device, with the channels of its convolutions innermost, where they are fastest.
+
+    Weights of two- and of three-dimensional convolutions may stand side by side, which `Module.to` with a
+    memory format refuses.
+
+    Returns:
+        The network itself.
+    """
+    network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim in _FORMATS:
+            tensor.data = tensor.data.contiguous(memory_format=_FORMATS[tensor.ndim])
+    return network

@@ -67,6 +67,13 @@ class Session:
         self.steps: list[Step] = []
         self._tuning = tuning or Tuning()
         self._undo: list[Change] = []
+        self._settled: set[str] = set()
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """Keys of the organs that lost or gained voxels by prompts, in the order of the table."""
+        undoable = {key for change in self._undo for key in change.organs}
+        return tuple(key for key in self.table.keys if key in self._settled | undoable)
 
     def add_organ(self, key: str) -> int:
         """Let an organ join that no label stands for yet; give its label value.
@@ -116,7 +123,8 @@ class Session:
             del self.steps[count:]
         self.steps.append(step)
         change = journal.change(self.table)
-        self._undo = [*self._undo, change][-MOST_UNDO:]
+        self._undo.append(change)
+        self._settle(MOST_UNDO)
         return change
 
     def undo(self) -> Change:
@@ -133,17 +141,36 @@ class Session:
         self.labels[change.box] = change.before
         return Change(change.box, change.before, change.labels, change.organs)
 
-    def put(self, box: Box, labels: Labels) -> None:
-        """Take over labels that were changed elsewhere (painted, say); undo does not go back beyond."""
+    def put(self, box: Box, labels: Labels, table: LabelTable | None = None) -> None:
+        """Take over labels that were changed elsewhere (painted, say); undo does not go back beyond.
+
+        Args:
+            box: Slices (k, j, i) of the volume's grid.
+            labels: What stands in it now.
+            table: What the label values mean from now on; as before when None.
+
+        Raises:
+            VolumeError: The labels are not those of the box, or it lies outside the volume.
+        """
+        size = tuple(part.stop - part.start for part in box)
+        inside = all(
+            0 <= part.start <= part.stop <= n for part, n in zip(box, self.labels.shape, strict=True)
+        )
+        if size != labels.shape or labels.dtype.kind != "u" or not inside:
+            msg = f"The box {box} does not take labels {labels.shape} of {labels.dtype}."
+            raise VolumeError(msg, next_step="Give unsigned labels (k, j, i) of a box within the volume.")
+        self.table = table or self.table
+        if labels.dtype.itemsize > self.labels.dtype.itemsize:
+            self.labels = self.labels.astype(labels.dtype)
         self.labels[box] = labels
-        self._undo.clear()
+        self._settle(0)
 
     def to_json(self) -> dict[str, Any]:
         """Return all that was said, JSON-serialisable; with the first labels it gives the present ones."""
         return {"version": FORMAT, "steps": [step.to_json() for step in self.steps]}
 
     def remember(self, data: Mapping[str, Any]) -> None:
-        """Take over what was said earlier of labels that follow it already.
+        """Take over what was said earlier of labels that follow it already, in place of what is known of it.
 
         Raises:
             OptionError: It was not written by `to_json`.
@@ -153,10 +180,11 @@ class Session:
         steps = steps_from_json(data)
         for step in steps:
             self._check(step, said_before=True)
-        self.steps += steps
+        self.steps = steps
+        self._settle(0)
 
     def replay(self, data: Mapping[str, Any]) -> None:
-        """Say again what was said, step by step; organs that are not in the table join.
+        """Repeat the prompts step by step; organs that are not in the table join.
 
         Raises:
             OptionError: It was not written by `to_json`.
@@ -165,6 +193,12 @@ class Session:
             if step.organ not in self.table.keys:
                 self.add_organ(step.organ)
             self.correct(step.organ, step.prompts, step.locked)
+
+    def _settle(self, most: int) -> None:
+        """Keep the last changes for undo, and of those before only which organs they touched."""
+        settled = self._undo[: len(self._undo) - most]
+        self._settled.update(key for change in settled for key in change.organs)
+        del self._undo[: len(settled)]
 
     def _check(self, step: Step, *, said_before: bool = False) -> None:
         if not step.prompts:

@@ -15,9 +15,8 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
 from multiorganseg.privacy import without_input
-from multiorganseg.results.authorship import ALGORITHM_NAME, Author
 from multiorganseg.results.dicom_identity import leave_out_identity
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import ALGORITHM_NAME, Author, Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
 from multiorganseg.volumes.dicom_header import numbers as header_numbers
 from multiorganseg.volumes.dicom_header import open_dicom

@@ -19,13 +19,12 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
 from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import TYPE_TAG, Author, author_from_tag
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import TYPE_TAG, Author, Segmentation, author_from_tag
 from multiorganseg.results.segments import Segment, model_title, segments_of
 from multiorganseg.volumes.headers import read_image_header
-from multiorganseg.volumes.layers import segment_value
-from multiorganseg.volumes.nrrd_file import write_nrrd
+from multiorganseg.volumes.label_values import segment_value
 from multiorganseg.volumes.volume import Affine
+from multiorganseg.volumes.write import write_nrrd
 
 PROVENANCE_KEY = "MultiOrganSeg_Provenance"
 TAG_PREFIX = "MultiOrganSeg."
@@ -114,8 +113,8 @@ def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
     authors, index = {}, 0
     while f"Segment{index}_ID" in pairs:
         prefix = f"Segment{index}_"
-        reported = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
-        authors[_segment_key(prefix, pairs, path)] = author_from_tag(reported[1] if reported else "")
+        tag = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
+        authors[_segment_key(prefix, pairs, path)] = author_from_tag(tag[1] if tag else "")
         index += 1
     return authors
 
@@ -124,12 +123,12 @@ def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
     identity, name = (pairs.get(f"{prefix}{part}", "").strip() for part in ("ID", "Name"))
     entry = _TERMINOLOGY.search(pairs.get(f"{prefix}Tags", ""))
     catalogue = load_catalogue()
-    reported = {
+    found = {
         f"ID '{identity}'": known_key(identity, catalogue),
         f"name '{name}'": known_key(name, catalogue),
         "code": _coded_key(entry[1], catalogue) if entry else None,
     }
-    keys = {what: key for what, key in reported.items() if key is not None}
+    keys = {what: key for what, key in found.items() if key is not None}
     if len(set(keys.values())) > 1:
         msg = f"{path.name} calls one segment by several organs."
         raise OrganError(

@@ -240,7 +240,7 @@ def _walk_rest(file: _Bounded, data: Dataset) -> None:
 
 
 def _impossible(piece: Slice, pixels: _PixelElement, data: Dataset) -> str:
-    """Say why the pixels cannot be what the header says; empty when they can."""
+    """Return why the pixels cannot be what the header says; empty when they can."""
     if min(piece.rows, piece.columns, piece.frames, piece.components) < 1:
         return f"its header says {piece.columns} × {piece.rows} pixels in {piece.frames} frames"
     stored, high = _whole(data, "BitsStored"), _whole(data, "HighBit")

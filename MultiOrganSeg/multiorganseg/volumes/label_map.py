@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.volumes.headers import read_image_header
 from multiorganseg.volumes.read import read_volume
 
@@ -44,6 +44,21 @@ def is_label_map(voxels: NDArray) -> bool:
     if not pairs:
         return values.size <= MOST_VALUES_OF_SPECKS
     return bool(np.count_nonzero((one == other) & inside) >= SMALLEST_EQUAL_SHARE * pairs)
+
+
+def refuse_label_map(voxels: NDArray, name: str) -> None:
+    """Refuse a label map where an image is asked for.
+
+    Raises:
+        VolumeError: It is one.
+    """
+    if is_label_map(voxels):
+        msg = f"{name} is a label map, not an image."
+        raise VolumeError(
+            msg,
+            cause="It has few values, all whole, and neighbouring voxels are alike.",
+            next_step="Name the CT or MR itself. To compare segmentations: multiorganseg evaluate.",
+        )
 
 
 def is_label_file(path: Path) -> bool:

@@ -166,7 +166,7 @@ def test_the_limit_of_the_total_size_grows_with_the_zip_file(places, packed, mon
     assert "a.txt" in _refusal(packed, places[1])
     growing = (os.urandom(2**16) + bytes(2**20)) * 8
     _zip_with(packed, "abdomen-test/b.txt", growing, compress_type=zipfile.ZIP_DEFLATED)
-    assert "exceeds 10 MiB, with a size of 2 MiB" in _refusal(packed, places[1])
+    assert "exceeds 10 MiB" in _refusal(packed, places[1])
 
 
 def test_too_many_entries_are_refused(places, packed):

@@ -43,8 +43,18 @@ def add_command(
     pseudo: Annotated[str, typer.Option(help="Organ keys that a network labelled.")] = "",
     absent: Annotated[str, typer.Option(help="Organ keys that the images do not hold.")] = "",
     name: Annotated[str, typer.Option(help="Of the case of a single image; else the image's.")] = "",
+    patient: Annotated[
+        str,
+        typer.Option(
+            help="Code of the patient whose images these are, no name; DICOM says whose they are by itself."
+        ),
+    ] = "",
 ) -> None:
-    """Add cases; organs that are not named are unknown in them, and must not be labelled."""
+    """Add cases; organs that are not named are unknown in them, and must not be labelled.
+
+    Cases of one patient are held out together when a training is judged. Of DICOM a code is kept, not the
+    identifier; `set --patient` says it of cases that are in the project already.
+    """
     if len(images) > 1 and (labels or name):
         msg = "--labels and --name belong to a single image."
         raise OptionError(msg, next_step="Add images with labels, or under other names, one by one.")
@@ -57,7 +67,7 @@ def add_command(
             case = name or case_name(image.absolute().name)
             progress(f"adding {case}", number / len(images))
             twins = cases_with_image(load_project(folder), image)
-            project = add_case(folder, case, image, labels, row, table=table)
+            project = add_case(folder, case, image, labels, row, table=table, patient=patient)
             if twins:
                 doubled[case] = twins
         progress("adding", 1.0)

@@ -126,7 +126,7 @@ def _cases(folder: Path, image_ending: str, ending: str, unlabelled: bool) -> tu
 
 
 def dataset_folder_problem(name: str) -> str:
-    """Say what is wrong with the name of an nnU-Net dataset folder; empty when it is right."""
+    """Return what is wrong with the name of an nnU-Net dataset folder; empty when it is right."""
     return "" if re.fullmatch(r"Dataset\d{3}_\w[\w-]*", name) else "It is not like Dataset101_Abdomen."
 
 
@@ -250,7 +250,7 @@ class DatasetFormat(str, Enum):
 
 
 def format_of(folder: Path) -> DatasetFormat:
-    """Tell what kind of dataset a folder holds.
+    """Find what kind of dataset a folder holds.
 
     Raises:
         TrainingError: It holds none.

@@ -32,6 +32,7 @@ from multiorganseg_training.project.dicom_seg import (
     segment_masks,
     segments,
 )
+from multiorganseg_training.project.patients import patient_of
 
 if TYPE_CHECKING:
     import pydicom
@@ -78,7 +79,8 @@ def read_dicom_seg(
     cases, rows = [], {}
     for number, ((path, seg, series), name) in enumerate(zip(found, names, strict=True)):
         progress("reading DICOM", number / len(found))
-        case = DatasetCase(name, base / "images" / f"{name}.nii.gz", base / "labels" / f"{name}.nii.gz")
+        image_file, label_file = (base / kind / f"{name}.nii.gz" for kind in ("images", "labels"))
+        case = DatasetCase(name, image_file, label_file, patient_of(seg))
         rows[name] = {each.name: LabelStatus.ANNOTATED for each in listed[path]}
         cases.append(case)
         if work is not None and case.labels is not None:
