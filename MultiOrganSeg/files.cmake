@@ -22,6 +22,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
@@ -157,9 +158,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py

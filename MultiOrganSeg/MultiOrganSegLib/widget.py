@@ -54,7 +54,7 @@ class Widget(VTKObservationMixin):
         self.root.setMRMLScene(slicer.mrmlScene)
         self.segment = SegmentPanel(self.ui)
         self.results = ResultsPanel(self.ui)
-        self.models = ModelsPanel(self.ui, self.segment.reload_models)
+        self.models = ModelsPanel(self.ui, self._models_installed)
         self.add_organ = AddOrganPanel(self.ui.addOrganSection, ui_path.parent, logic, self._models_changed)
         self._gui_tag: Any = None
         self._entered = False
@@ -97,6 +97,7 @@ class Widget(VTKObservationMixin):
         self.cancel()
         self.add_organ.cleanup()
         self.models.stop()
+        self.models.add.close()
         self._probe.cancel()
         self._timer.stop()
         self.results.close()
@@ -334,6 +335,11 @@ class Widget(VTKObservationMixin):
                 self._timer.start()
         except ResourceError as error:
             self.segment.message.show_error(error)
+
+    def _models_installed(self) -> None:
+        """Show models that were installed, added or removed in the other sections."""
+        self.segment.reload_models()
+        self.add_organ.reload_models()
 
     def _models_changed(self, name: str) -> None:
         """Show the models anew in all sections, and choose one to segment with."""

@@ -28,6 +28,7 @@ from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.failure import cannot_start, silent_failure
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
+from MultiOrganSegLib.panels.add_network import AddNetworkPane
 from MultiOrganSegLib.panels.controls import MessageArea, ask_open
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import mean_dice
@@ -45,6 +46,7 @@ class ModelsPanel:
 
     Attributes:
         message: Where errors and what was done are shown.
+        add: Adds networks of other programs.
     """
 
     def __init__(self, ui: Any, changed: Callable[[], None]) -> None:
@@ -53,6 +55,7 @@ class ModelsPanel:
         self._changed = changed
         self._entries: Sequence[Bundle | BundleProblem] = ()
         ui.modelsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._show_card(row))
+        self.add = AddNetworkPane(ui, self.message, self._reload_all)
         ui.installModelButton.connect("clicked(bool)", lambda: self._install())
         ui.verifyModelsButton.connect("clicked(bool)", lambda: self._verify())
         ui.removeModelButton.connect("clicked(bool)", lambda: self._remove())

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from multiorganseg.bundles.original import Original
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.schema import AtLeastOne, Limits, line, one_of
 
@@ -52,6 +53,13 @@ class Preprocessing:
     intensity: Annotated[str, one_of("window", "zscore", "original")]
     window: Annotated[tuple[Bounded, Bounded] | None, Limits(description="lower and upper HU, or null")]
     original: Original | None = None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.original is None:
+            return CANONICAL_FEET
+        return network_feet(self.original.orientation, self.original.axes)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from multiorganseg.bundles.metadata import Modality, Name, Preprocessing
 from multiorganseg.bundles.original import Original
 from multiorganseg.errors import TrainingError
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.intensities import AIR, darkest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.schema import (
@@ -91,6 +92,14 @@ class PreprocessingSpec:
         if self.intensity == "original":
             return darkest(Original.from_json(self.original).intensities[0])
         return AIR if self.intensity == "window" else None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.intensity != "original":
+            return CANONICAL_FEET
+        said = original_from_json(self.original)
+        return network_feet(said.orientation, said.axes)
 
     @property
     def is_consistent(self) -> bool:
