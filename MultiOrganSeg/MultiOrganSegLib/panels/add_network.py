@@ -10,7 +10,6 @@ from typing import Any
 
 import qt
 import slicer
-from multiorganseg.projects.typed import typed
 from slicer.i18n import tr as _
 
 from multiorganseg.bundles import find_bundle, user_models_dir
@@ -20,6 +19,7 @@ from multiorganseg.convert.organ_names import NamedOrgan
 from multiorganseg.errors import BundleError, MultiOrganSegError, OptionError, OrganError
 from multiorganseg.needs import SEGMENT
 from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.schema import typed
 from multiorganseg.text import counted
 from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.add_organ.case_scene import temporary_folder

@@ -8,13 +8,13 @@ from pathlib import Path
 import cc3d
 import numpy as np
 import pytest
-from multiorganseg.projects.typed import typed
 from typer.testing import CliRunner, Result
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.cli.app import app
 from multiorganseg.convert.convert import Inspection
 from multiorganseg.inference.segment import Options, Segmenter
+from multiorganseg.schema import typed
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
