@@ -98,7 +98,7 @@ class PreprocessingSpec:
         """Along which axis of the network's array patients lie; None when that is not known."""
         if self.intensity != "original":
             return CANONICAL_FEET
-        said = original_from_json(self.original)
+        said = Original.from_json(self.original)
         return network_feet(said.orientation, said.axes)
 
     @property
