@@ -28,6 +28,7 @@ class MonaiDynUNet(BranchingNetwork):
         residual: Whether its blocks are residual.
         up_bias: Whether transposed convolutions have a bias.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -48,6 +49,7 @@ class MonaiDynUNet(BranchingNetwork):
         residual: bool = False,
         up_bias: bool = False,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         fits = (
@@ -80,10 +82,10 @@ class MonaiDynUNet(BranchingNetwork):
         self.feature_channels = filters[0]
         k, j, i = (math.prod(steps) for steps in zip(*strides, strict=True))
         self.divisor = (k, j, i)
-        self.branch_off(branches)
+        self.branch_off(branches, filters, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         maps = []
         for block in (self.trunk.input_block, *self.trunk.downsamples, self.trunk.bottleneck):
             image = block(image)

@@ -26,9 +26,9 @@ KERNELS = (1, 3, 5, 7)
 class MonaiUNet(BranchingNetwork):
     """UNet in three dimensions.
 
-    Its last layer is a transposed convolution, and the features lie on the grid of the first level. With
-    residual units it is the last of these: as many features as channels, to which a convolution of them is
-    added; that sum is one convolution here.
+    Its features lie on the grid of the first level. Its last layer is the transposed convolution that
+    enlarges them or, with residual units, what follows it: as many maps as channels, to which a convolution
+    of them is added. That sum is one convolution here.
 
     Args:
         in_channels: Channels of the input.
@@ -42,6 +42,7 @@ class MonaiUNet(BranchingNetwork):
         activation: One of `ACTIVATIONS`.
         bias: Whether convolutions have one; the last layer always has.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -65,6 +66,7 @@ class MonaiUNet(BranchingNetwork):
         activation: str = "PRELU",
         bias: bool = True,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         fits = (
@@ -92,20 +94,31 @@ class MonaiUNet(BranchingNetwork):
             norm=NORMS[norm],
             bias=bias,
         )
-        self._depth, self._units, self._kernel, self._up_kernel = len(strides), units, kernel, up_kernel
-        self._top = (strides[0][0], strides[0][1], strides[0][2])
-        self.stride = (1, 1, 1) if units else self._top
-        self.feature_channels = own if units else filters[0] + filters[int(len(filters) == 2)]
+        self._depth = len(strides)
+        self.stride = (strides[0][0], strides[0][1], strides[0][2])
+        self.feature_channels = filters[0] + filters[int(len(filters) == 2)]
         up = self._levels()[0][2]
-        finish = [up[0]] if units and isinstance(up, nn.Sequential) else []
-        self._levels()[0][2] = nn.Sequential(*finish)
-        self.head = self.new_head(own)
+        self._levels()[0][2] = (
+            nn.Sequential(up[0]) if units and isinstance(up, nn.Sequential) else nn.Sequential()
+        )
+        self.head: nn.Module = (
+            nn.Conv3d(own, own, kernel, padding=kernel // 2)
+            if units
+            else nn.ConvTranspose3d(
+                self.feature_channels,
+                own,
+                up_kernel,
+                self.stride,
+                padding=up_kernel // 2,
+                output_padding=(self.stride[0] - 1, self.stride[1] - 1, self.stride[2] - 1),
+            )
+        )
         k, j, i = (math.prod(steps) for steps in zip(*strides, strict=True))
         self.divisor = (k, j, i)
-        self.branch_off(branches)
+        self.branch_off(branches, filters, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         maps = []
         for level in self._levels():
             image = level[0](image)
@@ -114,20 +127,16 @@ class MonaiUNet(BranchingNetwork):
 
     def own_decoders(self) -> tuple[nn.Module]:
         """Return the decoder."""
-        return (_Decoder(level[2] for level in reversed(self._levels())),)
+        return (_Decoder(level[2] for level in reversed(self._levels()[1:])),)
 
-    def new_head(self, channels: int) -> nn.Module:
-        """Build a last layer."""
-        if self._units:
-            return nn.Conv3d(self.feature_channels, channels, self._kernel, padding=self._kernel // 2)
-        return nn.ConvTranspose3d(
-            self.feature_channels,
-            channels,
-            self._up_kernel,
-            self._top,
-            padding=self._up_kernel // 2,
-            output_padding=(self._top[0] - 1, self._top[1] - 1, self._top[2] - 1),
-        )
+    def own_logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
+        """Enlarge the features and run the last layer."""
+        logits: Tensor = head(self._levels()[0][2](features))
+        return logits
+
+    def new_head(self, channels: int, features: int = 0) -> nn.Module:
+        """Build a last layer of a branch, which brings features to the image's grid."""
+        return nn.ConvTranspose3d(features or self.feature_channels, channels, self.stride, self.stride)
 
     def _levels(self) -> list[nn.Sequential]:
         levels: list[nn.Sequential] = []
@@ -144,6 +153,6 @@ class _Decoder(nn.ModuleList):
 
     def forward(self, maps: Maps) -> Tensor:
         features = maps[-1]
-        for enlarge, skip in zip(self, reversed(maps[:-1]), strict=True):
+        for enlarge, skip in zip(self, reversed(maps[1:-1]), strict=True):
             features = enlarge(torch.cat([skip, features], dim=1))
-        return features
+        return torch.cat([maps[0], features], dim=1)
