@@ -139,6 +139,15 @@ class Job:
         for reader in self._readers:
             reader.start()
 
+    def send(self, line: bytes) -> None:
+        """Write to the child's standard input; a child that has ended is noticed by `running`."""
+        process = self._child.process
+        assert process
+        assert process.stdin
+        with suppress(OSError):
+            process.stdin.write(line)
+            process.stdin.flush()
+
     def poll(self) -> list[dict[str, Any]]:
         """Return the events since the last call, at once."""
         events = []

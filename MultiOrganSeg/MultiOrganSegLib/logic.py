@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +9,15 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.errors import OptionError, ResourceError
+from multiorganseg.errors import OptionError
 from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib.child import INPUT, child_environment, segment_command
+from multiorganseg.resident.requests import SegmentRequest
 from MultiOrganSegLib.dependencies import missing_packages
-from MultiOrganSegLib.failure import cannot_start, missing_dependency, no_room
-from MultiOrganSegLib.folder import make_private_folder, remove_folder
-from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.mrml import check_volume_node, volume_from_node
+from MultiOrganSegLib.engine import Engine, shared_engine
+from MultiOrganSegLib.failure import missing_dependency
+from MultiOrganSegLib.mrml import check_volume_node
 from MultiOrganSegLib.placing import UndoHistory, place_result
 from MultiOrganSegLib.run import RUNNING, SegmentRun
-
-_SPARE_BYTES = 64 * 2**20
 
 
 class Logic:
@@ -33,6 +29,11 @@ class Logic:
         >>> logic = slicer.util.getModuleLogic("MultiOrganSeg")
         >>> segmentation = logic.process(volume, organs=["liver", "spleen"])
     """
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The process that runs and corrections share; it is started when one of them needs it."""
+        return shared_engine()
 
     @cached_property
     def _history(self) -> UndoHistory:
@@ -102,19 +103,18 @@ class Logic:
         check_volume_node(volumeNode)
         if missing := missing_packages(SEGMENT):
             raise missing_dependency(missing)
-        folder = self._write_input(volumeNode)
-        job = Job(segment_command(model, organs, quality, device), folder, child_environment())
-        try:
-            job.start()
-        except OSError as error:
-            raise cannot_start(error) from error
+        engine = self.engine
+        file, output = engine.write_volume(volumeNode), engine.new_name("result", ".seg.nrrd")
+        answer = engine.ask(
+            SegmentRequest(file, output, model, tuple(organs), quality, device, keep_maps=True)
+        )
 
         def place(path: Path) -> slicer.vtkMRMLSegmentationNode:
             node, before = place_result(path, volumeNode, segmentationNode)
             self._history.remember(node, before)
             return node
 
-        run = SegmentRun(volumeNode, segmentationNode, job, place)
+        run = SegmentRun(volumeNode, segmentationNode, engine, answer, output, place)
         self._runs[:] = [each for each in self._runs if each.state == RUNNING] + [run]
         return run
 
@@ -137,37 +137,12 @@ class Logic:
         self._history.undo(segmentationNode, discard=discardCorrections)
 
     def close(self) -> None:
-        """Cancel what runs and forget what could be undone; for when the module goes away."""
+        """End the engine's process and what runs in it, and forget what could be undone.
+
+        For when the module goes away.
+        """
         for run in self._runs:
             run.cancel()
         self._runs.clear()
+        self.engine.end()
         self._history.close()
-
-    def _write_input(self, node: slicer.vtkMRMLScalarVolumeNode) -> Path:
-        """Write the volume raw into a private folder; the folder is gone if that fails."""
-        volume = volume_from_node(node)
-        from multiorganseg.volumes import write_volume
-
-        temporary = Path(slicer.app.temporaryPath)
-        try:
-            folder = make_private_folder(temporary)
-        except OSError as error:
-            raise no_room(temporary, str(error)) from error
-        try:
-            free = shutil.disk_usage(folder).free
-            if volume.voxels.nbytes + _SPARE_BYTES > free:
-                raise OSError(_megabytes(volume.voxels.nbytes, free))
-            write_volume(volume, folder / INPUT, compress=False)
-        except (ResourceError, OSError) as error:
-            remove_folder(folder)
-            raise no_room(temporary, getattr(error, "cause", "") or str(error)) from error
-        except BaseException:
-            remove_folder(folder)
-            raise
-        return folder
-
-
-def _megabytes(needed: int, free: int) -> str:
-    return _("It takes {needed} MB, and {free} MB are free.").format(
-        needed=round(needed / 1e6), free=round(free / 1e6)
-    )
