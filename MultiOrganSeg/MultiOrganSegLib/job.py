@@ -77,6 +77,8 @@ class JobLog:
 
 
 _DRAIN_SECONDS = 2.0
+_FOR_READERS_SECONDS = 0.001
+"""Slicer runs Python's other threads only while its own thread is in Python and waits there."""
 
 
 class Job:
@@ -150,6 +152,7 @@ class Job:
 
     def poll(self) -> list[dict[str, Any]]:
         """Return the events since the last call, at once."""
+        time.sleep(_FOR_READERS_SECONDS)
         events = []
         with suppress(queue.Empty):
             while True:

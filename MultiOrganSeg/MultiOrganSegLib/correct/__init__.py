@@ -1,0 +1,1 @@
+"""Correction of a segmentation of the scene by prompts, answered by the engine's process."""
