@@ -3,16 +3,38 @@
 set(MODULE_SCRIPTS
   MultiOrganSeg.py
   MultiOrganSegLib/__init__.py
+  MultiOrganSegLib/add_organ/__init__.py
+  MultiOrganSegLib/add_organ/answers.py
+  MultiOrganSegLib/add_organ/case_scene.py
+  MultiOrganSegLib/add_organ/commands.py
+  MultiOrganSegLib/add_organ/curves.py
+  MultiOrganSegLib/add_organ/organ_choice.py
+  MultiOrganSegLib/add_organ/session.py
+  MultiOrganSegLib/add_organ/trainer.py
+  MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/correct/__init__.py
+  MultiOrganSegLib/correct/correction.py
+  MultiOrganSegLib/correct/editors.py
+  MultiOrganSegLib/correct/segments.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
+  MultiOrganSegLib/engine.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
   MultiOrganSegLib/job.py
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_organ.py
+  MultiOrganSegLib/panels/add_organ_case.py
+  MultiOrganSegLib/panels/add_organ_exchange.py
+  MultiOrganSegLib/panels/add_organ_learning.py
+  MultiOrganSegLib/panels/add_organ_project.py
+  MultiOrganSegLib/panels/add_organ_report.py
+  MultiOrganSegLib/panels/add_organ_train.py
+  MultiOrganSegLib/panels/add_organ_worklist.py
   MultiOrganSegLib/panels/choices.py
   MultiOrganSegLib/panels/device.py
   MultiOrganSegLib/panels/edits.py
@@ -27,14 +49,6 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
   MultiOrganSegLib/panels/show_organ.py
-  MultiOrganSegLib/panels/teach.py
-  MultiOrganSegLib/panels/teach_case.py
-  MultiOrganSegLib/panels/teach_exchange.py
-  MultiOrganSegLib/panels/teach_learning.py
-  MultiOrganSegLib/panels/teach_project.py
-  MultiOrganSegLib/panels/teach_report.py
-  MultiOrganSegLib/panels/teach_train.py
-  MultiOrganSegLib/panels/teach_worklist.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
@@ -43,15 +57,6 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/sample_data.py
   MultiOrganSegLib/self_test.py
   MultiOrganSegLib/tags.py
-  MultiOrganSegLib/teach/__init__.py
-  MultiOrganSegLib/teach/answers.py
-  MultiOrganSegLib/teach/case_scene.py
-  MultiOrganSegLib/teach/commands.py
-  MultiOrganSegLib/teach/curves.py
-  MultiOrganSegLib/teach/organ_choice.py
-  MultiOrganSegLib/teach/session.py
-  MultiOrganSegLib/teach/trainer.py
-  MultiOrganSegLib/teach/training_run.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
   multiorganseg/__main__.py
@@ -118,6 +123,7 @@ set(MODULE_SCRIPTS
   multiorganseg/convert/try_network.py
   multiorganseg/counted.py
   multiorganseg/csv_text.py
+  multiorganseg/earlier.py
   multiorganseg/errors.py
   multiorganseg/events.py
   multiorganseg/geometry/__init__.py
@@ -138,12 +144,12 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
   multiorganseg/inference/prepare_converted.py
+  multiorganseg/inference/report_device.py
   multiorganseg/inference/restore_interpolated.py
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
   multiorganseg/inference/stream_original.py
-  multiorganseg/inference/told_device.py
   multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensities.py
@@ -268,8 +274,8 @@ set(MODULE_RESOURCES
   Resources/Icons/MultiOrganSeg.png
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png
+  Resources/UI/AddOrgan.ui
   Resources/UI/MultiOrganSeg.ui
-  Resources/UI/Teach.ui
   Resources/requirements.txt
   multiorganseg/py.typed
   )
@@ -374,9 +380,9 @@ set(SHARED_RESOURCES
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/extend/parts/small-few.toml
-  Training/recipes/extend/parts/small-ignored.toml
-  Training/recipes/extend/parts/small-naive.toml
-  Training/recipes/extend/parts/small-ours.toml
-  Training/recipes/extend/small-base.toml
+  Training/recipes/add_organ/parts/small-few.toml
+  Training/recipes/add_organ/parts/small-ignored.toml
+  Training/recipes/add_organ/parts/small-naive.toml
+  Training/recipes/add_organ/parts/small-ours.toml
+  Training/recipes/add_organ/small-base.toml
   )

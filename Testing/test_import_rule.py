@@ -1,4 +1,4 @@
-"""The house has floors: nothing imports upwards, and heavy packages load only where they are needed."""
+"""Layers: nothing imports upwards, and heavy packages load only where they are needed."""
 
 from __future__ import annotations
 

@@ -30,12 +30,12 @@ LOOKED_FOR = {"openvino", "sklearn", "einops", "tomli"}
 
 PROCESSES = {
     needs.OPEN: ("MultiOrganSeg", "MultiOrganSegLib.widget", "MultiOrganSegLib.sample_data"),
-    needs.DEVICE: ("multiorganseg.inference.told_device", "multiorganseg.inference.backends"),
+    needs.DEVICE: ("multiorganseg.inference.report_device", "multiorganseg.inference.backends"),
     needs.SEGMENT: (
         *("multiorganseg.cli.app", "multiorganseg.inference.segment", "multiorganseg.results.seg_nrrd"),
         "multiorganseg.results.tables",
     ),
-    needs.TEACH: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
+    needs.ADD_ORGAN: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
     needs.TRAIN: ("multiorganseg_training.cli.app", "multiorganseg_training.acceptance.add_organ"),
 }
 """What each entry point loads; what these load at their import follows."""

@@ -11,8 +11,9 @@ The list names recipes and seeds in the order in which they are wanted:
 
 `evaluate = ["--weights", "last"]` gives further options to the measuring.
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
-What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is told
-and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written anew.
+What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is
+reported and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written
+anew.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
     for classifier in job.classifiers:
         folder = job.evaluation(classifier)
         if not (folder / "evaluation.json").is_file():
-            told = ["--classifier", classifier, "--output", str(folder), *job.options]
-            commands.append(["research", "evaluate", str(job.run), *places, *told])
+            reported = ["--classifier", classifier, "--output", str(folder), *job.options]
+            commands.append(["research", "evaluate", str(job.run), *places, *reported])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
     for command in commands:
         with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:

@@ -1,4 +1,4 @@
-"""What people changed in a result: found by its voxels, measured anew, and told by the segments."""
+"""What people changed in a result: found by its voxels, measured anew, and marked in the segments."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ def recount(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
     changed = []
     for identity, drawn in _drawn_segments(segmentation):
         segment = segmentation.GetSegment(identity)
-        told = statistics_from_tags(segment, identity)
-        if told is None:
+        reported = statistics_from_tags(segment, identity)
+        if reported is None:
             continue
         shape = tag(segment, _SHAPE)
-        if told.voxels != drawn.count or shape not in ("", drawn.shape_text):
+        if reported.voxels != drawn.count or shape not in ("", drawn.shape_text):
             _tell_corrected(node, identity, drawn)
             changed.append(identity)
         set_tag(segment, _SHAPE, drawn.shape_text)

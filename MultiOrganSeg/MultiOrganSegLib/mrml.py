@@ -34,7 +34,7 @@ def volume_from_node(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
         A volume that shares its voxels (k, j, i) with the node: it must not be changed, nor kept for long.
 
     Raises:
-        VolumeError: There is no volume, or one that cannot be segmented; the next step is told.
+        VolumeError: There is no volume, or one that cannot be segmented; the next step is reported.
     """
     check_volume_node(node)
     from multiorganseg.volumes.check import check_affine

@@ -59,7 +59,7 @@ class OrganRow:
 
 
 def organ_rows(node: slicer.vtkMRMLSegmentationNode) -> list[OrganRow]:
-    """Return the organs that were segmented, worst first: flagged ones, then by doubt, then corrected ones.
+    """Return the organs that were segmented, worst first: flagged, then by uncertainty, then corrected.
 
     All is read from segment tags, so that a reloaded scene has it too. Segments that others added are left
     out. What was edited after the segmentation is measured anew, see `corrections.recount`.

@@ -77,10 +77,10 @@ def check_process_and_undo(logic: Logic) -> None:
     target = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mine")
     target.CreateDefaultDisplayNodes()
     target.SetReferenceImageGeometryParameterFromVolumeNode(volume)
-    former = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
-    former[2:5, 3:9, 4:11] = 1
-    target.GetSegmentation().AddEmptySegment("former", "former")
-    slicer.util.updateSegmentBinaryLabelmapFromArray(former, target, "former", volume)
+    previous = np.zeros(slicer.util.arrayFromVolume(volume).shape, np.uint8)
+    previous[2:5, 3:9, 4:11] = 1
+    target.GetSegmentation().AddEmptySegment("previous", "previous")
+    slicer.util.updateSegmentBinaryLabelmapFromArray(previous, target, "previous", volume)
     before = _node_ids()
 
     node = logic.process(volume, target, quality="fast", device="cpu")
@@ -90,7 +90,7 @@ def check_process_and_undo(logic: Logic) -> None:
     assert set(rows) == set(node.GetSegmentation().GetSegmentIDs())
     for organ in _LARGE_ORGANS:
         labels = slicer.util.arrayFromSegmentBinaryLabelmap(node, organ, volume)
-        assert labels.shape == former.shape
+        assert labels.shape == previous.shape
         voxel_ml = abs(np.linalg.det(_ijk_to_ras(volume)[:3, :3])) / 1000
         assert abs(np.count_nonzero(labels) * voxel_ml - rows[organ].volume_ml) < 0.01 + voxel_ml
         assert rows[organ].volume_ml > 0, organ
@@ -100,9 +100,9 @@ def check_process_and_undo(logic: Logic) -> None:
     logic.undo(node)
     assert _node_ids() == before
     assert not logic.canUndo(node)
-    assert list(node.GetSegmentation().GetSegmentIDs()) == ["former"]
-    restored = slicer.util.arrayFromSegmentBinaryLabelmap(node, "former", volume)
-    assert np.array_equal(restored, former)
+    assert list(node.GetSegmentation().GetSegmentIDs()) == ["previous"]
+    restored = slicer.util.arrayFromSegmentBinaryLabelmap(node, "previous", volume)
+    assert np.array_equal(restored, previous)
 
 
 def _node_ids() -> list[str]:

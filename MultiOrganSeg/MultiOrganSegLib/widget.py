@@ -17,11 +17,11 @@ from multiorganseg.needs import SEGMENT
 from MultiOrganSegLib import dependencies, sample_data
 from MultiOrganSegLib.corrections import drawn_by_people, names_of
 from MultiOrganSegLib.ct_window import use_ct_window
+from MultiOrganSegLib.panels.add_organ import AddOrganPanel
 from MultiOrganSegLib.panels.device import DeviceProbe
 from MultiOrganSegLib.panels.models import ModelsPanel
 from MultiOrganSegLib.panels.results import ResultsPanel
 from MultiOrganSegLib.panels.segment import SegmentPanel
-from MultiOrganSegLib.panels.teach import TeachPanel
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 
 _POLL_MILLISECONDS = 150
@@ -55,7 +55,7 @@ class Widget(VTKObservationMixin):
         self.segment = SegmentPanel(self.ui)
         self.results = ResultsPanel(self.ui)
         self.models = ModelsPanel(self.ui, self.segment.reload_models)
-        self.teach = TeachPanel(self.ui.teachSection, ui_path.parent, logic, self._models_changed)
+        self.add_organ = AddOrganPanel(self.ui.addOrganSection, ui_path.parent, logic, self._models_changed)
         self._gui_tag: Any = None
         self._entered = False
         self._shown_result: Any = None
@@ -83,19 +83,19 @@ class Widget(VTKObservationMixin):
         self.segment.show_missing(dependencies.missing_packages())
         self._attach()
         self.results.enter()
-        self.teach.enter()
+        self.add_organ.enter()
 
     def exit(self) -> None:
         """Another module is shown; a run goes on."""
         self._entered = False
         self.results.exit()
-        self.teach.exit()
+        self.add_organ.exit()
         self._detach()
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
         self.cancel()
-        self.teach.cleanup()
+        self.add_organ.cleanup()
         self._probe.cancel()
         self._timer.stop()
         self.results.close()
@@ -292,7 +292,7 @@ class Widget(VTKObservationMixin):
 
     def _scene_closes(self, _caller: Any, _event: str) -> None:
         self.cancel()
-        self.teach.scene_closes()
+        self.add_organ.scene_closes()
         self.segment.drop_question()
         self._detach()
         self._show_result(None)

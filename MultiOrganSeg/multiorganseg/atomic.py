@@ -110,8 +110,8 @@ def sync(path: Path) -> None:
 def _set_permissions(partial: Path, target: Path, private: bool) -> None:
     mode = None
     with suppress(FileNotFoundError):
-        former = target.lstat().st_mode
-        mode = stat.S_IMODE(former) if stat.S_ISREG(former) else None
+        previous = target.lstat().st_mode
+        mode = stat.S_IMODE(previous) if stat.S_ISREG(previous) else None
     if private:
         mode = 0o600
     if mode is not None:

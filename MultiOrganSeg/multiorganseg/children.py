@@ -45,8 +45,8 @@ def module_environment(
             PYTHONPATH, which mean the working folder, are left out.
     """
     given = dict(os.environ if environment is None else environment)
-    former = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
-    given["PYTHONPATH"] = os.pathsep.join([*map(str, folders), str(PACKAGE_ROOT), *former])
+    previous = [entry for entry in given.get("PYTHONPATH", "").split(os.pathsep) if Path(entry).is_absolute()]
+    given["PYTHONPATH"] = os.pathsep.join([*map(str, folders), str(PACKAGE_ROOT), *previous])
     given["PYTHONSAFEPATH"] = "1"
     given["PYTHONUTF8"] = "1"
     return given

@@ -18,11 +18,12 @@ from typing import Any, TextIO
 
 from multiorganseg import errors
 from multiorganseg.bundles.json_text import parse_json_object
+from multiorganseg.earlier import event_of_now
 from multiorganseg.errors import MultiOrganSegError, ResourceError
 from multiorganseg.guarded import open_to_append
 from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 
 class EventKind(str, Enum):
@@ -45,7 +46,7 @@ class EventKind(str, Enum):
     PROGRESS = "progress"
     METRIC = "metric"
     WARNING = "warning"
-    ACCEPTANCE = "gate"
+    ACCEPTANCE = "acceptance"
     DEVICE = "device"
     PAUSED = "paused"
     FINISHED = "finished"
@@ -100,7 +101,7 @@ class EventStream:
 
     def fail(self, error: Exception) -> None:
         """Write the `failed` event of an error with its kind, cause and next step."""
-        kind = _kind(as_told(error))
+        kind = _kind(as_typed(error))
         if isinstance(error, MultiOrganSegError):
             said = {"problem": error.problem, "cause": error.cause, "next_step": error.next_step}
         else:
@@ -127,7 +128,7 @@ def event_log(path: Path, *hidden: Path) -> Iterator[EventStream]:
             sink.close()
 
 
-def told_to(stream: EventStream, progress: Progress, prefix: str = "") -> Progress:
+def with_events(stream: EventStream, progress: Progress, prefix: str = "") -> Progress:
     """Return a progress that is also written as events; people alone see `prefix` before stages."""
 
     def report(stage: str, fraction: float) -> None:
@@ -142,14 +143,14 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     with suppress(ValueError):
         event = parse_json_object(line)
         if isinstance(event.get("event"), str):
-            return event
+            return event_of_now(event)
     return None
 
 
 def metric_values(event: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the numbers of a metric by organ key, and their "mean"; None where nothing was measured.
 
-    Logs of former versions have them among the event's own fields.
+    Logs of earlier versions have them among the event's own fields.
     """
     values = event.get("values")
     if not isinstance(values, Mapping):
@@ -164,7 +165,7 @@ def metric_values(event: Mapping[str, Any]) -> dict[str, float | None]:
 def failure(event: Mapping[str, Any]) -> MultiOrganSegError:
     """Return the error of a `failed` event; what it does not say stays empty.
 
-    It is a plain `MultiOrganSegError` where the event names no kind, as in logs of former versions.
+    It is a plain `MultiOrganSegError` where the event names no kind, as in logs of earlier versions.
     """
     kind = getattr(errors, str(event.get("kind")), None)
     if not (isinstance(kind, type) and issubclass(kind, MultiOrganSegError)) or kind is errors.Cancelled:

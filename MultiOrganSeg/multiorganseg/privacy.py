@@ -61,12 +61,12 @@ def no_more_readable_than(*sources: Path) -> Iterator[None]:
     for source in sources:
         granted &= _granted(source)
     granted |= (granted & 0o044) >> _READ_TO_SEARCH
-    former = os.umask(0o077)
-    os.umask(former | (0o077 & ~granted))
+    previous = os.umask(0o077)
+    os.umask(previous | (0o077 & ~granted))
     try:
         yield
     finally:
-        os.umask(former)
+        os.umask(previous)
 
 
 def _shortened(value: Any, names: re.Pattern[str], short: Mapping[str, str]) -> Any:

@@ -126,9 +126,9 @@ def _remove(folder: Path, parent: Path) -> bool:
 
 def _put_back(folder: Path, parent: Path) -> None:
     aside = folder / REPLACED
-    for former in sorted(aside.iterdir()) if aside.is_dir() and not aside.is_symlink() else ():
-        if not os.path.lexists(parent / former.name):
-            former.rename(parent / former.name)
+    for previous in sorted(aside.iterdir()) if aside.is_dir() and not aside.is_symlink() else ():
+        if not os.path.lexists(parent / previous.name):
+            previous.rename(parent / previous.name)
 
 
 def _lock(handle: int) -> bool | None:

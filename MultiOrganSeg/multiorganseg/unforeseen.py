@@ -16,7 +16,7 @@ class UnforeseenError(MultiOrganSegError):
     """Something failed in a way that the program does not know."""
 
 
-def as_told(error: Exception) -> MultiOrganSegError:
+def as_typed(error: Exception) -> MultiOrganSegError:
     """Return an error as one for the user; typed errors stay as they are.
 
     The result holds no reference to the error, whose frames would keep a case's voxels in memory.

@@ -60,7 +60,7 @@ def main(
     module: Annotated[Path, typer.Option(help="Folder of MultiOrganSeg.py.")] = ROOT / "MultiOrganSeg",
     output: Annotated[Path, typer.Option(help="Folder for the table and JSON.")] = OUTPUT,
 ) -> None:
-    """Measure and publish; a package that must not load at start is told by an exit code of 1."""
+    """Measure and publish; a package that must not load at start is shown by an exit code of 1."""
     machine = describe_machine()
     runs = [measure_once(module) for _ in range(repetitions)]
     rows = [row(text, [run["seconds"][key] for run in runs]) for key, text in STEPS.items()]

@@ -1,4 +1,4 @@
-"""The network that comes with the package: what it claims, and whether that is true on a real CT."""
+"""The network that comes with the package: what its card says, and whether that is true on a real CT."""
 
 from __future__ import annotations
 

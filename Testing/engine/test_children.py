@@ -27,7 +27,7 @@ PACKAGES = (
 )
 STARTERS = {
     "MultiOrganSegLib/job.py",
-    "MultiOrganSegLib/teach/trainer.py",
+    "MultiOrganSegLib/add_organ/trainer.py",
     "multiorganseg/cli/demo.py",
     "multiorganseg/convert/read_checkpoint.py",
     "multiorganseg/results/preview3d.py",
@@ -58,18 +58,18 @@ def test_the_trap_works(hostile) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "arguments", "told"),
+    ("module", "arguments", "reported"),
     [
         ("multiorganseg", ["--version"], "MultiOrganSeg"),
         ("multiorganseg_training", ["project", "--help"], "create"),
-        pytest.param("multiorganseg.inference.told_device", [], "device", marks=pytest.mark.slow),
+        pytest.param("multiorganseg.inference.report_device", [], "device", marks=pytest.mark.slow),
         ("pip", ["--version"], "pip"),
     ],
 )
-def test_a_child_imports_nothing_from_its_working_folder(hostile, module, arguments, told) -> None:
+def test_a_child_imports_nothing_from_its_working_folder(hostile, module, arguments, reported) -> None:
     entries = os.pathsep.join(["", ".", os.environ.get("PYTHONPATH", "")])
     environment = module_environment([ROOT / "Training"], {**os.environ, "PYTHONPATH": entries})
-    assert told in run(module_command(module, arguments), hostile.folder, environment)
+    assert reported in run(module_command(module, arguments), hostile.folder, environment)
     assert not hostile.mark.exists()
 
 
@@ -83,8 +83,8 @@ def test_where_python_has_no_safe_path_the_start_itself_makes_it_safe(hostile) -
 def test_arguments_arrive_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "tell.py").write_text("import sys; print(sys.argv[1:])", encoding="utf-8")
     arguments = ["a b", '"', "'", "\\", "", "-m", "ü"]
-    told = run(module_command("tell", arguments), tmp_path, module_environment([tmp_path]))
-    assert ast.literal_eval(told) == arguments
+    reported = run(module_command("tell", arguments), tmp_path, module_environment([tmp_path]))
+    assert ast.literal_eval(reported) == arguments
 
 
 @pytest.mark.parametrize("package", ["multiorganseg", "multiorganseg_training"])

@@ -120,8 +120,8 @@ def test_organs_of_a_metric_share_no_names_with_its_fields() -> None:
     EventStream(sink).emit("metric", name="dice", iteration=3, values={"stage": 0.5, "time": None, "mean": 1})
     event = json.loads(sink.getvalue())
     assert metric_values(event) == {"stage": 0.5, "time": None, "mean": 1}
-    former = {"event": "metric", "time": 1.0, "name": "dice", "iteration": 3, "liver": 0.5, "mean": None}
-    assert metric_values(former) == {"liver": 0.5, "mean": None}
+    previous = {"event": "metric", "time": 1.0, "name": "dice", "iteration": 3, "liver": 0.5, "mean": None}
+    assert metric_values(previous) == {"liver": 0.5, "mean": None}
 
 
 def test_events_come_in_parts_and_a_cut_line_waits(tmp_path: Path) -> None:

@@ -17,15 +17,15 @@ ROOT = Path(__file__).resolve().parents[2]
 WATCH = """
 import json, os, socket, sys
 from pathlib import Path
-told = []
+reported = []
 def watch(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen",
                  "os.posix_spawn", "os.fork"):
-        told.append(event + " " + repr(arguments)[:200])
+        reported.append(event + " " + repr(arguments)[:200])
         raise OSError(event)
 sys.addaudithook(watch)
 """
-ENDED = "\nPath(sys.argv[1]).write_text(json.dumps(told))\n"
+ENDED = "\nPath(sys.argv[1]).write_text(json.dumps(reported))\n"
 OPENVINO = """
 from multiorganseg.offline import keep_files_together
 keep_files_together()
@@ -50,19 +50,19 @@ figure.savefig(Path(sys.argv[1]).with_suffix(".png"))
 
 def watched(code: str, tmp_path: Path, *arguments: Path) -> tuple[list[str], set[str]]:
     """Run code with all ways out closed; gives what it tried and what it left in an empty home folder."""
-    home, told = tmp_path / "home", tmp_path / "told.json"
+    home, reported = tmp_path / "home", tmp_path / "reported.json"
     home.mkdir()
     hidden = ("CI", "MPLCONFIGDIR", "MULTIORGANSEG_CACHE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")
     given = {name: value for name, value in os.environ.items() if name not in hidden}
     for name in ("HOME", "USERPROFILE", "LOCALAPPDATA"):
         given[name] = str(home)
-    command = [sys.executable, "-c", WATCH + code + ENDED, str(told), *map(str, arguments)]
+    command = [sys.executable, "-c", WATCH + code + ENDED, str(reported), *map(str, arguments)]
     done = subprocess.run(
         command, env=module_environment((), given), cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     files = {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
-    return json.loads(told.read_text()), files
+    return json.loads(reported.read_text()), files
 
 
 @pytest.mark.slow

@@ -148,7 +148,7 @@ def _on_each_step(tell: Callable[[str], object]) -> None:
     """Audit hooks cannot be taken away: for a child that ends afterwards."""
     fsync = os.fsync
 
-    def told_fsync(handle: int) -> None:
+    def reporting_fsync(handle: int) -> None:
         tell("os.fsync")
         fsync(handle)
 
@@ -156,7 +156,7 @@ def _on_each_step(tell: Callable[[str], object]) -> None:
         if event in _EVENTS or (event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES):
             tell(f"{event} {arguments[0]}")
 
-    os.fsync = told_fsync
+    os.fsync = reporting_fsync
     sys.addaudithook(hook)
 
 

@@ -23,39 +23,39 @@ def main(host_folder: Path, module_folder: Path, work: Path) -> None:
     slicer.util.selectModule("MultiOrganSeg")
     panel = slicer.modules.MultiOrganSegWidget.panel
     ui = panel.ui
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "install": not ui.dependencyFrame.isHidden(),
         "missing": ui.dependencyLabel.text,
         "device": panel._probe.running,
     }
     ui.phantomButton.click()
-    told["phantom"] = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
+    reported["phantom"] = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode")
     for button in (ui.applyButton, ui.installButton):
         host.answers.add(0)
         button.click()
-        told[button.objectName] = ui.segmentMessageLabel.text
+        reported[button.objectName] = ui.segmentMessageLabel.text
     from multiorganseg.errors import DependencyError
 
     try:
         module.python.MultiOrganSegLogic().process(panel.parameters.volume)
     except DependencyError as error:
-        told["script"] = str(error)
-    ui.teachSection.collapsed = False
-    teach = panel.teach
-    from MultiOrganSegLib.teach import trainer
+        reported["script"] = str(error)
+    ui.addOrganSection.collapsed = False
+    add_organ = panel.add_organ
+    from MultiOrganSegLib.add_organ import trainer
 
     host.answers.add(0)
-    teach.guarded(lambda: teach.project._create_in(work / "project"))
-    told["teach"] = teach.ui.teachMessageLabel.text
-    told["busy"] = teach.session.queue.busy
+    add_organ.guarded(lambda: add_organ.project._create_in(work / "project"))
+    reported["add_organ"] = add_organ.ui.addOrganMessageLabel.text
+    reported["busy"] = add_organ.session.queue.busy
     try:
         trainer.start_command(["project", "--help"])
     except DependencyError as error:
-        told["command"] = str(error)
-    told["asked"] = host.answers.texts
-    told["errors"] = [repr(error) for error in host.errors]
+        reported["command"] = str(error)
+    reported["asked"] = host.answers.texts
+    reported["errors"] = [repr(error) for error in host.errors]
     host.reset()
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(reported) + "\n")
 
 
 if __name__ == "__main__":

@@ -71,10 +71,10 @@ def test_the_phantom_needs_nothing(seen) -> None:
     assert seen["phantom"] == 1
 
 
-def test_segmenting_and_teaching_ask_and_tell_what_is_missing(seen) -> None:
+def test_segmenting_and_adding_an_organ_ask_and_say_what_is_missing(seen) -> None:
     assert len(seen["asked"]) == 3
     assert all("Download and install" in text for text in seen["asked"])
-    for where in ("applyButton", "installButton", "teach"):
+    for where in ("applyButton", "installButton", "add_organ"):
         assert "torch" in seen[where]
         assert "psutil" in seen[where]
     for where in ("script", "command"):
@@ -105,11 +105,11 @@ def test_a_project_is_taught_and_reported_with_slicers_packages_and_the_requirem
         labels = tmp_path / f"spleen_{number}.nii.gz"
         write_volume(replace(read_volume(image), voxels=phantoms.spleen(number)), labels)
         trainer("project", "annotate", project, f"case_{number}", labels, "--organ", "spleen")
-    wishes = ("--organ", "spleen", "--run", "run", "--iterations", "2", "--device", "cpu")
-    told = trainer(
-        "extend", "--project", project, "--base", base.name, *wishes, "--cache", tmp_path / "cache"
+    options = ("--organ", "spleen", "--run", "run", "--iterations", "2", "--device", "cpu")
+    reported = trainer(
+        "add-organ", "--project", project, "--base", base.name, *options, "--cache", tmp_path / "cache"
     )
     run = project / "runs" / "run"
-    assert "could not be drawn" not in told
+    assert "could not be drawn" not in reported
     assert (run / "report.md").is_file()
     assert (run / "pictures" / "spleen.png").is_file()

@@ -27,7 +27,7 @@ NEEDED = (
     "Resources/requirements.txt",
     "Resources/Organs/organs.json",
     "Resources/Models/abdomen-ct/models/model.safetensors",
-    "Resources/UI/Teach.ui",
+    "Resources/UI/AddOrgan.ui",
     "Training/multiorganseg_training/__main__.py",
     "Training/recipes/abdomen-ct.toml",
 )

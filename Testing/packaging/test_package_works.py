@@ -42,14 +42,14 @@ def test_the_module_segments_the_phantom_from_the_package_alone(package, tmp_pat
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert Path(told["file"]) == package.module_folder / "MultiOrganSeg.py"
-    assert told["heavy"] == []
+    reported = json.loads(done.stdout.splitlines()[-1])
+    assert Path(reported["file"]) == package.module_folder / "MultiOrganSeg.py"
+    assert reported["heavy"] == []
 
     labels, table = phantom_labels()
     for key in ("liver", "spleen", "kidney_right"):
         drawn = float((labels == table.value(key)).sum()) * 0.012
-        assert told["organs"][key]["ml"] == pytest.approx(drawn, rel=ML_TOLERANCE)
+        assert reported["organs"][key]["ml"] == pytest.approx(drawn, rel=ML_TOLERANCE)
 
     processes = [json.loads(path.read_text(encoding="utf-8")) for path in records.iterdir()]
     assert len(processes) == 2, "the module and its child process"

@@ -1,9 +1,10 @@
-"""A trainer that only pretends: fast events, a made-up gate, a copy of the base as the new model.
+"""A trainer that only pretends: fast events, a made-up acceptance check, a copy of the base as the new model.
 
 Called as `fake_trainer.py multiorganseg_training --events ARGUMENTS`. What is not training goes to the real
 commands.
 The environment variable MULTIORGANSEG_FAKE_TRAINER holds a JSON object: `iterations`, `seconds` an iteration,
-`crash` (an iteration at which a signal ends it), `fail` (one at which it tells why), `gate` ("pass", "fail").
+`crash` (an iteration at which a signal ends it), `fail` (one at which it tells why), `acceptance` ("pass",
+"fail").
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def value(name: str, arguments: list[str]) -> str:
     return arguments[arguments.index(name) + 1] if name in arguments else ""
 
 
-def extend(arguments: list[str]) -> None:
+def add_organ(arguments: list[str]) -> None:
     project = Path(value("--project", arguments))
     run = project / "runs" / value("--run", arguments)
     run.mkdir(parents=True, exist_ok=True)
@@ -72,12 +73,12 @@ def extend(arguments: list[str]) -> None:
             if (run / "stop").exists():
                 events.emit("paused")
                 return
-        write_gate(run, organs)
+        write_acceptance(run, organs)
         events.emit("finished")
 
 
-def write_gate(run: Path, organs: list[str]) -> None:
-    passed = PLAN.get("gate", "pass") == "pass"
+def write_acceptance(run: Path, organs: list[str]) -> None:
+    passed = PLAN.get("acceptance", "pass") == "pass"
     from multiorganseg.bundles import find_bundle
 
     table = {}
@@ -90,12 +91,14 @@ def write_gate(run: Path, organs: list[str]) -> None:
         table[key] = entry("new", None, 0.781, "pass")
     picture(run / "pictures" / "worst.png")
     cases = ["case_7", "case_8", "case_9"]
-    gate = gate_of(run, cases, dict.fromkeys(organs, PLAN.get("cases", 5)))
-    (run / "gate.json").write_text(json.dumps({**gate, "organs": table, "passed": passed}), encoding="utf-8")
+    acceptance = acceptance_of(run, cases, dict.fromkeys(organs, PLAN.get("cases", 5)))
+    (run / "acceptance.json").write_text(
+        json.dumps({**acceptance, "organs": table, "passed": passed}), encoding="utf-8"
+    )
 
 
-def gate_of(run: Path, cases: list[str], trained: dict[str, int]) -> dict:
-    """All of a gate.json but its organs and its verdict."""
+def acceptance_of(run: Path, cases: list[str], trained: dict[str, int]) -> dict:
+    """All of an acceptance.json but its organs and its verdict."""
     return {
         **{"schema_version": 1, "base": {"name": "abdomen-ct", "version": "1.1.0", "sha256": "0" * 64}},
         **{"run": run.name, "cases": cases, "how": "hold-out", "margin": 0.01, "floor": 0.5},
@@ -149,8 +152,8 @@ def publish(arguments: list[str]) -> None:
 
 def main() -> None:
     arguments = sys.argv[3:]
-    if arguments[0] == "extend":
-        extend(arguments)
+    if arguments[0] == "add-organ":
+        add_organ(arguments)
     elif arguments[:2] == ["project", "publish"]:
         publish(arguments)
     elif arguments[:2] == ["project", "rollback"]:

@@ -1,4 +1,4 @@
-"""Slicer's process, to be killed: opens a project in the section Teach, does one thing, and tells of it.
+"""Slicer's process, to be killed: opens a project in the section Add organ, does one thing, and tells of it.
 
     python gui_process.py PROJECT save|train
 
@@ -30,11 +30,11 @@ def main() -> None:
 
     host = slicer_host.start(widgets=True)
     import slicer
-    from teach_project import FAKE, SHAPE
+    from add_organ_project import FAKE, SHAPE
 
     from MultiOrganSegLib import dependencies
+    from MultiOrganSegLib.add_organ import trainer
     from MultiOrganSegLib.panels.device import DeviceProbe
-    from MultiOrganSegLib.teach import trainer
 
     dependencies.missing_packages = lambda _entry=None: []
     DeviceProbe.start = lambda _self: None
@@ -42,28 +42,30 @@ def main() -> None:
     module = host.load_module("MultiOrganSeg", ROOT / "MultiOrganSeg")
     widget = module.widgetRepresentation().self()
     widget.enter()
-    widget.panel.ui.teachSection.collapsed = False
-    teach = widget.panel.teach
+    widget.panel.ui.addOrganSection.collapsed = False
+    add_organ = widget.panel.add_organ
     host.answers.add(sys.argv[1])
-    teach.ui.openProjectButton.click()
+    add_organ.ui.openProjectButton.click()
     if sys.argv[2] == "save":
-        teach.show_step("cases")
-        case = teach.session.project.cases["case_3"]
-        teach.cases.open(case.name)
+        add_organ.show_step("cases")
+        case = add_organ.session.project.cases["case_3"]
+        add_organ.cases.open(case.name)
         drawn = np.zeros(SHAPE, np.uint8)
         drawn[3:6, 8:12, 10:15] = 1
-        organ = teach.session.taught[0]
-        slicer.util.updateSegmentBinaryLabelmapFromArray(drawn, teach.cases._node, organ, teach.cases._volume)
-        teach.ui.doneButton.click()
-        host.process_events(lambda: teach.session.queue._job is not None, SECONDS)
-        tell(f"saving {teach.session.queue._job.pid}")
-        host.process_events(lambda: not teach.session.queue.busy, SECONDS)
+        organ = add_organ.session.new_organs[0]
+        slicer.util.updateSegmentBinaryLabelmapFromArray(
+            drawn, add_organ.cases._node, organ, add_organ.cases._volume
+        )
+        add_organ.ui.doneButton.click()
+        host.process_events(lambda: add_organ.session.queue._job is not None, SECONDS)
+        tell(f"saving {add_organ.session.queue._job.pid}")
+        host.process_events(lambda: not add_organ.session.queue.busy, SECONDS)
         tell("saved")
     else:
-        teach.show_step("train")
-        teach.ui.trainButton.click()
-        host.process_events(lambda: teach.train.log.iteration >= 2, SECONDS)
-        tell(f"training {teach.train.run.orders().pid}")
+        add_organ.show_step("train")
+        add_organ.ui.trainButton.click()
+        host.process_events(lambda: add_organ.train.log.iteration >= 2, SECONDS)
+        tell(f"training {add_organ.train.run.orders().pid}")
     host.process_events(lambda: False, SECONDS)
 
 

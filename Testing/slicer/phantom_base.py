@@ -1,4 +1,4 @@
-"""A small base model that knows the phantom's liver but not its spleen, and phantoms to teach it."""
+"""A small base model that knows the phantom's liver but not its spleen, and phantoms to learn from."""
 
 from __future__ import annotations
 

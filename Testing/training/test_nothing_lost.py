@@ -186,23 +186,23 @@ def test_events_on_a_full_disk_are_a_typed_error_and_spoil_nothing(tmp_path):
 
 def test_a_pause_is_a_pause_while_cases_are_prepared(phantom_recipe, place, tmp_path):
     fresh = type(place)(place.data, place.run, tmp_path / "empty cache", place.device)
-    told = []
+    reported = []
 
     def report(stage: str, fraction: float) -> None:
-        told.append((stage, fraction))
-        if len(told) == 1:
+        reported.append((stage, fraction))
+        if len(reported) == 1:
             request_pause(place.run)
 
     recipe = phantom_recipe(optimisation={"iterations": 1}, data={"validation": []})
     with pytest.raises(Paused, match="before the first iteration"):
         fit(recipe, fresh, Progress(report))
-    assert len(told) == 1, "no case after the request"
+    assert len(reported) == 1, "no case after the request"
     assert [event["event"] for event in read_events(place.run / EVENTS_FILE)] == ["paused"]
     fit(recipe, place, Progress())
     assert load_checkpoint(place.run).iteration == 1
 
 
-def test_a_request_since_the_start_of_the_program_is_heeded(phantom_recipe, place):
+def test_a_request_since_the_start_of_the_program_is_obeyed(phantom_recipe, place):
     started = time.time() - 5
     place.run.mkdir(parents=True)
     request_pause(place.run)
@@ -239,10 +239,10 @@ def test_bfloat16_only_where_the_card_has_it(monkeypatch, has, reduced):
     cuda = torch.device("cuda")
     assert backends.computes_bf16(cuda) is reduced
     assert not any(asked), "imitation does not count"
-    told = []
-    events = type("Events", (), {"emit": lambda self, *kind, **content: told.append(content)})()
+    reported = []
+    events = type("Events", (), {"emit": lambda self, *kind, **content: reported.append(content)})()
     assert loop._reduced("bf16", cuda, events) is reduced
-    assert bool(told) is not reduced
+    assert bool(reported) is not reduced
     assert loop._reduced("fp32", cuda, events) is False
     assert loop._reduced("bf16", torch.device("mps"), events) is False
 
@@ -257,7 +257,7 @@ def test_bfloat16_only_where_the_card_has_it(monkeypatch, has, reduced):
     ],
     ids=["mps", "cuda", "cpu", "python"],
 )
-def test_memory_that_runs_out_in_a_training_is_told(phantom_recipe, place, monkeypatch, error):
+def test_memory_that_runs_out_in_a_training_is_reported(phantom_recipe, place, monkeypatch, error):
     recipe = phantom_recipe(
         optimisation={"iterations": 3}, data={"validation": []}, reporting={"checkpoint_every": 1}
     )

@@ -20,7 +20,13 @@ from multiorganseg.events import EventStream, event_log
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import build_network
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, load_gate, save_gate
+from multiorganseg.projects.acceptance import (
+    AcceptanceReport,
+    OrganVerdict,
+    Verdict,
+    load_acceptance,
+    save_acceptance,
+)
 from multiorganseg.projects.runs import ACCEPTANCE_FILE
 from multiorganseg_training.acceptance.plan import PLAN_FILE, Plan, load_plan, save_plan
 from multiorganseg_training.project import LabelStatus, load_matrix, load_project, project_state, save_matrix
@@ -117,12 +123,14 @@ def test_recipes(recipe):
 def test_gates(tmp_path):
     figures = (0.8, 0.9, 0.7, 0.7, 12.0, 13.0, 0.1)
     organ = OrganVerdict("old", "annotated", 3, *figures, (0.0, 0.2), Verdict.PASS, "Good.", "a", "p.png")
-    gate = Gate("b", "1.0.0", "ab", "r", ("a",), "hold-out", 0.01, 0.5, {"liver": organ}, {"spleen": 2})
-    save_gate(gate, tmp_path)
-    assert load_gate(tmp_path) == gate
+    acceptance = AcceptanceReport(
+        "b", "1.0.0", "ab", "r", ("a",), "hold-out", 0.01, 0.5, {"liver": organ}, {"spleen": 2}
+    )
+    save_acceptance(acceptance, tmp_path)
+    assert load_acceptance(tmp_path) == acceptance
     path = tmp_path / ACCEPTANCE_FILE
     document = json.loads(path.read_text(encoding="utf-8"))
-    assert untyped(reading_json(path, lambda: load_gate(tmp_path)), document) == []
+    assert untyped(reading_json(path, lambda: load_acceptance(tmp_path)), document) == []
 
 
 def test_plans(tmp_path, recipe):
@@ -189,7 +197,7 @@ def test_events_and_states_of_runs(tmp_path, project_document):
     line = json.loads((run / "events.jsonl").read_text(encoding="utf-8"))
     progress = {"event": "progress", "iteration": 1, "loss": 0.5}
     metric = {"event": "metric", "name": "dice of last network", "iteration": 1, "liver": 0.5}
-    (run / "gate.json").write_text('{"passed": true}', encoding="utf-8")
+    (run / "acceptance.json").write_text('{"passed": true}', encoding="utf-8")
 
     def read(document: Any) -> object:
         lines = document if isinstance(document, list) else [document]

@@ -83,7 +83,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """Read a finished run; where a resumed run told an iteration twice, the later line counts.
+    """Read a finished run; where a resumed run logged an iteration twice, the later line counts.
 
     Raises:
         TrainingError: A file is missing or damaged.

@@ -214,7 +214,7 @@ def evaluate_run(
         cache: Folder of prepared cases.
         device: Where to run.
         options: What of the run, and on which cases.
-        progress: Told of each case; cancels within a case too.
+        progress: Reports of each case; cancels within a case too.
 
     Raises:
         TrainingError: The run has no checkpoint or no such classifier, the data do not fit, or there is no

@@ -74,7 +74,7 @@ def write_picture(study: Study, path: Path, progress: Progress) -> None:
     Args:
         study: What to draw.
         path: PNG file.
-        progress: Told each panel.
+        progress: Reports each panel.
 
     Raises:
         DependencyError: scikit-learn is not installed.

@@ -148,7 +148,7 @@ def collect_features(
         pixels: Voxels of these cases.
         projected: Whether the features are embedded as the prototypes are; else they are the network's last.
         device: Where the network runs.
-        progress: Told after each batch of windows.
+        progress: Reports after each batch of windows.
 
     Returns:
         (pixels, width), float32.

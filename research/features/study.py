@@ -276,7 +276,7 @@ def study_features(
         cache: Folder of prepared cases.
         device: Where the networks run.
         settings: What is looked at.
-        progress: Told about cases and windows.
+        progress: Reports about cases and windows.
 
     Raises:
         TrainingError: A run has no checkpoint, the runs do not compare, none has the prototypes that are

@@ -239,7 +239,7 @@ class Correction:
             self._ask()
 
     def _start_again(self, answer: Answer) -> None:
-        """Ask once more after a crash, which costs a restart only; a prompt that ends it twice is given up."""
+        """Ask once more after a crash; a prompt that ends the process twice is given up."""
         assert answer.error is not None
         if not self._waiting or self._waiting[0].tried:
             raise answer.error

@@ -132,7 +132,7 @@ def model_of(node: slicer.vtkMRMLSegmentationNode) -> str:
 def locked_segments(
     node: slicer.vtkMRMLSegmentationNode, own: str, parameters: slicer.vtkMRMLSegmentEditorNode
 ) -> list[str]:
-    """Return IDs of segments that an answer must leave: those with a lock, and those that may not be overwritten."""
+    """Return IDs of segments that an answer must leave: locked ones, and those not to be overwritten."""
     segmentation, display = node.GetSegmentation(), node.GetDisplayNode()
     mode = parameters.GetOverwriteMode()
     locked = []
@@ -164,7 +164,7 @@ def allowed(
     before: Labels,
     box: Box,
 ) -> NDArray[np.bool_]:
-    """Return where in a box the person's masks let anything change: editable area and range of intensities."""
+    """Return where in a box masks let anything change: editable area and range of intensities."""
     kind = slicer.vtkMRMLSegmentationNode
     mode, display = parameters.GetMaskMode(), node.GetDisplayNode()
     visible = [i + 1 for i, each in enumerate(ids) if display is None or display.GetSegmentVisibility(each)]
@@ -257,7 +257,7 @@ def make_surfaces(node: slicer.vtkMRMLSegmentationNode) -> bool:
 
 
 def prompts_text(entries: Iterable[dict[str, Any]]) -> str:
-    """Return the tag for what was said of one segment: each entry has "n", its place among all, and "prompts"."""
+    """Return the tag for what was said of a segment: entries of "n", the place among all, and "prompts"."""
     said = list(entries)
     return base64.b64encode(json.dumps(said, separators=(",", ":")).encode()).decode() if said else ""
 

@@ -16,7 +16,7 @@ from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
 from MultiOrganSegLib.panels.choices import Choice
 
-_MODULE = "multiorganseg.inference.told_device"
+_MODULE = "multiorganseg.inference.report_device"
 
 
 class DeviceProbe:

@@ -28,9 +28,9 @@ def volume_facts(node: Any) -> str:
     transform = node.GetParentTransformNode()
     if transform is None:
         return facts
-    told = (
+    reported = (
         _("under the transform “{name}”, which is minded")
         if transform.IsTransformToWorldLinear()
         else _("under the non-linear transform “{name}”: harden it first")
     )
-    return f"{facts}, {told.format(name=transform.GetName())}"
+    return f"{facts}, {reported.format(name=transform.GetName())}"

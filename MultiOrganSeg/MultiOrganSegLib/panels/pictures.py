@@ -11,7 +11,7 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from MultiOrganSegLib.teach.curves import Curve, TrainingLog
+from MultiOrganSegLib.add_organ.curves import Curve, TrainingLog
 
 _SIDE = 12
 

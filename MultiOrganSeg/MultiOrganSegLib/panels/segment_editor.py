@@ -8,7 +8,7 @@ import slicer
 
 PAINT, FILL, GROW = "Paint", "Fill between slices", "Grow from seeds"
 _EFFECTS = (PAINT, "Erase", "Threshold", GROW, FILL, "Islands", "Smoothing", "Scissors")
-_TAG = "MultiOrganSegTeach"
+_TAG = "MultiOrganSegAddOrgan"
 _UNDO_STEPS = 10
 
 

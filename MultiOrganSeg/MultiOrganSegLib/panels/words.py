@@ -42,7 +42,7 @@ def flag_title(flag: str) -> str:
         "out_of_domain": _("unlike the training"),
         "not_found": _("not found"),
         "left_right_inconsistent": _("sides swapped?"),
-        "low_confidence": _("unsure"),
+        "low_confidence": _("uncertain"),
         "fragmented": _("in pieces"),
         "volume_implausible": _("unusual volume"),
         "cut_by_field_of_view": _("cut off"),
@@ -59,12 +59,12 @@ def flag_text(flag: str) -> str:
         "left_right_inconsistent": _(
             "The left one does not lie to the left of the right one: sides may be swapped."
         ),
-        "low_confidence": _("The network was unsure; check the borders."),
+        "low_confidence": _("The network was uncertain; check the borders."),
         "fragmented": _("Fell into pieces; smaller pieces were removed."),
         "volume_implausible": _("The volume is outside the plausible range."),
         "cut_by_field_of_view": _("Reaches the edge of the image: incomplete, and the volume is too small."),
         "corrected": _("Corrected by hand and measured anew; the network's confidence no longer counts."),
-        "beyond_training": _("Went on further up than the network was taught; it is cut there."),
+        "beyond_training": _("Went on further up than the network was trained on; it is cut there."),
     }.get(flag, flag_title(flag))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from multiorganseg.bundles.json_text import sorted_keys
 from multiorganseg.bundles.metadata import CustomOrgan, Domain, Metadata, Preprocessing
 from multiorganseg.bundles.original_json import original_from_json, original_to_json
+from multiorganseg.earlier import training_facts_of_now
 from multiorganseg.organs.labels import LabelTable
 
 
@@ -35,7 +36,7 @@ def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
         feature_channels=data["feature_channels"],
         license=data["license"],
         metrics=data.get("metrics", {}),
-        training=data["training"],
+        training=training_facts_of_now(data["training"]),
         custom_organs={
             key: CustomOrgan(organ["name"], _triple(organ["color"], int))
             for key, organ in data.get("custom_organs", {}).items()

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from multiorganseg.cli.console import err, printable, show_warning
 from multiorganseg.errors import MultiOrganSegError
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 from multiorganseg.volumes.check import VolumeWarning
 
 
@@ -33,9 +33,9 @@ def reported_errors() -> Iterator[None]:
             warnings.showwarning = show_warning
             yield
     except (MultiOrganSegError, MemoryError) as error:
-        told = as_told(error)
-        show_error(told)
-        raise typer.Exit(told.exit_code) from error
+        reported = as_typed(error)
+        show_error(reported)
+        raise typer.Exit(reported.exit_code) from error
 
 
 def show_error(error: MultiOrganSegError) -> None:

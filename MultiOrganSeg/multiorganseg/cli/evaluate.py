@@ -27,7 +27,7 @@ from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_o
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.outputs import require_free
 from multiorganseg.privacy import folders_of, without_folders
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
@@ -117,7 +117,7 @@ def _compare_all(
             try:
                 cases[name] = compare_files(predicted, expected, comparison)
             except Exception as error:
-                failed[name] = as_told(error)
+                failed[name] = as_typed(error)
             progress.advance(task)
     return cases, failed
 

@@ -56,7 +56,7 @@ class Case:
         return self.path.name
 
     def read(self) -> Volume:
-        """Read the image; what was left out beside it is told with a `VolumeWarning`.
+        """Read the image; what was left out beside it is reported with a `VolumeWarning`.
 
         Raises:
             VolumeError: As `read_volume`, or it is a label map.
@@ -91,7 +91,7 @@ def expand_inputs(paths: Iterable[Path]) -> list[Case]:
 
     A file is a case, a DICOMDIR stands for its medium. Below a folder, at any depth, every volume file and
     every DICOM series of CT or MR with at least ten slices is a case; where there is no such series, the one
-    there is. Results of earlier runs, label maps beside images and other series are left out and told.
+    there is. Results of earlier runs, label maps beside images and other series are left out, with a warning.
     Cases of one name keep the folders in which they lie.
 
     Raises:

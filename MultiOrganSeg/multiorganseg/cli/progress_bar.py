@@ -57,9 +57,9 @@ def cancel_on_interrupt(token: CancelToken) -> Iterator[None]:
             raise KeyboardInterrupt
         token.cancel()
 
-    former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)

@@ -25,14 +25,14 @@ from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.parent import stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import Cancelled, MultiOrganSegError, ResourceError
-from multiorganseg.events import EventKind, EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.outputs import open_stream
 from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import FORMATS, plan_outputs, write_results
-from multiorganseg.unforeseen import as_told
+from multiorganseg.unforeseen import as_typed
 
 if TYPE_CHECKING:
     from multiorganseg.inference.segment import Segmenter
@@ -101,8 +101,9 @@ def segment(
         bool,
         typer.Option(
             "--uncertainty",
-            help="Also map where the network is unsure or its decoders differ: CASE.uncertainty.nii.gz, 0 "
-            "(sure) to 255 (unsure), a row in the picture and a score for each organ. Labels stay the same.",
+            help="Also map where the network is uncertain or its decoders differ: CASE.uncertainty.nii.gz, 0 "
+            "(certain) to 255 (uncertain), a row in the picture and a score for each organ. Labels stay "
+            "the same.",
         ),
     ] = False,
     events: Annotated[
@@ -147,7 +148,7 @@ def segment(
         for number, case in enumerate(cases):
             prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
             results.append(
-                _run_case(segmenter, case, output, wanted, preview, told_to(stream, progress, prefix))
+                _run_case(segmenter, case, output, wanted, preview, with_events(stream, progress, prefix))
             )
             _tell(results[-1], stream)
     _show(results, segmenter.catalogue)
@@ -189,10 +190,10 @@ def _run_case(
         except Cancelled:
             raise
         except Exception as error:
-            return CaseResult(case.path, time.perf_counter() - started, error=as_told(error))
-    told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    own = [str(warning.message) for warning in told if issubclass(warning.category, VolumeWarning)]
-    asides = [str(warning.message) for warning in told if not issubclass(warning.category, VolumeWarning)]
+            return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
+    reported = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+    own = [str(warning.message) for warning in reported if issubclass(warning.category, VolumeWarning)]
+    asides = [str(warning.message) for warning in reported if not issubclass(warning.category, VolumeWarning)]
     own = without_folders(own, folders_of(Path(volume.source)))
     messages = tuple(dict.fromkeys([*result.provenance.get("messages", []), *own]))
     seconds = time.perf_counter() - started

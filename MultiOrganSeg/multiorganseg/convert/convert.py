@@ -84,7 +84,7 @@ def convert(
         path: Folder, zip file or model file.
         into: Folder of bundles; the user's when None.
         options: What the user says.
-        progress: Told each stage.
+        progress: Reports each stage.
         ask_orientation: Asks the user for an orientation or `STORED`; without it, it must be given.
 
     Raises:

@@ -51,7 +51,7 @@ def check_orientations(
         reference: Its labels, with the values of the source.
         values: Label value in the source by organ key.
         wanted: The only orientation to try; None for all eight.
-        progress: Told the share of orientations done.
+        progress: Reports the share of orientations done.
 
     Raises:
         VolumeError: The labels hold none of the organs.

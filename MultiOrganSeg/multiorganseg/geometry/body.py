@@ -31,8 +31,8 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float, leaning: bool = Fal
 
     Parts smaller than a tenth of the largest one (table, blankets, tubes) are left out on a coarse subsample;
     the ends are then sought on the volume itself, so that air around the patient does not move the box. In
-    the plane a margin stays. Along k there is none, since planes of air tell nothing and shorten the scan, but
-    around a leaning volume, whose border is repeated in the corners of an upright box: it must be air there.
+    the plane a margin stays. Along k there is none, since planes of air tell nothing and shorten the scan,
+    but around a leaning volume: its border is repeated in the corners of an upright box, where air belongs.
 
     Args:
         voxels: Array (k, j, i).

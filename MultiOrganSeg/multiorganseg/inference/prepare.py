@@ -24,7 +24,7 @@ def prepare(
     """Bring a volume onto the network's grid and into its intensities.
 
     For a network that sees a window of HU, a CT that is evidently not in HU is brought there first; what is
-    done or wrong is told with a `VolumeWarning`, unless it stands in the volume's `warnings` already.
+    done or wrong is reported with a `VolumeWarning`, unless it stands in the volume's `warnings` already.
 
     Returns:
         The geometric steps with their inverse, and the image (k, j, i).

@@ -70,7 +70,7 @@ class Options:
         quality: "fast", "balanced" or "best": how much neighbouring windows overlap.
         device: "auto", "cpu", "cuda" or "mps".
         time_limit: Seconds after which a coarser step is preferred; None for ten minutes on a CPU.
-        uncertainty: Whether to map where the network is unsure; all its decoders run then.
+        uncertainty: Whether to map where the network is uncertain; all its decoders run then.
         mode: "faithful" takes the steps of the program that a converted network comes from, "fast" those of
             this engine; "" is faithful for converted networks, and fast for our own, which have no others.
         mirroring: Whether a faithful run also sees mirrored windows where that program does.
@@ -97,7 +97,7 @@ class _Found:
     network_labels: NDArray[np.unsignedinteger]
     confidence: Mapping[str, float]
     fragmentation: Mapping[str, Fragmentation]
-    unsure: Mapping[str, float] | None
+    uncertainties: Mapping[str, float] | None
     uncertainty: NDArray[np.uint8] | None
     beyond: frozenset[str] = frozenset()
 
@@ -200,7 +200,7 @@ class Segmenter:
 
         Args:
             volume: CT or MR, as the bundle's modality says; a CT is brought to HU where it evidently is not.
-            progress: Told each stage; cancelling raises `Cancelled`.
+            progress: Reports each stage; cancelling raises `Cancelled`.
             others: Further channels on the same grid, where the network takes several.
             recorder: Keeps what the network says beside the labels, for corrections; its `maps` are there
                 when this returns. A faithful run is followed by a fast one for it.
@@ -246,10 +246,10 @@ class Segmenter:
         with timings.stage("restore"):
             progress(Stage.RESTORING, 0.0)
             labels = canonical.restore(cleaned.labels)
-        unsure = uncertainty = None
+        uncertainties = uncertainty = None
         if streamed.uncertainty is not None:
             with timings.stage("uncertainty"):
-                unsure = mean_uncertainty(cleaned.labels, streamed.uncertainty, metadata.labels)
+                uncertainties = mean_uncertainty(cleaned.labels, streamed.uncertainty, metadata.labels)
                 uncertainty = canonical.restore_map(streamed.uncertainty)
         found = _Found(
             labels,
@@ -257,7 +257,7 @@ class Segmenter:
             cleaned.labels,
             confidence,
             cleaned.fragmentation,
-            unsure,
+            uncertainties,
             uncertainty,
             beyond,
         )
@@ -301,12 +301,12 @@ class Segmenter:
             backend, settings, result = self._until_it_fits(backend, settings, False, run)
             streamed = result.streamed
             labels = space.place(result.labels)
-        unsure = uncertainty = None
+        uncertainties = uncertainty = None
         if streamed.uncertainty is not None:
-            unsure = mean_uncertainty(streamed.labels, streamed.uncertainty, metadata.labels)
+            uncertainties = mean_uncertainty(streamed.labels, streamed.uncertainty, metadata.labels)
             uncertainty = space.restore_map(streamed.uncertainty)
         confidence = mean_confidence(streamed.labels, streamed.confidence, metadata.labels)
-        found = _Found(labels, image, streamed.labels, confidence, {}, unsure, uncertainty)
+        found = _Found(labels, image, streamed.labels, confidence, {}, uncertainties, uncertainty)
         return self._finish(volume, found, settings, backend, streamed.windows, timings, progress)
 
     def _finish(
@@ -324,7 +324,13 @@ class Segmenter:
         with timings.stage("measure"):
             progress(Stage.MEASURING, 0.0)
             statistics = measure(
-                labels, volume, table, found.confidence, self.catalogue, found.fragmentation, found.unsure
+                labels,
+                volume,
+                table,
+                found.confidence,
+                self.catalogue,
+                found.fragmentation,
+                found.uncertainties,
             )
             wrong_kind = modality_warning(volume, metadata.modality, metadata.name)
             judgement = (
@@ -354,7 +360,7 @@ class Segmenter:
 
         Args:
             volume: As in `segment`.
-            progress: Told each stage; cancelling raises `Cancelled`.
+            progress: Reports each stage; cancelling raises `Cancelled`.
             recorder: Says how many bytes may be kept.
             others: As in `segment`.
         """

@@ -88,7 +88,7 @@ def stream_labels(
         batch_size: Windows given to `predict` at once.
         network_device: Where `predict` runs.
         device: Where the probabilities of a slab are summed.
-        progress: Told after each batch.
+        progress: Reports after each batch.
         decoders: How many `predict` answers for.
         uncertain: Whether to map the uncertainty.
         recorder: Gathers probabilities and features; `predict` then gives the first decoder's features too,
@@ -143,7 +143,7 @@ def run_windows(
 ) -> Iterator[FinishedPlanes]:
     """Add every window to a slab, and tell whenever planes are finished; `stream_labels` says the rest.
 
-    The planes that are told of are the slab's first ones until the next are asked for.
+    The planes that are reported of are the slab's first ones until the next are asked for.
 
     Args:
         predict: As for `stream_labels`.

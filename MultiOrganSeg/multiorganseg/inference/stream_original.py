@@ -74,7 +74,7 @@ def stream_original(
         batch_size: As for `stream_labels`.
         network_device: As for `stream_labels`.
         device: Where the logits of a slab are summed.
-        progress: Told after each batch.
+        progress: Reports after each batch.
         uncertain: Whether to map the uncertainty.
     """
     original, activation = metadata.preprocessing.original, metadata.activation
@@ -90,7 +90,7 @@ def stream_original(
     kind = np.uint8 if len(metadata.labels.organs) < 256 else np.uint16
     labels = np.zeros(space.shape, kind)
     confidence = np.zeros(space.shape, np.uint8)
-    unsure = np.zeros(space.shape, np.uint8) if uncertain else None
+    uncertainties = np.zeros(space.shape, np.uint8) if uncertain else None
     soft = original.restore == "probabilities"
     restored = InterpolatedLabels(space.back, activation, kind, 0.5 if soft else 0.0, sums)
     inside = (slice(before[1], before[1] + space.shape[1]), slice(before[2], before[2] + space.shape[2]))
@@ -114,8 +114,8 @@ def stream_original(
             winner, shares = winners(plane, activation), probabilities(plane, activation)
             labels[number] = winner.cpu().numpy()
             confidence[number] = as_bytes(_confidence(shares, winner, activation))
-            if unsure is not None:
-                unsure[number] = as_bytes(uncertainty(shares, activation))
+            if uncertainties is not None:
+                uncertainties[number] = as_bytes(uncertainty(shares, activation))
             if original.restore != "labels":
                 restored.add(number, _interpolated(shares, activation, plane, soft).cpu(), labels[number])
     if original.restore == "labels":
@@ -123,7 +123,7 @@ def stream_original(
         final = labels[k][:, j][:, :, i]
     else:
         final = restored.labels
-    return OriginalLabels(StreamedLabels(labels, confidence, asked, unsure), final)
+    return OriginalLabels(StreamedLabels(labels, confidence, asked, uncertainties), final)
 
 
 def _over_folds(scores: Tensor, folds: int, kind: torch.dtype) -> Tensor:

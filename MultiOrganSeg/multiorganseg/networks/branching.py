@@ -65,7 +65,7 @@ class BranchingNetwork(nn.Module):
 
     Attributes:
         head: The first decoder's last layer.
-        branches: As many as there were extensions.
+        branches: One for each time that organs were added.
         decoder_count: How many decoders there are, branches apart.
         feature_channels: Channels of the features.
         divisor: What the sizes (k, j, i) of an image must be divisible by.

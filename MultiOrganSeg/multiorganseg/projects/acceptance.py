@@ -10,6 +10,7 @@ from typing import Any
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
+from multiorganseg.earlier import existing
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import read_json
 from multiorganseg.projects.runs import ACCEPTANCE_FILE
@@ -75,7 +76,7 @@ class OrganVerdict:
 
 
 @dataclass(frozen=True)
-class Gate:
+class AcceptanceReport:
     """Whether a network may take the place of its base.
 
     Attributes:
@@ -126,47 +127,51 @@ class Gate:
 SCHEMA_VERSION = 1
 
 
-def save_gate(gate: Gate, run: Path) -> None:
-    """Write `gate.json` into a run's folder, at once or not at all.
+def save_acceptance(acceptance: AcceptanceReport, run: Path) -> None:
+    """Write `acceptance.json` into a run's folder, at once or not at all.
 
     Raises:
         ResourceError: The file cannot be written.
     """
-    write_text_atomically(run / ACCEPTANCE_FILE, format_json(gate_to_json(gate)))
+    write_text_atomically(run / ACCEPTANCE_FILE, format_json(acceptance_to_json(acceptance)))
 
 
-def load_gate(run: Path) -> Gate | None:
-    """Read the `gate.json` of a run; None when there is none yet.
+def load_acceptance(run: Path) -> AcceptanceReport | None:
+    """Read the `acceptance.json` of a run; None when there is none yet.
 
     Raises:
         TrainingError: The file is damaged or of another version.
     """
-    path = run / ACCEPTANCE_FILE
+    path = existing(run / ACCEPTANCE_FILE)
     if not path.is_file():
         return None
     data = read_json(path, SCHEMA_VERSION)
     try:
-        return _gate(data, path.name)
+        return _acceptance(data, path.name)
     except TrainingError as error:
         msg = f"{path} cannot be used."
         raise TrainingError(
-            msg, cause=error.problem, next_step="Repeat it: multiorganseg-train gate --help"
+            msg, cause=error.problem, next_step="Repeat it: multiorganseg-train acceptance --help"
         ) from error
 
 
-def gate_to_json(gate: Gate) -> dict[str, Any]:
-    """Return the JSON object of `gate.json`."""
+def acceptance_to_json(acceptance: AcceptanceReport) -> dict[str, Any]:
+    """Return the JSON object of `acceptance.json`."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "base": {"name": gate.base_name, "version": gate.base_version, "sha256": gate.base_sha256},
-        "run": gate.run,
-        "cases": list(gate.cases),
-        "how": gate.how,
-        "margin": gate.margin,
-        "floor": gate.floor,
-        "training_cases": dict(gate.training_cases),
-        "organs": {key: _organ_to_json(organ) for key, organ in gate.organs.items()},
-        "passed": gate.passed,
+        "base": {
+            "name": acceptance.base_name,
+            "version": acceptance.base_version,
+            "sha256": acceptance.base_sha256,
+        },
+        "run": acceptance.run,
+        "cases": list(acceptance.cases),
+        "how": acceptance.how,
+        "margin": acceptance.margin,
+        "floor": acceptance.floor,
+        "training_cases": dict(acceptance.training_cases),
+        "organs": {key: _organ_to_json(organ) for key, organ in acceptance.organs.items()},
+        "passed": acceptance.passed,
     }
 
 
@@ -190,7 +195,7 @@ class _Base:
 
 
 @dataclass(frozen=True)
-class _GateFile:
+class _AcceptanceFile:
     base: _Base
     run: str
     cases: tuple[str, ...]
@@ -203,9 +208,9 @@ class _GateFile:
     passed: bool | None = None
 
 
-def _gate(data: Mapping[str, Any], what: str) -> Gate:
-    said = typed(_GateFile, data, what)
-    return Gate(
+def _acceptance(data: Mapping[str, Any], what: str) -> AcceptanceReport:
+    said = typed(_AcceptanceFile, data, what)
+    return AcceptanceReport(
         base_name=said.base.name,
         base_version=said.base.version,
         base_sha256=said.base.sha256,

@@ -14,6 +14,7 @@ from typing import Any
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.folders import visible_folders
 from multiorganseg.bundles.json_text import read_json_object
+from multiorganseg.earlier import existing
 from multiorganseg.errors import MultiOrganSegError, ResourceError, TrainingError
 from multiorganseg.events import ENDS, EventKind, read_events
 from multiorganseg.guarded import (
@@ -27,7 +28,7 @@ from multiorganseg.progress import Progress
 
 RUNS_FOLDER = "runs"
 EVENTS_FILE = "events.jsonl"
-ACCEPTANCE_FILE = "gate.json"
+ACCEPTANCE_FILE = "acceptance.json"
 STOP_FILE = "stop"
 LOCK_FILE = ".lock"
 HOLDER_FILE = ".lock-holder"
@@ -195,7 +196,7 @@ def process_start() -> float:
     return psutil.Process().create_time()
 
 
-def heeding_pause(run: Path, progress: Progress) -> Progress:
+def pausing(run: Path, progress: Progress) -> Progress:
     """Return a progress that raises `Paused` where a pause is requested before the first iteration."""
 
     def report(stage: str, fraction: float) -> None:
@@ -213,7 +214,7 @@ def is_pause_requested(run: Path) -> bool:
     return False
 
 
-def heed_pause(run: Path, iteration: int, iterations: int) -> None:
+def stop_if_paused(run: Path, iteration: int, iterations: int) -> None:
     """End the training where a pause is requested; the last iteration is followed by the end anyway.
 
     Raises:
@@ -304,12 +305,12 @@ def _state(run: Path) -> dict[str, Any]:
         "progress": last.get(EventKind.PROGRESS),
         "metric": last.get(EventKind.METRIC),
         "failure": {key: str(end.get(key, "")) for key in _SILENT} if has_failed else None,
-        "gate_passed": _gate_passed(run),
+        "accepted": _is_accepted(run),
     }
 
 
-def _gate_passed(run: Path) -> bool | None:
+def _is_accepted(run: Path) -> bool | None:
     try:
-        return bool(read_json_object(run / ACCEPTANCE_FILE)["passed"])
+        return bool(read_json_object(existing(run / ACCEPTANCE_FILE))["passed"])
     except (OSError, ValueError, KeyError):
         return None

@@ -212,10 +212,10 @@ def judge(
     else:
         reasons += _unlike_scans(found, metadata.domain)
         reasons += _unlike_organs(organ_intensities(image, labels, metadata.labels, window), metadata.domain)
-    doubtful = _unreliable(statistics) if metadata.patch_shape[0] > 1 else []
-    if doubtful and metadata.domain and _is_slender(found, metadata.domain):
-        return Judgement((*reasons, *doubtful, DROPPED), another_part=True)
-    return Judgement((*reasons, *doubtful))
+    unreliable = _unreliable(statistics) if metadata.patch_shape[0] > 1 else []
+    if unreliable and metadata.domain and _is_slender(found, metadata.domain):
+        return Judgement((*reasons, *unreliable, DROPPED), another_part=True)
+    return Judgement((*reasons, *unreliable))
 
 
 def _is_slender(found: Mapping[str, float], domain: Domain) -> bool:
@@ -236,8 +236,8 @@ def _unlike_scans(found: Mapping[str, float], domain: Domain) -> list[str]:
         slack = max(SLACK.get(name, 0.0), WIDENED_BY * (high - low))
         lowest, longest = (SHORTEST * low, np.inf) if name == "length_mm" else (low - slack, high + slack)
         if not lowest <= value <= longest:
-            said, taught = _SAID[name]
-            reasons.append(f"{said.format(value)} (trained on {taught.format(low, high)}).")
+            said, trained = _SAID[name]
+            reasons.append(f"{said.format(value)} (trained on {trained.format(low, high)}).")
     return reasons
 
 
@@ -271,12 +271,12 @@ def _smaller_than_window(found: Mapping[str, float], metadata: Metadata) -> list
 
 def _unreliable(statistics: tuple[OrganStatistics, ...]) -> list[str]:
     bad = {NOT_FOUND, VOLUME_IMPLAUSIBLE, LOW_CONFIDENCE}
-    doubtful = [row.key for row in statistics if bad & set(row.flags)]
-    if len(statistics) < FEWEST_ORGANS or len(doubtful) <= UNRELIABLE_SHARE * len(statistics):
+    unreliable = [row.key for row in statistics if bad & set(row.flags)]
+    if len(statistics) < FEWEST_ORGANS or len(unreliable) <= UNRELIABLE_SHARE * len(statistics):
         return []
     return [
-        f"{len(doubtful)} of {len(statistics)} organs are not found, of an implausible volume or unsure: it "
-        "may show another part of the body."
+        f"{len(unreliable)} of {len(statistics)} organs are not found, of an implausible volume or "
+        "uncertain: it may show another part of the body."
     ]
 
 

@@ -18,11 +18,11 @@ TEXTS: Mapping[str, str] = {
     OUT_OF_DOMAIN: "The scan is unlike those that the network was trained on; see its warning.",
     NOT_FOUND: "Not found in this image.",
     LEFT_RIGHT_INCONSISTENT: "The left one does not lie to the left of the right one: sides may be swapped.",
-    LOW_CONFIDENCE: "The network was unsure; check the borders.",
+    LOW_CONFIDENCE: "The network was uncertain; check the borders.",
     FRAGMENTED: "Fell into pieces; smaller pieces were removed.",
     VOLUME_IMPLAUSIBLE: "The volume is outside the plausible range.",
     CUT_BY_FIELD_OF_VIEW: "Reaches the edge of the image: incomplete, and the volume is too small.",
-    BEYOND_TRAINING: "Went on further up than the network was taught; it is cut there.",
+    BEYOND_TRAINING: "Went on further up than the network was trained on; it is cut there.",
     CORRECTED: "Corrected by hand and measured anew; the network's confidence no longer counts.",
 }
 """Text for users by flag, worst first."""

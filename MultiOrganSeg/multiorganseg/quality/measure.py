@@ -84,11 +84,11 @@ def measure(
     results = []
     for value, key in table.organs.items():
         organ, voxels = catalogue.get(key), int(sums.voxels[value])
-        unsure = None if uncertainty is None else float(uncertainty.get(key, float("nan")))
+        uncertain = None if uncertainty is None else float(uncertainty.get(key, float("nan")))
         if voxels == 0:
             nothing = float("nan")
-            unsure = None if unsure is None else nothing
-            results.append(OrganStatistics(key, 0, 0.0, nothing, nothing, (flags.NOT_FOUND,), unsure))
+            uncertain = None if uncertain is None else nothing
+            results.append(OrganStatistics(key, 0, 0.0, nothing, nothing, (flags.NOT_FOUND,), uncertain))
             continue
         volume_ml = voxels * grid.voxel_volume / 1000.0
         certainty = float(confidence.get(key, float("nan")))
@@ -108,7 +108,7 @@ def measure(
                 mean_intensity=float(sums.intensity[value] / voxels),
                 confidence=certainty,
                 flags=flags.worst_first({flag for flag, raised in checks.items() if raised}),
-                uncertainty=unsure,
+                uncertainty=uncertain,
             )
         )
     return tuple(results)

@@ -35,14 +35,14 @@ class Tuning:
         band_per_depth: Distance from the present border up to which voxels may change, for each mm of depth.
         band_mm: Added to it.
         barrier: How many times dearer a mm is where the head contradicts the prompt.
-        doubt: Distance over which present labels round a prompt are doubted, in reaches.
+        distrust: Distance over which present labels round a prompt are distrusted, in reaches.
         ridge: Of the head.
         support: How much the network adds to the head where it agrees with the prompt, for each unit of its
             log-odds.
         favour: Log-odds by which the head leans towards taking away after a negative prompt: what is wrongly
-            in an organ is more often told well than what is missing.
-        sureness: Exponent of the network's probability of a present label, by which the label is trusted as a
-            sample.
+            in an organ is more often right than what is missing.
+        certainty: Exponent of the network's probability of a present label, by which the label is trusted as
+            a sample.
     """
 
     ball_mm: float = 4.0
@@ -56,11 +56,11 @@ class Tuning:
     band_per_depth: float = 2.2
     band_mm: float = 3.0
     barrier: float = 4.0
-    doubt: float = 1.0
+    distrust: float = 1.0
     ridge: float = 0.02
     support: float = 0.5
     favour: float = 0.5
-    sureness: float = 4.0
+    certainty: float = 4.0
 
 
 SAMPLES_A_SIDE = 1500
@@ -116,7 +116,7 @@ def answer(maps: NetworkMaps, situation: Situation, tuning: Tuning) -> Answer:
     """Decide which voxels follow a prompt.
 
     The head learns from the voxels round all prompts, from the present labels as far as they are not in
-    doubt, and from the network. Its log-odds and those of the present labels are mixed; the head's share
+    distrust, and from the network. Its log-odds and those of the present labels are mixed; the head's share
     falls with the geodesic distance from the prompt, which is long where the head contradicts it, and is 0
     beyond. Of the voxels that would change to the prompt's side, those connected with it do.
     """
@@ -252,29 +252,29 @@ def _samples(
         every_positive = np.concatenate([every_positive, situation.prompt])
     else:
         every_negative = np.concatenate([every_negative, situation.prompt])
-    sure_in = _near(every_positive, shape, spacing, ball_mm)
-    sure_out = _near(every_negative, shape, spacing, ball_mm)
+    certain_in = _near(every_positive, shape, spacing, ball_mm)
+    certain_out = _near(every_negative, shape, spacing, ball_mm)
     if situation.positive:
-        sure_out &= ~_near(situation.prompt, shape, spacing, ball_mm)
+        certain_out &= ~_near(situation.prompt, shape, spacing, ball_mm)
     else:
-        sure_in &= ~_near(situation.prompt, shape, spacing, ball_mm)
-    both = sure_in & sure_out
-    sure_in, sure_out = sure_in & ~both, sure_out & ~both
+        certain_in &= ~_near(situation.prompt, shape, spacing, ball_mm)
+    both = certain_in & certain_out
+    certain_in, certain_out = certain_in & ~both, certain_out & ~both
     from_prompt = _euclidean(situation.prompt, shape, spacing)
-    doubt = np.exp(-0.5 * (from_prompt / (tuning.doubt * situation.reach)) ** 2)
-    local = np.exp(-0.5 * (from_prompt / (2 * tuning.doubt * situation.reach)) ** 2)
-    trusted_in = now & ~sure_out & ~sure_in
-    trusted_out = ~now & ~sure_in & ~sure_out
-    # Labels on the side that the prompt contradicts are doubted near it; labels of other organs are not.
-    weight_in = local * (1 if situation.positive else 1 - doubt)
-    weight_out = local * np.where(situation.others, 1, 1 - doubt if situation.positive else 1)
+    distrust = np.exp(-0.5 * (from_prompt / (tuning.distrust * situation.reach)) ** 2)
+    local = np.exp(-0.5 * (from_prompt / (2 * tuning.distrust * situation.reach)) ** 2)
+    trusted_in = now & ~certain_out & ~certain_in
+    trusted_out = ~now & ~certain_in & ~certain_out
+    # Labels on the side that the prompt contradicts are distrusted near it; labels of other organs are not.
+    weight_in = local * (1 if situation.positive else 1 - distrust)
+    weight_out = local * np.where(situation.others, 1, 1 - distrust if situation.positive else 1)
     if situation.channel is not None:
         chance = 1 / (1 + np.exp(-np.clip(network, -20, 20)))
-        weight_in = weight_in * chance**tuning.sureness
-        weight_out = weight_out * (1 - chance) ** tuning.sureness
+        weight_in = weight_in * chance**tuning.certainty
+        weight_out = weight_out * (1 - chance) ** tuning.certainty
     groups = [
-        (sure_in, np.ones(shape, np.float32), True, 1.0),
-        (sure_out, np.ones(shape, np.float32), False, 1.0),
+        (certain_in, np.ones(shape, np.float32), True, 1.0),
+        (certain_out, np.ones(shape, np.float32), False, 1.0),
         (trusted_in, weight_in, True, 1.0),
         (trusted_out, weight_out, False, 1.0),
     ]

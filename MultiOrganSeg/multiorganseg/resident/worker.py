@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.errors import Cancelled, OptionError, ResourceError, VolumeError
-from multiorganseg.events import EventKind, EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.memory import available_memory
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.outputs import keep
@@ -97,7 +97,7 @@ class Worker:
             if getattr(ask, name, "")
         ]
         stream = EventStream(self._sink, folders_of(self._folder / "x", *paths), id=identity)
-        progress = told_to(stream, Progress(token=token or CancelToken()))
+        progress = with_events(stream, Progress(token=token or CancelToken()))
         started = time.perf_counter()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")

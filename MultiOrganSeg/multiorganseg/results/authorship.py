@@ -1,4 +1,4 @@
-"""Who drew a segment: the one place that knows how DICOM and 3D Slicer are told."""
+"""Who drew a segment: the one place that knows how DICOM and 3D Slicer write it."""
 
 from __future__ import annotations
 

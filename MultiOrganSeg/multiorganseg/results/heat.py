@@ -1,4 +1,4 @@
-"""The row of the preview that shows where the network is unsure."""
+"""The row of the preview that shows where the network is uncertain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STRONGEST = 0.85
 
 
 def draw_heat(axes: Axes, uncertainty: NDArray[np.float32]) -> None:
-    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is sure stays clear."""
+    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is certain stays clear."""
     axes.imshow(_heat(uncertainty), interpolation="bilinear")
 
 
@@ -32,8 +32,8 @@ def draw_heat_bar(axes: Axes) -> None:
     axes.set_yticks([0, 63.5, 127], ["0", "0.5", "1"], color=FAINT, fontsize=9)
     axes.tick_params(length=0)
     axes.yaxis.tick_right()
-    axes.set_title("unsure", color=TEXT, fontsize=9.5)
-    axes.set_xlabel("sure", color=TEXT, fontsize=9.5)
+    axes.set_title("uncertain", color=TEXT, fontsize=9.5)
+    axes.set_xlabel("certain", color=TEXT, fontsize=9.5)
     for spine in axes.spines.values():
         spine.set_color(FRAME)
 

@@ -115,13 +115,13 @@ def _plane(
     if name != "Axial":
         cuts = [each[height][::-1] for each in cuts]
     box = _body_box(cuts[0], cuts[1], window)
-    image, cut, *unsure = [each[box] for each in cuts]
+    image, cut, *uncertain = [each[box] for each in cuts]
     extent = max(cut.shape[0] * row, cut.shape[1] * column)
     pixel = max(min(row, column), extent / LARGEST_SIDE)
     factors = (row / pixel, column / pixel)
     values = [int(value) for value in np.unique(cut) if value]
     organs = {value: _share(cut == value, factors) for value in values}
-    heat = [_zoom(each.astype(np.float32) / 255, factors) for each in unsure]
+    heat = [_zoom(each.astype(np.float32) / 255, factors) for each in uncertain]
     return Plane(
         name,
         _zoom(image.astype(np.float32), factors),

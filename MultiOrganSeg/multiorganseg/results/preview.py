@@ -147,7 +147,7 @@ def _draw_heat_row(
         axes.imshow(plane.image, cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
         draw_heat(axes, plane.uncertainty)
         _draw_organs(axes, plane, colors, 0.8)
-        _frame_plane(axes, plane, "where the network is unsure")
+        _frame_plane(axes, plane, "where the network is uncertain")
     draw_heat_bar(figure.add_axes(_HEAT_BAR))
 
 

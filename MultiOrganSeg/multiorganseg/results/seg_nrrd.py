@@ -114,8 +114,8 @@ def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
     authors, index = {}, 0
     while f"Segment{index}_ID" in pairs:
         prefix = f"Segment{index}_"
-        told = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
-        authors[_segment_key(prefix, pairs, path)] = author_from_tag(told[1] if told else "")
+        reported = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
+        authors[_segment_key(prefix, pairs, path)] = author_from_tag(reported[1] if reported else "")
         index += 1
     return authors
 
@@ -124,12 +124,12 @@ def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
     identity, name = (pairs.get(f"{prefix}{part}", "").strip() for part in ("ID", "Name"))
     entry = _TERMINOLOGY.search(pairs.get(f"{prefix}Tags", ""))
     catalogue = load_catalogue()
-    told = {
+    reported = {
         f"ID '{identity}'": known_key(identity, catalogue),
         f"name '{name}'": known_key(name, catalogue),
         "code": _coded_key(entry[1], catalogue) if entry else None,
     }
-    keys = {what: key for what, key in told.items() if key is not None}
+    keys = {what: key for what, key in reported.items() if key is not None}
     if len(set(keys.values())) > 1:
         msg = f"{path.name} calls one segment by several organs."
         raise OrganError(

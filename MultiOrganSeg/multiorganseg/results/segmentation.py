@@ -26,7 +26,7 @@ class Segmentation:
         statistics: One entry for each organ of the table, in its order.
         provenance: JSON-serialisable facts: bundle name, version and hash, settings, software version, input.
         uncertainty: Array (k, j, i), uint8, 0…255 for 0…1: high where the network's decoders differ or are
-            unsure. None when it was not asked for.
+            uncertain. None when it was not asked for.
         authors: Who drew each organ, by its key; the network, where nothing is said.
     """
 

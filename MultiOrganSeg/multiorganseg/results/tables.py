@@ -54,8 +54,8 @@ def write_csv(rows: list[Row], path: Path) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    told = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
-    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], told))
+    reported = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
+    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], reported))
 
 
 def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:

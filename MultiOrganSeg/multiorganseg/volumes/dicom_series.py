@@ -35,7 +35,7 @@ _FEWEST_LONE_SLICES = 3
 def find_dicom_series(folder: Path) -> list[SeriesInfo]:
     """List the DICOM series in a folder and below it, the largest first; empty when there is none.
 
-    Every file that is left out is told with a `VolumeWarning`.
+    Every file that is left out is reported with a `VolumeWarning`.
 
     Raises:
         DependencyError: pydicom is not installed.
@@ -68,7 +68,7 @@ def series_files(series: SeriesInfo) -> tuple[Path, ...]:
 def read_dicom(path: Path) -> Volume:
     """Read the main series in a folder or DICOMDIR, or the series that a file belongs to.
 
-    Whatever is left out of a folder is told with a `VolumeWarning`.
+    Whatever is left out of a folder is reported with a `VolumeWarning`.
 
     Raises:
         VolumeError: No series or no main one, or as `read_series`.

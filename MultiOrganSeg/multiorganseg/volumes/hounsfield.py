@@ -1,4 +1,4 @@
-"""Whether a CT is in Hounsfield units, told from its voxels; brought there where that is certain.
+"""Whether a CT is in Hounsfield units, by its voxels; brought there where that is certain.
 
 Air is −1000 HU and water 0 HU by definition; fat lies near −100 HU and soft tissue near 50 HU. Files lose
 that scale by a rescale that was dropped or applied twice, by signed values read as unsigned, and by export of
@@ -36,7 +36,7 @@ SMALLEST_EXTENT = 50.0
 LARGEST_DENSE_SHARE = 0.01
 SMALLEST_CLIPPED_SHARE = 0.005
 SIGNED_LIMIT: Final = 1 << 15
-TOLD = "The CT is not in Hounsfield units"
+NOT_IN_HU = "The CT is not in Hounsfield units"
 MENDED = "The CT was not in Hounsfield units"
 
 
@@ -96,8 +96,8 @@ def to_hounsfield(volume: Volume, window: tuple[float, float] | None = None) -> 
     Voxels with air near −1000 HU and soft tissue near 0 HU are left alone. Where a known shift gives both,
     with hardly anything between lung and fat and most of the body in soft tissue, the shift is undone. Voxels
     that are all positive, span less than 50 or have hardly any soft tissue are no HU, but which ones they are
-    cannot be told. A copy clipped to a window of HU is legitimate: it is told only where it is narrower than
-    what the network sees. An image that is evidently no CT is left alone.
+    cannot be told. A copy clipped to a window of HU is legitimate: it is reported only where it is narrower
+    than what the network sees. An image that is evidently no CT is left alone.
 
     Args:
         volume: What is taken for a CT.
@@ -115,15 +115,17 @@ def to_hounsfield(volume: Volume, window: tuple[float, float] | None = None) -> 
         if remedy.fits(seen) and _is_evident_ct(remedy.apply(seen), remedy.without_air):
             voxels = compact(remedy.apply(volume.voxels), narrow=True)
             message = f"{MENDED}: air and soft tissue lay elsewhere in its values; {remedy.what}."
-            return _told(replace(volume, voxels=voxels), message)
+            return _with_warning(replace(volume, voxels=voxels), message)
     appearance = apparent_modality(volume)
     if appearance is not None and appearance.modality != "CT":
         return volume
     problem = _problem(seen)
     if problem:
-        return _told(volume, f"{TOLD}: {problem}. The result cannot be trusted; export the CT again in HU.")
+        return _with_warning(
+            volume, f"{NOT_IN_HU}: {problem}. The result cannot be trusted; export the CT again in HU."
+        )
     cut = _cut(seen, window) if window else ""
-    return _told(volume, cut) if cut else volume
+    return _with_warning(volume, cut) if cut else volume
 
 
 def _problem(seen: NDArray) -> str:
@@ -165,7 +167,7 @@ def _is_evident_ct(seen: NDArray, without_air: bool) -> bool:
     )
 
 
-def _told(volume: Volume, message: str) -> Volume:
+def _with_warning(volume: Volume, message: str) -> Volume:
     if message in volume.warnings:
         return volume
     return replace(volume, warnings=(message, *volume.warnings))

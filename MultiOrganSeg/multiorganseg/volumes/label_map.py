@@ -80,11 +80,11 @@ def _compression(path: Path) -> float:
     with path.open("rb") as file:
         if path.name.lower().endswith(".gz"):
             file.seek(-4, 2)
-            claimed = struct.unpack("<I", file.read(4))[0]
-            return SMALLEST_COMPRESSION if claimed <= _ALWAYS_READ else float(claimed / size)
+            declared = struct.unpack("<I", file.read(4))[0]
+            return SMALLEST_COMPRESSION if declared <= _ALWAYS_READ else float(declared / size)
         file.seek(size // 2)
         chunk = file.read(_CHUNK)
-    claimed = size if path.name.lower().endswith(".nii") else read_image_header(path)[0].nbytes
-    if claimed <= _ALWAYS_READ:
+    declared = size if path.name.lower().endswith(".nii") else read_image_header(path)[0].nbytes
+    if declared <= _ALWAYS_READ:
         return SMALLEST_COMPRESSION
-    return max(1.0, claimed / size) * len(chunk) / len(zlib.compress(chunk, 1))
+    return max(1.0, declared / size) * len(chunk) / len(zlib.compress(chunk, 1))

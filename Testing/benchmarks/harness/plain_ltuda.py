@@ -105,10 +105,10 @@ class PlainLTUDA:
         targets = np.full(probabilities.shape, IGNORE, np.float32)
         for sample in range(len(labels)):
             highest = probabilities[sample].max(axis=0)
-            claim = np.where(highest >= THRESHOLD, probabilities[sample].argmax(axis=0) + 1, 0)
+            pseudo_label = np.where(highest >= THRESHOLD, probabilities[sample].argmax(axis=0) + 1, 0)
             for organ in range(1, self.organs + 1):
                 if not known[sample, organ - 1]:
-                    fused[sample][claim == organ] = organ
+                    fused[sample][pseudo_label == organ] = organ
             truth = np.zeros(labels[sample].shape, bool)
             for organ in range(1, self.organs + 1):
                 if known[sample, organ - 1]:

@@ -321,13 +321,13 @@ def test_work_that_goes_on_keeps_its_folder_whatever_the_clock_says(places, pack
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_told(packed, tmp_path):
+def test_a_folder_without_permission_is_reported(packed, tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(ResourceError, match="write permission"):
         install_bundle(packed, tmp_path / "closed" / "models")
 
 
-def test_a_file_where_the_folder_should_be_is_told(packed, tmp_path):
+def test_a_file_where_the_folder_should_be_is_reported(packed, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ResourceError, match="write permission"):
         install_bundle(packed, tmp_path / "file" / "models")

@@ -46,7 +46,7 @@ def test_the_ct_is_fetched_once_and_its_table_converted(
     assert read_table_file(tmp_path / "data" / "mask.labels.json").organs == {1: "spleen", 5: "liver"}
 
 
-def test_without_a_network_the_next_step_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_next_step_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = type("Done", (), {"returncode": 1, "stderr": "ERROR: no route to host"})()
     monkeypatch.setattr(demo_module.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(DependencyError) as caught:

@@ -132,7 +132,7 @@ def test_a_patient_whose_slices_are_torn_apart_fails_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("inside", ["", "labels"])
-def test_a_label_map_beside_a_series_is_left_out_and_told(tmp_path: Path, inside: str) -> None:
+def test_a_label_map_beside_a_series_is_left_out_and_reported(tmp_path: Path, inside: str) -> None:
     series(tmp_path / "case")
     mask(tmp_path / "case" / inside / "liver.nii.gz")
     (case,) = expand_inputs([tmp_path / "case"])
@@ -148,7 +148,7 @@ def test_an_image_beside_a_series_is_a_case_too(tmp_path: Path) -> None:
     assert found(tmp_path / "case") == {"mr.nii.gz": ".", ".": "."}
 
 
-def test_segmentation_objects_beside_a_series_are_left_out_and_told(tmp_path: Path) -> None:
+def test_segmentation_objects_beside_a_series_are_left_out_and_reported(tmp_path: Path) -> None:
     series(tmp_path)
     series(tmp_path, "1.2.9", 12, names="seg{}", Modality="SEG")
     (case,) = expand_inputs([tmp_path])
@@ -192,8 +192,8 @@ def test_what_was_left_out_and_mended_reaches_summary_json_and_events(
     result = run(folder, "-o", out, "--model", tiny_bundle.folder, "--events", events, *QUICK)
     assert result.exit_code == 0, result.output
     document = json.loads((out / "case.statistics.json").read_text(encoding="utf-8"))
-    told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    warned = [event["message"] for event in told if event["event"] == "warning"]
+    reported = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    warned = [event["message"] for event in reported if event["event"] == "warning"]
     assert document["provenance"]["messages"] == warned
     unlike, mended, left_out = warned
     assert "unlike those that the model tiny was trained on" in unlike

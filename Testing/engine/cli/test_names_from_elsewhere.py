@@ -38,8 +38,8 @@ def test_a_console_obeys_nothing_in_text(capsys, stderr: bool) -> None:
     table.add_row(Text(name))
     for what in (name, Text(name), table, {"key": name}):
         console.print(what, soft_wrap=True)
-    told = capsys.readouterr()
-    text = told.err if stderr else told.out
+    reported = capsys.readouterr()
+    text = reported.err if stderr else reported.out
     assert text.count("[red]CT[/red] [link=x]:smile:") == 7
     assert {character for character in text if not character.isprintable()} == {"\n"}
 
@@ -64,11 +64,11 @@ def test_warnings_and_logs_are_shown_the_same_way(tmp_path) -> None:
     )
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, env=module_environment(), cwd=tmp_path, capture_output=True, check=True)
-    told = done.stderr.decode()
-    assert "Warning: [a]�[31m�\n" in told
-    assert "UserWarning: [b]�[31m" in told
-    assert "[c]�[31m 1\n" in told
-    assert "\x1b" not in told
+    reported = done.stderr.decode()
+    assert "Warning: [a]�[31m�\n" in reported
+    assert "UserWarning: [b]�[31m" in reported
+    assert "[c]�[31m 1\n" in reported
+    assert "\x1b" not in reported
 
 
 def test_words_of_all_languages_stay() -> None:
@@ -118,7 +118,7 @@ def test_the_path_of_a_single_result_is_whole(ct_file, tiny_bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "reported"),
     [
         (MemoryError("Unable to allocate 90 GiB"), 6, "90 GiB"),
         (AttributeError("'Dataset' object has no attribute 'PatientID'"), 1, "PatientID"),
@@ -128,7 +128,7 @@ def test_the_path_of_a_single_result_is_whole(ct_file, tiny_bundle) -> None:
     ],
 )
 def test_whatever_befalls_a_case_the_others_are_done(
-    ct_file, tiny_bundle, monkeypatch, error, code, told
+    ct_file, tiny_bundle, monkeypatch, error, code, reported
 ) -> None:
     folder, bad = ct_file.parent, "a [bad] one.nii.gz"
     (folder / bad).write_bytes(ct_file.read_bytes())
@@ -147,7 +147,7 @@ def test_whatever_befalls_a_case_the_others_are_done(
     seen = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     (failed,) = [event for event in seen if event["event"] == "failed"]
     assert [event["event"] for event in seen].count("finished") == 1
-    assert told in " ".join((failed["cause"], failed["next_step"]))
+    assert reported in " ".join((failed["cause"], failed["next_step"]))
     assert failed["problem"]
     assert failed["next_step"]
     assert bad in result.output
@@ -173,9 +173,9 @@ def test_a_lack_of_memory_ends_in_words(capsys) -> None:
     with pytest.raises(typer.Exit) as caught, reported_errors():
         raise MemoryError
     assert caught.value.exit_code == 6
-    told = capsys.readouterr().err
-    assert told.startswith("Error: There is not enough memory.")
-    assert "Next: " in told
+    reported = capsys.readouterr().err
+    assert reported.startswith("Error: There is not enough memory.")
+    assert "Next: " in reported
 
 
 def test_lines_of_a_cause_are_not_taken_for_lines_of_the_program(capsys) -> None:

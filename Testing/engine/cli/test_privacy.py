@@ -180,12 +180,12 @@ def test_a_dicom_seg_takes_from_its_images_what_dicom_requires(results: list[Pat
 )
 def test_no_result_is_more_readable_than_a_slice(mode, umask, most, series, tiny_bundle, tmp_path) -> None:
     next(series.iterdir()).chmod(mode)
-    former = os.umask(umask)
+    previous = os.umask(umask)
     try:
         segment(series, tmp_path / "out", tiny_bundle, "--no-preview")
         assert os.umask(umask) == umask
     finally:
-        os.umask(former)
+        os.umask(previous)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
     assert len(modes) == ALL_FILES - 2
     assert {name: oct(found) for name, found in modes.items() if found & ~most} == {}
@@ -196,13 +196,13 @@ def test_what_others_may_read_stays_so(tmp_path: Path) -> None:
     source, folder = tmp_path / "a", tmp_path / "new"
     source.write_text("")
     source.chmod(0o644)
-    former = os.umask(0o022)
+    previous = os.umask(0o022)
     try:
         with no_more_readable_than(source, tmp_path / "missing"):
             folder.mkdir()
             (folder / "file").write_text("")
     finally:
-        os.umask(former)
+        os.umask(previous)
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "file")] == [0o755, 0o644]
 
 

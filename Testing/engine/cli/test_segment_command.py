@@ -71,9 +71,9 @@ def test_uncertainty_adds_a_map_and_a_column_and_leaves_the_labels(
     assert result.exit_code == 0, result.output
     assert "uncertainty" in result.output.partition("Written:")[0]
     assert "ct 1.uncertainty.nii.gz" in {path.name for path in out.iterdir()}
-    unsure = read_volume(out / "ct 1.uncertainty.nii.gz")
-    assert unsure.voxels.dtype == np.uint8
-    assert unsure.grid.same_as(read_volume(ct_file).grid)
+    uncertain = read_volume(out / "ct 1.uncertainty.nii.gz")
+    assert uncertain.voxels.dtype == np.uint8
+    assert uncertain.grid.same_as(read_volume(ct_file).grid)
     document = json.loads((out / "ct 1.statistics.json").read_text(encoding="utf-8"))
     assert "one decoder" in document["provenance"]["uncertainty"]
     found = [row for row in document["organs"] if row["voxels"]]
@@ -87,13 +87,13 @@ def test_uncertainty_adds_a_map_and_a_column_and_leaves_the_labels(
     assert [case.path for case in expand_inputs([ct_file.parent])] == [ct_file]
 
 
-def test_a_ct_for_a_network_of_mr_is_told(ct_file: Path, tiny_mr: Bundle) -> None:
+def test_a_ct_for_a_network_of_mr_is_reported(ct_file: Path, tiny_mr: Bundle) -> None:
     events = ct_file.parent / "events.jsonl"
     out = ct_file.parent / "o"
     result = run(ct_file, "-o", out, "--model", tiny_mr.folder, "--events", events, *QUICK)
     assert result.exit_code == 0, result.output
-    told = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    (warning,) = [event["message"] for event in told if event["event"] == "warning"]
+    reported = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    (warning,) = [event["message"] for event in reported if event["event"] == "warning"]
     assert warning.startswith("This looks like a CT")
     assert "tiny-mr was trained on MR" in warning
 
@@ -195,10 +195,10 @@ def test_an_error_before_the_first_case_is_an_event_too(ct_file: Path, tiny_bund
         events,
     )
     assert result.exit_code == 5
-    (told,) = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    assert told["event"] == "failed"
-    assert told["problem"] == "No organ 'x' here."
-    assert "Choose among" in told["next_step"]
+    (reported,) = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
+    assert reported["event"] == "failed"
+    assert reported["problem"] == "No organ 'x' here."
+    assert "Choose among" in reported["next_step"]
 
 
 @pytest.mark.parametrize(
@@ -283,8 +283,8 @@ def test_cases_unlike_the_training_stand_on_top(tmp_path: Path, ct_file: Path, m
     table = result.output[result.output.index("to look at") :]
     assert table.index("b_short") < table.index("a_whole")
     assert "18 mm along the body" in " ".join(result.output.split())
-    told = json.loads((tmp_path / "out" / "b_short.statistics.json").read_text(encoding="utf-8"))
-    assert told["provenance"]["unlike_training"]
-    assert all("out_of_domain" in row["flags"] for row in told["organs"] if row["voxels"])
+    reported = json.loads((tmp_path / "out" / "b_short.statistics.json").read_text(encoding="utf-8"))
+    assert reported["provenance"]["unlike_training"]
+    assert all("out_of_domain" in row["flags"] for row in reported["organs"] if row["voxels"])
     other = json.loads((tmp_path / "out" / "a_whole.statistics.json").read_text(encoding="utf-8"))
     assert other["provenance"]["unlike_training"] == []

@@ -43,8 +43,8 @@ def test_two_commands(make_model, tmp_path):
     image = _image(tmp_path / "ct.nii.gz")
     arguments = ("-o", tmp_path / "out", "--no-preview", "--device", "cpu")
     for mode in ("faithful", "fast"):
-        told = run("segment", image, *arguments, "--model", "small-3d-fullres", "--mode", mode)
-        assert told.exit_code == 0, told.output
+        reported = run("segment", image, *arguments, "--model", "small-3d-fullres", "--mode", mode)
+        assert reported.exit_code == 0, reported.output
         assert f'"mode": "{mode}"' in (tmp_path / "out" / "ct.statistics.json").read_text()
     shown = run("models", "show", "small-3d-fullres").output
     assert "clip_zscore" in shown
@@ -57,10 +57,10 @@ def test_labels_are_said_as_name_and_organ(make_model):
     assert "gives no organ" in wrong.output
 
 
-def test_an_orientation_that_is_not_known_is_told(make_model, models):
-    told = run("models", "convert", make_model())
-    assert told.exit_code == 2
-    assert "--check IMAGE LABELS" in told.output
+def test_an_orientation_that_is_not_known_is_reported(make_model, models):
+    reported = run("models", "convert", make_model())
+    assert reported.exit_code == 2
+    assert "--check IMAGE LABELS" in reported.output
     assert not models.exists()
 
 
@@ -82,9 +82,9 @@ def test_a_check_finds_the_orientation(make_model, tmp_path, models):
 
 
 def test_an_error_says_its_cause_and_installs_nothing(make_model, models):
-    told = run("models", "convert", make_model(folds=()), "--orientation", "RAS")
-    assert told.exit_code == 4
-    assert "no fold" in told.output
+    reported = run("models", "convert", make_model(folds=()), "--orientation", "RAS")
+    assert reported.exit_code == 4
+    assert "no fold" in reported.output
     assert not models.exists()
 
 

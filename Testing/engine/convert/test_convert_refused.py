@@ -258,7 +258,7 @@ def test_a_task_of_totalsegmentator_that_needs_a_licence(make_model, refused, tm
     assert licence in (done.bundle.folder / "LICENSE").read_text()
 
 
-def test_an_open_task_of_totalsegmentator_is_told(make_model, tmp_path):
+def test_an_open_task_of_totalsegmentator_is_reported(make_model, tmp_path):
     dataset = "Dataset297_TotalSegmentator_total_3mm_1559subj"
     plans = json.loads((make_model() / "plans.json").read_text())
     done = convert(make_model({**plans, "dataset_name": dataset}, name=dataset), tmp_path / "out")

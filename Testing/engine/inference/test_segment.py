@@ -265,19 +265,19 @@ def test_a_full_graphics_card_is_no_crash(bundle, monkeypatch, largest, messages
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (MemoryError(), ResourceError),
         (RuntimeError("can't allocate memory"), ResourceError),
         (RuntimeError("no"), RuntimeError),
     ],
 )
-def test_main_memory_that_runs_out_is_told(bundle, monkeypatch, error, told) -> None:
+def test_main_memory_that_runs_out_is_reported(bundle, monkeypatch, error, reported) -> None:
     def run_out(_: torch.Tensor) -> tuple[torch.Tensor]:
         raise error
 
     _no_network(monkeypatch, run_out)
-    with pytest.raises(told):
+    with pytest.raises(reported):
         Segmenter(bundle, Options(device="cpu", quality="fast")).segment(_phantom(0.0)[0])
 
 

@@ -265,7 +265,7 @@ print(json.dumps({"start": start, "short": run(16), "tall": run(192)}))
 """
 
 
-@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="peak memory is not told here")
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="peak memory is not known here")
 @pytest.mark.parametrize("decoders", [1, 2])
 def test_memory_grows_with_the_slab_not_with_the_volume(decoders: int) -> None:
     command = [sys.executable, "-c", PEAK, str(decoders)]

@@ -35,22 +35,24 @@ def test_it_is_the_entropy_in_bits_at_most_one(activation: str, mean: list[float
 
 
 @given(st.integers(0, 10_000), st.integers(2, 20), st.floats(0.1, 12))
-def test_it_is_never_less_than_how_far_two_decoders_are_apart(seed: int, classes: int, sure: float) -> None:
+def test_it_is_never_less_than_how_far_two_decoders_are_apart(
+    seed: int, classes: int, certain: float
+) -> None:
     generator = torch.Generator().manual_seed(seed)
-    first, second = (sure * torch.randn((2, 200, classes), generator=generator)).softmax(dim=-1)
-    unsure = uncertainty((first + second) / 2, "softmax")
+    first, second = (certain * torch.randn((2, 200, classes), generator=generator)).softmax(dim=-1)
+    uncertain = uncertainty((first + second) / 2, "softmax")
     apart = (first - second).abs().sum(dim=-1) / 2
-    assert unsure.shape == (200,)
-    assert 0 <= float(unsure.min()) <= float(unsure.max()) <= 1
-    assert bool((unsure >= apart - 1e-4).all())
+    assert uncertain.shape == (200,)
+    assert 0 <= float(uncertain.min()) <= float(uncertain.max()) <= 1
+    assert bool((uncertain >= apart - 1e-4).all())
 
 
 @given(st.integers(0, 10_000), st.integers(1, 8))
 def test_it_is_so_for_independent_organs_too(seed: int, organs: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     first, second = torch.rand((2, 200, 1 + organs), generator=generator)
-    unsure = uncertainty((first + second) / 2, "sigmoid")
-    assert bool((unsure >= (first - second)[:, 1:].abs().amax(dim=-1) - 1e-4).all())
+    uncertain = uncertainty((first + second) / 2, "sigmoid")
+    assert bool((uncertain >= (first - second)[:, 1:].abs().amax(dim=-1) - 1e-4).all())
 
 
 def test_the_provenance_says_when_there_is_but_one_decoder() -> None:

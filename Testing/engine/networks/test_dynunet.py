@@ -52,5 +52,5 @@ def test_segmenting_with_it_imports_no_monai() -> None:
         "build_network('strided_dynunet', dict(in_channels=1, out_channels=2, filters=[4, 8, 8]))\n"
         "print(sorted({'monai', 'matplotlib', 'sklearn'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    reported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert reported.stdout.strip() == "[]"

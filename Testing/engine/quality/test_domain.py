@@ -100,7 +100,7 @@ def test_a_scan_like_those_of_the_training_is_not_flagged() -> None:
         ((slice(None), slice(20, 50), slice(30, 60)), "field of view cuts"),
     ],
 )
-def test_a_short_scan_and_a_small_field_of_view_are_told(box, said) -> None:
+def test_a_short_scan_and_a_small_field_of_view_are_reported(box, said) -> None:
     image, labels = _scan()
     metadata = _metadata(image, labels)
     judgement = judge(metadata, image[box], labels[box], FINE)
@@ -122,20 +122,20 @@ def test_another_contrast_phase_is_told_with_its_organs_worst_first() -> None:
 
 
 @pytest.mark.parametrize("hu", [0.0, 2000.0])
-def test_what_has_no_fat_and_muscle_is_told(hu) -> None:
+def test_what_has_no_fat_and_muscle_is_reported(hu) -> None:
     image, labels = _scan()
     metadata = _metadata(image, labels)
     phantom = np.where(image > -0.95, map_window(np.float32([hu]), WINDOW)[0], -1).astype(np.float32)
     assert "0% of it is fat" in " ".join(judge(metadata, phantom, labels, FINE).reasons)
 
 
-def test_an_image_without_a_body_is_told() -> None:
+def test_an_image_without_a_body_is_reported() -> None:
     image, labels = _scan()
     nothing = np.full_like(image, -1)
     assert "shows no body" in " ".join(judge(_metadata(image, labels), nothing, labels, FINE).reasons)
 
 
-def test_a_scan_in_which_most_organs_are_doubtful_is_told_whatever_the_bundle_says() -> None:
+def test_a_scan_in_which_most_organs_are_unreliable_is_reported_whatever_the_bundle_says() -> None:
     image, labels = _scan()
     silent = replace(_metadata(image, labels), domain=None)
     rows = (*_rows((NOT_FOUND,), (LOW_CONFIDENCE,), (NOT_FOUND,)), *FINE[:2])
@@ -174,12 +174,12 @@ def test_without_a_liver_nothing_is_known_of_heights(liver) -> None:
     np.testing.assert_array_equal(kept, labels)
 
 
-@pytest.mark.parametrize(("doubtful", "dropped"), [(3, True), (1, False)])
-def test_in_a_slender_body_doubtful_organs_are_dropped(doubtful, dropped) -> None:
+@pytest.mark.parametrize(("unreliable", "dropped"), [(3, True), (1, False)])
+def test_in_a_slender_body_unreliable_organs_are_dropped(unreliable, dropped) -> None:
     """A leg or a neck; a small field of view of a trunk is not taken for one."""
     image, labels = _scan()
     metadata = _metadata(image, labels)
-    rows = (*_rows(*[(NOT_FOUND,)] * doubtful, *[()] * (3 - doubtful)), *FINE[:2])
+    rows = (*_rows(*[(NOT_FOUND,)] * unreliable, *[()] * (3 - unreliable)), *FINE[:2])
     leg = np.full_like(image, -1)
     leg[:, 20:50, 30:60] = image[:, 20:50, 30:60]
     assert judge(metadata, leg, labels, rows).another_part is dropped

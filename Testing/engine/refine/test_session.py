@@ -44,7 +44,7 @@ def _spoil(truth: np.ndarray, fault: str) -> tuple[np.ndarray, tuple[int, int, i
 
 
 def _network(volume: Volume, truth: np.ndarray) -> NetworkMaps:
-    """Maps of a network that is fairly right: features are noisy shares, scores unsure ones."""
+    """Maps of a network that is fairly right: features are noisy shares, scores uncertain ones."""
     image = plain_maps(volume).image
     random = np.random.default_rng(1)
     shares = np.stack([truth == 0, truth == LIVER, truth == SPLEEN]).astype(np.float32)

@@ -108,15 +108,15 @@ def test_the_last_word_on_a_voxel_holds_and_undo_goes_all_the_way(case, table, s
     for organ, prompt in said:
         session.correct(organ, [prompt])
         states.append(session.labels.copy())
-        told: dict[tuple[int, ...], int] = {}
-        for earlier, former in said[: len(states) - 1]:
+        reported: dict[tuple[int, ...], int] = {}
+        for earlier, previous in said[: len(states) - 1]:
             value = session.table.value(earlier)
-            for voxel in map(tuple, former.voxels().tolist()):
-                if former.positive:
-                    told[voxel] = value
-                elif told.get(voxel, value) == value:
-                    told[voxel] = -value
-        for voxel, value in told.items():
+            for voxel in map(tuple, previous.voxels().tolist()):
+                if previous.positive:
+                    reported[voxel] = value
+                elif reported.get(voxel, value) == value:
+                    reported[voxel] = -value
+        for voxel, value in reported.items():
             assert (session.labels[voxel] == value) if value > 0 else (session.labels[voxel] != -value)
     again = _session(volume, labels, table)
     again.replay(session.to_json())

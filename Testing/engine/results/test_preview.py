@@ -39,13 +39,15 @@ def test_a_map_adds_a_row_with_its_heat_and_changes_nothing_above(phantom, tmp_p
     volume, segmentation = phantom.case()
     heat = np.where(segmentation.labels > 0, 200, 0).astype(np.uint8)
     for name, shown in (("plain", segmentation), ("sure", replace(segmentation, uncertainty=heat * 0)),
-                        ("unsure", replace(segmentation, uncertainty=heat))):  # fmt: skip
+                        ("uncertain", replace(segmentation, uncertainty=heat))):  # fmt: skip
         write_preview(shown, volume, tmp_path / f"{name}.png", CATALOGUE, surfaces=False)
-    plain, sure, unsure = (imread(tmp_path / f"{name}.png")[..., :3] for name in ("plain", "sure", "unsure"))
+    plain, certain, uncertain = (
+        imread(tmp_path / f"{name}.png")[..., :3] for name in ("plain", "sure", "uncertain")
+    )
     assert plain.shape == (1000, 1600, 3)
-    assert unsure.shape == (1460, 1600, 3)
-    assert np.abs(unsure[:1000] - plain).mean() < 1e-3
-    changed = np.abs(unsure - sure).max(axis=-1) > 0.1
+    assert uncertain.shape == (1460, 1600, 3)
+    assert np.abs(uncertain[:1000] - plain).mean() < 1e-3
+    changed = np.abs(uncertain - certain).max(axis=-1) > 0.1
     assert not changed[:1000].any()
     for panel in range(3):
         columns = slice(int(1600 * (0.012 + 0.314 * panel)), int(1600 * (0.32 + 0.314 * panel)))

@@ -105,8 +105,8 @@ def test_uncertainty_is_a_tag_where_it_was_mapped(tmp_path, phantom):
     mapped = replace(segmentation, statistics=(replace(first, uncertainty=0.25), *others))
     write_seg_nrrd(mapped, tmp_path / "a.seg.nrrd", CATALOGUE)
     segments = slicerio.read_segmentation(str(tmp_path / "a.seg.nrrd"))["segments"]
-    told = {each["id"]: each["tags"].get("MultiOrganSeg.Uncertainty") for each in segments}
-    assert told == {first.key: "0.2500", **{each.key: None for each in others}}
+    reported = {each["id"]: each["tags"].get("MultiOrganSeg.Uncertainty") for each in segments}
+    assert reported == {first.key: "0.2500", **{each.key: None for each in others}}
 
 
 def test_tags_say_what_was_measured_and_where_it_came_from(tmp_path, phantom):

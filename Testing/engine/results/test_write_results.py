@@ -50,15 +50,15 @@ def test_the_map_of_the_uncertainty_has_a_name_of_its_own(tmp_path):
 
 def test_a_map_is_written_beside_the_rest(phantom, tmp_path):
     volume, segmentation = phantom.case()
-    unsure = np.random.default_rng(0).integers(0, 256, segmentation.labels.shape).astype(np.uint8)
-    mapped = replace(segmentation, uncertainty=unsure)
+    uncertain = np.random.default_rng(0).integers(0, 256, segmentation.labels.shape).astype(np.uint8)
+    mapped = replace(segmentation, uncertainty=uncertain)
     written = write_results(mapped, volume, tmp_path / "out", formats={"csv"}, preview=False)
     assert [path.name for path in written] == [
         "patient one.statistics.csv",
         "patient one.uncertainty.nii.gz",
     ]
     again = read_volume(written[1])
-    np.testing.assert_array_equal(again.voxels, unsure)
+    np.testing.assert_array_equal(again.voxels, uncertain)
     assert again.grid.same_as(segmentation.grid)
 
 

@@ -78,8 +78,8 @@ def test_a_number_of_frames_beyond_the_pixels_is_refused(
     (tmp_path / "multi").mkdir()
     enhanced.save_as(tmp_path / "multi" / "ct.dcm")
     assert read_volume(tmp_path / "multi").voxels.shape == (12, 9, 7)
-    for claimed in (999_999_999, 13, 0, -5):
-        enhanced.NumberOfFrames = claimed
+    for declared in (999_999_999, 13, 0, -5):
+        enhanced.NumberOfFrames = declared
         enhanced.save_as(tmp_path / "multi" / "ct.dcm")
         with pytest.raises(VolumeError, match=r"frame"):
             read_volume(tmp_path / "multi")

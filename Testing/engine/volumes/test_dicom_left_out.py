@@ -1,4 +1,4 @@
-"""What lies among the slices of a series and is no part of the volume is told; a loss is refused."""
+"""What lies among the slices of a series and is no part of the volume is reported; a loss is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_sop_class_made_anonymous_is_read(write_series: Write, pixels: np.ndar
     assert np.array_equal(read_volume(folder).voxels, pixels - 1024)
 
 
-def test_empty_and_foreign_files_are_counted_and_told(write_series: Write) -> None:
+def test_empty_and_foreign_files_are_counted_and_reported(write_series: Write) -> None:
     folder = write_series()
     (folder / "900.dcm").write_bytes(b"")
     (folder / "901.dcm").write_bytes(b"")
@@ -74,11 +74,11 @@ def test_empty_and_foreign_files_are_counted_and_told(write_series: Write) -> No
     (folder / "series.statistics.json").write_text("{}")
     with pytest.warns(VolumeWarning) as caught:
         volume = read_volume(folder)
-    told = [str(warning.message) for warning in caught]
-    assert tuple(told) == volume.warnings
-    assert len(told) == 2
-    assert "2 file(s) that are empty were left out: 900.dcm, 901.dcm" in told[0]
-    assert "1 file(s) that are no DICOM were left out: 902.dcm" in told[1]
+    reported = [str(warning.message) for warning in caught]
+    assert tuple(reported) == volume.warnings
+    assert len(reported) == 2
+    assert "2 file(s) that are empty were left out: 900.dcm, 901.dcm" in reported[0]
+    assert "1 file(s) that are no DICOM were left out: 902.dcm" in reported[1]
 
 
 @pytest.mark.parametrize("lost", [{0, 1}, {0}, {11, 0}], ids=str)
@@ -106,8 +106,8 @@ def test_numbers_that_tell_nothing_refuse_nothing(write_series: Write, ct_slice:
     }.items():
         folder = write_series(name, fields=lambda k, number=number: {"InstanceNumber": number(k)})
         assert read_volume(folder).voxels.shape == (12, 9, 7)
-        told = " ".join(read_volume(folder).warnings)
-        assert ("first number is 500" in told) == (name == "of a scanner that counts on")
+        reported = " ".join(read_volume(folder).warnings)
+        assert ("first number is 500" in reported) == (name == "of a scanner that counts on")
     folder = write_series("after a scout", fields=lambda k: {"InstanceNumber": k + 2})
     fields = {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "InstanceNumber": 1}
     scout = ct_slice(np.zeros((40, 30)), (0, 0, 0), **fields)
@@ -115,7 +115,7 @@ def test_numbers_that_tell_nothing_refuse_nothing(write_series: Write, ct_slice:
     assert read_volume(folder).voxels.shape == (12, 9, 7)
 
 
-def test_a_capture_in_the_series_is_left_out_and_told(
+def test_a_capture_in_the_series_is_left_out_and_reported(
     write_series: Write, pixels: np.ndarray, ct_slice: Callable
 ) -> None:
     folder = write_series()
@@ -215,7 +215,7 @@ def test_listing_tells_what_it_leaves_out(write_series: Write) -> None:
     (folder / "empty").write_bytes(b"")
     with pytest.warns(VolumeWarning) as caught:
         (series,) = find_dicom_series(folder)
-    told = " ".join(str(warning.message) for warning in caught)
-    assert "cut.dcm" in told
-    assert "empty" in told
+    reported = " ".join(str(warning.message) for warning in caught)
+    assert "cut.dcm" in reported
+    assert "empty" in reported
     assert {entry.file.name for entry in series.left_out} == {"cut.dcm", "empty"}

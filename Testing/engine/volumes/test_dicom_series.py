@@ -149,7 +149,7 @@ def test_identical_doubles_and_localizers_are_left_out(
         assert len(dicom_files(folder)) == 12
 
 
-def test_files_without_an_image_are_told(write_series: Callable[..., Path], ct_slice: Callable) -> None:
+def test_files_without_an_image_are_reported(write_series: Callable[..., Path], ct_slice: Callable) -> None:
     folder = write_series()
     report = ct_slice(np.zeros((2, 2)), (0, 0, 0), Modality="SR")
     for name in ("Rows", "Columns", "PixelData"):

@@ -296,7 +296,7 @@ def test_refused_statements_of_a_metaimage(changes: dict, words: str, tmp_path: 
     refused(write(tmp_path / "a.mha", changes, data), words)
 
 
-def test_metaimage_that_contradicts_itself_is_told(tmp_path: Path) -> None:
+def test_metaimage_that_contradicts_itself_is_reported(tmp_path: Path) -> None:
     with pytest.warns(VolumeWarning, match="the matrix is used"):
         assert np.allclose(
             read_volume(write(tmp_path / "a.mha", {"AnatomicalOrientation": "LPI"})).affine[:3], PLAIN
@@ -385,7 +385,7 @@ def test_refused_statements_of_a_nifti(changes: dict, words: str, tmp_path: Path
         ({"quatern": [0, 0, 3], "pixdim": [1, 4, 4, 4, 0, 0, 0, 0]}, "twice how large"),
     ],
 )
-def test_nifti_that_contradicts_itself_is_told(changes: dict, words: str, tmp_path: Path) -> None:
+def test_nifti_that_contradicts_itself_is_reported(changes: dict, words: str, tmp_path: Path) -> None:
     with pytest.warns(VolumeWarning, match=words):
         assert np.allclose(read_volume(nifti(tmp_path / "a.nii", changes)).affine[:3], PLAIN, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""A CT that is not in HU is brought there where its voxels tell how, and told otherwise."""
+"""A CT that is not in HU is brought there where its voxels tell how, and reported otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from multiorganseg.volumes import Volume
-from multiorganseg.volumes.hounsfield import MENDED, TOLD, to_hounsfield
+from multiorganseg.volumes.hounsfield import MENDED, NOT_IN_HU, to_hounsfield
 
 SHAPE = (20, 60, 70)
 WINDOW = (-125.0, 275.0)
@@ -55,7 +55,7 @@ LOST: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
 
 @pytest.mark.parametrize("name", LOST)
 @pytest.mark.parametrize("modality", ["", "CT"])
-def test_a_shift_that_is_certain_is_undone_and_told(name: str, modality: str) -> None:
+def test_a_shift_that_is_certain_is_undone_and_reported(name: str, modality: str) -> None:
     lose, words = LOST[name]
     voxels = make_ct()
     mended = to_hounsfield(volume(lose(voxels), modality), WINDOW)
@@ -103,10 +103,10 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_cannot_be_mended_is_told_and_left(name: str) -> None:
     wrong = volume(WRONG[name], "CT")
-    told = to_hounsfield(wrong, WINDOW)
-    assert told.voxels is wrong.voxels
-    assert told.warnings[0].startswith(TOLD)
-    assert to_hounsfield(told, WINDOW).warnings == told.warnings
+    reported = to_hounsfield(wrong, WINDOW)
+    assert reported.voxels is wrong.voxels
+    assert reported.warnings[0].startswith(NOT_IN_HU)
+    assert to_hounsfield(reported, WINDOW).warnings == reported.warnings
 
 
 def test_a_window_narrower_than_the_networks_is_a_note() -> None:
@@ -116,7 +116,7 @@ def test_a_window_narrower_than_the_networks_is_a_note() -> None:
 
 def test_the_gravest_warning_comes_first() -> None:
     wrong = Volume(WRONG["a window in bytes"], np.eye(4), warnings=("2 files were left out",))
-    assert [message[:10] for message in to_hounsfield(wrong).warnings] == [TOLD[:10], "2 files we"]
+    assert [message[:10] for message in to_hounsfield(wrong).warnings] == [NOT_IN_HU[:10], "2 files we"]
 
 
 def test_an_image_that_is_no_ct_is_left_alone() -> None:

@@ -1,4 +1,4 @@
-"""Label maps are told from images by their voxels."""
+"""Label maps are told apart from images by their voxels."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ EVIDENT = {
     "MR of a dim coil": _mr() / 4,
     "MR of 12 bits": (_mr() * 20).astype(np.uint16),
 }
-DOUBTFUL = {
+AMBIGUOUS = {
     "CT clipped to a window": _ct().clip(-125, 275),
     "CT clipped at water": _ct().clip(0, 250),
     "CT in bytes of a window": ((_ct().clip(-160, 240) + 160) * (255 / 400)).astype(np.uint8),
@@ -72,13 +72,13 @@ def test_what_is_evident_is_told_with_its_reason(name: str) -> None:
     assert f"organs-1 was trained on {other}" in warning
 
 
-@pytest.mark.parametrize("name", DOUBTFUL)
+@pytest.mark.parametrize("name", AMBIGUOUS)
 @pytest.mark.parametrize("trained_on", ["CT", "MR"])
-def test_what_is_doubtful_gives_no_warning(name: str, trained_on: str) -> None:
-    assert modality_warning(_volume(DOUBTFUL[name]), trained_on, "organs") is None
+def test_what_is_ambiguous_gives_no_warning(name: str, trained_on: str) -> None:
+    assert modality_warning(_volume(AMBIGUOUS[name]), trained_on, "organs") is None
 
 
-@pytest.mark.parametrize("voxels", [EVIDENT["CT"], EVIDENT["MR"], DOUBTFUL["MR standardised"]])
+@pytest.mark.parametrize("voxels", [EVIDENT["CT"], EVIDENT["MR"], AMBIGUOUS["MR standardised"]])
 def test_the_dicom_tag_wins_over_the_voxels(voxels: np.ndarray) -> None:
     assert modality_warning(_volume(voxels, "CT"), "CT", "m") is None
     assert modality_warning(_volume(voxels, "MR"), "MR", "m") is None

@@ -153,7 +153,7 @@ def test_bright_voxel_of_a_sheared_nifti_keeps_its_place(
     assert np.allclose(place, (sheared @ [5, 1, 3, 1])[:3], atol=1e-3)
 
 
-def test_sform_wins_and_a_different_qform_is_told(ct: Volume, tmp_path: Path) -> None:
+def test_sform_wins_and_a_different_qform_is_reported(ct: Volume, tmp_path: Path) -> None:
     image = nibabel.Nifti1Image(ct.voxels.T, LPS_TO_RAS @ ct.affine)
     image.set_qform(np.diag([1.0, 1.0, 1.0, 1.0]), 1)
     image.set_sform(LPS_TO_RAS @ ct.affine, 2)

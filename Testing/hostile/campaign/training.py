@@ -194,7 +194,7 @@ def _prepare_events(folder: Path) -> None:
     run.mkdir(parents=True)
     lines = "".join(json.dumps(event) + "\n" for event in EVENTS)
     (run / "events.jsonl").write_text(lines, encoding="utf-8")
-    (run / "gate.json").write_text('{"passed": true}', encoding="utf-8")
+    (run / "acceptance.json").write_text('{"passed": true}', encoding="utf-8")
 
 
 def _mutate_events(random: Random, folder: Path) -> str:
@@ -202,7 +202,7 @@ def _mutate_events(random: Random, folder: Path) -> str:
     if random.random() < 0.3:
         return spoil_file(random, path)
     if random.random() < 0.1:
-        return "gate.json: " + spoil_json(random, path.with_name("gate.json"))
+        return "acceptance.json: " + spoil_json(random, path.with_name("acceptance.json"))
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     at = random.randrange(len(lines))
     spoilt, what = spoil_tree(random, lines[at])
@@ -242,7 +242,7 @@ def _judge_events(folder: Path, states: Any) -> str:
 
 
 def _prepare_acceptance(folder: Path) -> None:
-    from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, save_gate
+    from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict, save_acceptance
 
     verdicts = {
         organ: OrganVerdict(
@@ -251,26 +251,26 @@ def _prepare_acceptance(folder: Path) -> None:
         )
         for organ, role in (("liver", "old"), ("spleen", "new"))
     }  # fmt: skip
-    made = Gate(
+    made = AcceptanceReport(
         "tiny-ct", "1.0.0", "ab" * 32, "run-1", ("case_a",), "hold-out", 0.01, 0.5, verdicts, {"spleen": 3}
     )
-    save_gate(made, folder)
+    save_acceptance(made, folder)
 
 
 def _mutate_acceptance(random: Random, folder: Path) -> str:
-    return spoil_json(random, folder / "gate.json")
+    return spoil_json(random, folder / "acceptance.json")
 
 
 def _read_acceptance(folder: Path) -> Any:
-    from multiorganseg.projects.acceptance import gate_to_json, load_gate
+    from multiorganseg.projects.acceptance import acceptance_to_json, load_acceptance
 
-    gate = load_gate(folder)
-    assert gate is not None
-    return gate_to_json(gate)
+    acceptance = load_acceptance(folder)
+    assert acceptance is not None
+    return acceptance_to_json(acceptance)
 
 
 def _judge_acceptance(folder: Path, result: Any) -> str:
-    said = json.loads((folder / "gate.json").read_bytes())
+    said = json.loads((folder / "acceptance.json").read_bytes())
     if list(said["organs"]) != list(result["organs"]):
         return "other organs"
     verdicts = [organ["verdict"] for organ in said["organs"].values()]

@@ -13,10 +13,10 @@ def test_question_gets_the_queued_answer(widget_host: Any) -> None:
     import slicer
 
     widget_host.answers.add(qt.QMessageBox.No, qt.QMessageBox.Ok)
-    assert slicer.util.confirmYesNoDisplay("Replace?", detailedText="the former one") is False
+    assert slicer.util.confirmYesNoDisplay("Replace?", detailedText="the previous one") is False
     assert slicer.util.confirmOkCancelDisplay("Install?") is True
     shown = widget_host.answers.shown[0]
-    assert (shown.text, shown.detail) == ("Replace?", "the former one")
+    assert (shown.text, shown.detail) == ("Replace?", "the previous one")
     assert widget_host.answers.left == 0
 
 

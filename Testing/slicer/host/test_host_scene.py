@@ -81,7 +81,7 @@ def test_unknown_names_are_refused(host: Any) -> None:
         slicer.util.getModule("nosuchmodule")
 
 
-def test_unknown_node_class_is_told(host: Any) -> None:
+def test_unknown_node_class_is_reported(host: Any) -> None:
     import slicer
 
     assert slicer.mrmlScene.AddNewNodeByClass("vtkMRMLNoSuchNode") is None

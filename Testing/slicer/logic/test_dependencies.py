@@ -73,7 +73,7 @@ def pip(monkeypatch, host, absent) -> list[list[str]]:
     """What `slicer.packaging` was told to install; it is there at once."""
     from slicer import packaging
 
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     import_names = {"connected-components-3d": "cc3d"}
 
     def pip_ensure(requirements, *, constraints=None, prompt_install=True, requester=None) -> None:
@@ -83,11 +83,11 @@ def pip(monkeypatch, host, absent) -> list[list[str]]:
         assert requester == "MultiOrganSeg"
         assert not prompt_install, "the user was asked already"
         names = [str(requirement) for requirement in requirements]
-        told.append(names)
+        reported.append(names)
         absent.difference_update(import_names.get(name, name) for name in names)
 
     monkeypatch.setattr(packaging, "pip_ensure", pip_ensure)
-    return told
+    return reported
 
 
 def _requirements() -> set[str]:
@@ -162,7 +162,7 @@ def test_what_an_entry_point_does_not_need_does_not_hold_it_up(dependencies, abs
     absent.add("filelock")
     dependencies.ensure_dependencies(entry=needs.SEGMENT)
     assert (asked, pip) == ([], [])
-    dependencies.ensure_dependencies(entry=needs.TEACH)
+    dependencies.ensure_dependencies(entry=needs.ADD_ORGAN)
     assert pip == [["filelock", "matplotlib"]], "one question for all that is missing"
     assert len(asked) == 1
 
@@ -177,18 +177,18 @@ def test_without_a_question_when_told_so(dependencies, absent, asked, pip) -> No
 def test_before_slicer_5_12_pip_is_used_as_it_is(dependencies, absent, asked, monkeypatch) -> None:
     import slicer
 
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     absent |= {"monai", "slicer.packaging"}
     kept: list[str] = []
 
     def pip_install(arguments) -> None:
-        told.append(arguments)
+        reported.append(arguments)
         kept.append(Path(arguments[-1]).read_text(encoding="utf-8"))
         absent.discard("monai")
 
     monkeypatch.setattr(slicer.util, "pip_install", pip_install)
     dependencies.ensure_dependencies()
-    assert [arguments[:-1] for arguments in told] == [["monai", "--constraint"]]
+    assert [arguments[:-1] for arguments in reported] == [["monai", "--constraint"]]
     assert f"torch=={importlib.metadata.version('torch')}\n" in kept[0]
     assert len(asked) == 1
 

@@ -27,10 +27,10 @@ def cache(host, tmp_path: Path):
     import slicer
 
     manager = slicer.mrmlScene.GetCacheManager()
-    former = manager.GetRemoteCacheDirectory()
+    previous = manager.GetRemoteCacheDirectory()
     manager.SetRemoteCacheDirectory(str(tmp_path))
     yield tmp_path
-    manager.SetRemoteCacheDirectory(former)
+    manager.SetRemoteCacheDirectory(previous)
 
 
 class Internet:

@@ -23,11 +23,11 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_training_runs_nothing_of_its_project(host, project, monkeypatch) -> None:
-    from MultiOrganSegLib.teach import commands
-    from MultiOrganSegLib.teach.trainer import PACKAGE, start_detached
+    from MultiOrganSegLib.add_organ import commands
+    from MultiOrganSegLib.add_organ.trainer import PACKAGE, start_detached
 
     monkeypatch.chdir(project)
-    arguments = commands.extend(project, "run", "no-base", ["spleen"], time="10m", device="cpu")
+    arguments = commands.train(project, "run", "no-base", ["spleen"], time="10m", device="cpu")
     process = start_detached(arguments, project / "runs" / "run.log")
     started = psutil.Process(process.pid)
     assert PACKAGE in started.cmdline()
@@ -42,8 +42,8 @@ def test_short_commands_and_segmenting_run_in_private_folders(host, project, mon
 
     from multiorganseg.errors import VolumeError
     from multiorganseg.resident.requests import SegmentRequest
+    from MultiOrganSegLib.add_organ.trainer import start_command
     from MultiOrganSegLib.engine import Engine
-    from MultiOrganSegLib.teach.trainer import start_command
 
     monkeypatch.chdir(project)
     engine = Engine()

@@ -50,7 +50,9 @@ def test_labels_are_the_engines_under_a_transform_too(
     node = run.wait()
     assert node.GetParentTransformNode() is transform
     (short,) = run.messages
-    assert "36 mm along the body" in short, "the scan is shorter than the window, and nothing else is told"
+    assert "36 mm along the body" in short, (
+        "the scan is shorter than the window, and nothing else is reported"
+    )
     found = tools.segments(node, volume)
     assert sum(mask.sum() for mask in found.values()) > 0
     expected = Segmenter(small_bundle, Options((), "fast", "cpu")).segment(volume_from_node(hardened))

@@ -94,9 +94,9 @@ def test_a_long_log_keeps_its_end(make_job: Callable[..., Any]) -> None:
 def test_cancel_ends_children_and_grandchildren_and_removes_the_folder(make_job: Callable[..., Any]) -> None:
     job = make_job(FAMILY)
     job.start()
-    (told,) = collect(job, bool)
+    (reported,) = collect(job, bool)
     (job.folder / "file").write_text("patient data")
-    family = [job.pid, told["child"], told["grandchild"]]
+    family = [job.pid, reported["child"], reported["grandchild"]]
     assert not any(map(ended, family))
     job.cancel()
     assert not psutil.pid_exists(job.pid), "a zombie is left"
@@ -111,11 +111,11 @@ def test_cancel_ends_children_and_grandchildren_and_removes_the_folder(make_job:
 def test_grandchildren_of_a_killed_child_end_too(make_job: Callable[..., Any]) -> None:
     job = make_job(FAMILY)
     job.start()
-    (told,) = collect(job, bool)
+    (reported,) = collect(job, bool)
     os.kill(job.pid, 9)
     collect(job, lambda seen: not job.running)
     assert job.exit_code == -9
-    collect(job, lambda seen: ended(told["child"]) and ended(told["grandchild"]))
+    collect(job, lambda seen: ended(reported["child"]) and ended(reported["grandchild"]))
     job.close()
 
 

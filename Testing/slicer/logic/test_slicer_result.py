@@ -238,7 +238,7 @@ def test_seg_nrrd_is_read_by_slicerio_and_by_slicer(
         np.testing.assert_array_equal(mask, case.labels == value)
 
 
-def test_seg_nrrd_into_nowhere_is_told(case: SimpleNamespace, tmp_path: Path) -> None:
+def test_seg_nrrd_into_nowhere_is_reported(case: SimpleNamespace, tmp_path: Path) -> None:
     from MultiOrganSegLib.result import export_seg_nrrd
 
     (tmp_path / "file").write_text("")

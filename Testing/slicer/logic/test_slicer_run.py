@@ -128,7 +128,7 @@ def test_undo_of_a_replaced_segmentation_gives_all_of_it_back(
         slicer.util.updateSegmentBinaryLabelmapFromArray(mask, target, name, other)
     target.GetDisplayNode().SetSegmentOpacity3D("one", 0.25)
     target.GetDisplayNode().SetSegmentVisibility("two", False)
-    former, before = tools.segments(target, other), tools.snapshot()
+    previous, before = tools.segments(target, other), tools.snapshot()
 
     pretend(result=tools.result_file(volume))
     node = logic.process(volume, target)
@@ -141,7 +141,7 @@ def test_undo_of_a_replaced_segmentation_gives_all_of_it_back(
     logic.undo(target)
     restored = tools.segments(target, other)
     assert list(restored) == ["one", "two"]
-    for name, mask in former.items():
+    for name, mask in previous.items():
         np.testing.assert_array_equal(restored[name], mask)
     assert target.GetSegmentation().GetSegment("one").GetName() == "One"
     assert target.GetParentTransformNode() is transform
@@ -180,7 +180,7 @@ def draw(node: Any, volume: Any, segment: str) -> None:
 
 @pytest.mark.parametrize("segment", ["spleen", "mine"])
 @pytest.mark.parametrize("replaced", [False, True])
-def test_undo_does_not_delete_work_by_hand_unless_told(
+def test_undo_does_not_delete_work_by_hand_unless_reported(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, segment: str, replaced: bool
 ) -> None:
     import slicer
@@ -322,7 +322,7 @@ def test_a_killed_child_tells_cause_and_next_step(
 
 
 @pytest.mark.parametrize(
-    ("told", "said", "kind"),
+    ("reported", "said", "kind"),
     [
         (("No model.", "VOLUME", "Choose."), "BundleError", BundleError),
         (("ModuleNotFoundError", "No module named 'torch'", ""), "DependencyError", DependencyError),
@@ -332,10 +332,16 @@ def test_a_killed_child_tells_cause_and_next_step(
     ],
 )
 def test_what_the_engine_tells_arrives_as_a_typed_error(
-    logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, told: tuple, said: str, kind: type
+    logic: Any,
+    make_volume: Make,
+    pretend: Make,
+    tools: SimpleNamespace,
+    reported: tuple,
+    said: str,
+    kind: type,
 ) -> None:
     volume = make_volume(name="Abdomen")
-    failed = dict(zip(("problem", "cause", "next_step"), told, strict=True))
+    failed = dict(zip(("problem", "cause", "next_step"), reported, strict=True))
     pretend(failed={**failed, "kind": said})
     before = tools.snapshot()
     with pytest.raises(MultiOrganSegError) as caught:
@@ -347,7 +353,7 @@ def test_what_the_engine_tells_arrives_as_a_typed_error(
     assert tools.results() == []
 
 
-def test_a_silent_end_and_a_damaged_result_are_told(
+def test_a_silent_end_and_a_damaged_result_are_reported(
     logic: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, tmp_path: Path
 ) -> None:
     volume = make_volume()
@@ -382,7 +388,7 @@ def test_a_failure_while_placing_is_rolled_back(
     pretend(result=tools.result_file(volume))
     target = logic.process(volume)
     target.GetSegmentation().RemoveSegment("liver")
-    former, before = tools.segments(target, volume), tools.snapshot()
+    previous, before = tools.segments(target, volume), tools.snapshot()
 
     def fail(*_: object) -> None:
         msg = "none left"
@@ -394,7 +400,7 @@ def test_a_failure_while_placing_is_rolled_back(
         with pytest.raises(MultiOrganSegError, match="none left"):
             run.wait()
         assert tools.snapshot() == before
-    np.testing.assert_equal(tools.segments(target, volume), former)
+    np.testing.assert_equal(tools.segments(target, volume), previous)
     assert slicer.mrmlScene.IsNodePresent(target)
 
 
@@ -423,7 +429,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(
     assert tools.snapshot() == before
 
 
-def test_a_program_that_is_not_there_is_told(
+def test_a_program_that_is_not_there_is_reported(
     logic: Any, make_volume: Make, tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("MultiOrganSegLib.child.python_executable", lambda: "/no/such/python")

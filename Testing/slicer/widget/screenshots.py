@@ -3,8 +3,8 @@
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
 `--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
-phantom is segmented. `--only teach` draws the section Teach alone. The user's own models are left out of the
-pictures.
+phantom is segmented. `--only add_organ` draws the section Add organ alone. The user's own models are left out
+of the pictures.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parents[3]
 WIDTH = 460
 SPARE_HEIGHT = 40
-SECTIONS = ("segmentSection", "resultsSection", "teachSection", "modelsSection")
+SECTIONS = ("segmentSection", "resultsSection", "addOrganSection", "modelsSection")
 RUN_SECONDS = 1800
 
 
@@ -102,8 +102,8 @@ def _compose(panel: Path, views: list[Path], path: Path) -> None:
     canvas.save(path, optimize=True)
 
 
-def take_teaching(folder: Path, module_folder: Path) -> list[Path]:
-    """Walk through the section Teach and save a picture of each step.
+def take_add_organ(folder: Path, module_folder: Path) -> list[Path]:
+    """Walk through the section Add organ and save a picture of each step.
 
     Args:
         folder: Where the PNG files go.
@@ -113,7 +113,7 @@ def take_teaching(folder: Path, module_folder: Path) -> list[Path]:
         The files in the order of the steps.
     """
     import slicer_host
-    from teach_screenshots import take_teach
+    from add_organ_screenshots import take_add_organ
 
     host = slicer_host.start(widgets=True)
     module = host.load_module("MultiOrganSeg", module_folder)
@@ -121,7 +121,7 @@ def take_teaching(folder: Path, module_folder: Path) -> list[Path]:
     camera = _Camera(host, module.widgetRepresentation(), widget.panel, folder)
     widget.enter()
     with tempfile.TemporaryDirectory() as work:
-        take_teach(host, widget.panel, camera, Path(work))
+        take_add_organ(host, widget.panel, camera, Path(work))
         host.reset()
     return camera.files
 
@@ -165,15 +165,15 @@ def main() -> None:
     parser.add_argument("--module", type=Path, default=REPOSITORY / "MultiOrganSeg")
     parser.add_argument("--volume", type=Path)
     parser.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced")
-    parser.add_argument("--only", choices=("segment", "teach"), default="segment")
+    parser.add_argument("--only", choices=("segment", "add_organ"), default="segment")
     options = parser.parse_args()
     module = options.module.resolve()
     sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(module)]
     with tempfile.TemporaryDirectory() as models:
         os.environ["MULTIORGANSEG_MODELS"] = models
         files = (
-            take_teaching(options.folder, module)
-            if options.only == "teach"
+            take_add_organ(options.folder, module)
+            if options.only == "add_organ"
             else take(options.folder, module, options.volume, options.quality)
         )
         sys.stdout.writelines(f"{path}\n" for path in files)

@@ -83,9 +83,9 @@ def test_bad_zip_is_refused_with_the_reason(models: Any, qt_host: Any, tmp_path:
     with zipfile.ZipFile(bad, "w") as made:
         made.writestr("../../evil.py", "boom")
         made.writestr("models/model.pkl", b"\x80\x04")
-    told = _install(models, qt_host, bad)
-    assert "evil.zip was not installed" in told
-    assert "evil.py" in told
+    reported = _install(models, qt_host, bad)
+    assert "evil.zip was not installed" in reported
+    assert "evil.py" in reported
     assert _rows(models) == bundled
 
 

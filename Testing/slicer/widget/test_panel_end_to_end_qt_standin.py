@@ -64,7 +64,7 @@ def endless_child(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _begin(panel: Any, host: Any, volume: Any) -> Any:
-    """Press Apply and wait until the child has told something."""
+    """Press Apply and wait until the child has reported something."""
     panel.parameters.volume = volume
     panel.parameters.quality = "fast"
     panel.ui.applyButton.click()

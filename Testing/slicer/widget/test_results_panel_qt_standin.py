@@ -218,7 +218,7 @@ def test_cancelled_export_writes_and_tells_nothing(shown: Any, qt_host: Any) -> 
     assert shown.results.message.text == ""
 
 
-def test_export_into_a_missing_place_is_told(shown: Any, qt_host: Any, tmp_path: Path) -> None:
+def test_export_into_a_missing_place_is_reported(shown: Any, qt_host: Any, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("no folder", encoding="utf-8")
     qt_host.answers.add(str(blocked / "table.csv"))

@@ -97,7 +97,7 @@ def test_a_ct_with_an_automatic_window_is_shown_in_that_of_soft_tissue(
     assert bool(display.GetAutoWindowLevel()) == (kind == "MR")
 
 
-def test_volume_under_transforms_is_told(ct: Callable[..., Any], panel: Any) -> None:
+def test_volume_under_transforms_is_reported(ct: Callable[..., Any], panel: Any) -> None:
     import slicer
 
     node = ct()
@@ -471,7 +471,7 @@ def test_sample_buttons_load_and_choose_a_volume(
     assert panel.ui.volumeSelector.currentNode().GetName() == name
 
 
-def test_failed_download_is_told(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_reported(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from MultiOrganSegLib import sample_data
 
     def fail() -> None:

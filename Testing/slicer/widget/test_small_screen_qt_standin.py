@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from teach_project import use_fake_trainer, write_project
+from add_organ_project import use_fake_trainer, write_project
 
 from multiorganseg.errors import VolumeError
 
@@ -114,11 +114,11 @@ def test_the_editor_of_a_case_is_above_the_fold(
     organs = (*find_bundle("abdomen-ct").metadata.labels.keys, "colon")
     project = write_project(tmp_path / "study", {"case_1": {}, "case_2": {}}, organs)
     is_seen = screen(*PANEL)
-    panel.ui.teachSection.collapsed = False
-    teach = panel.teach
+    panel.ui.addOrganSection.collapsed = False
+    add_organ = panel.add_organ
     qt_host.answers.add(str(project))
-    teach.ui.openProjectButton.click()
-    teach.show_step("cases")
-    teach.cases.open("case_1")
-    assert is_seen(teach.ui.presegmentButton)
-    assert is_seen(teach.cases._editor._editor)
+    add_organ.ui.openProjectButton.click()
+    add_organ.show_step("cases")
+    add_organ.cases.open("case_1")
+    assert is_seen(add_organ.ui.presegmentButton)
+    assert is_seen(add_organ.cases._editor._editor)

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "MultiOrganSeg" / "Resources" / "UI"
 UI = FOLDER / "MultiOrganSeg.ui"
-TEACH = FOLDER / "Teach.ui"
-BOTH = pytest.mark.parametrize("ui", [UI, TEACH], ids=lambda path: path.stem)
+ADD_ORGAN = FOLDER / "AddOrgan.ui"
+BOTH = pytest.mark.parametrize("ui", [UI, ADD_ORGAN], ids=lambda path: path.stem)
 LIBRARY = ROOT / "MultiOrganSeg" / "MultiOrganSegLib"
 CONTROLS = {
     "QPushButton": ("clicked(bool)", "toggled(bool)"),
@@ -99,8 +99,8 @@ def test_mnemonics_are_there_and_unique_within_a_section() -> None:
     assert [name for name in _controls("QPushButton") if "&" not in buttons[name]] == []
 
 
-def test_mnemonics_are_there_and_unique_within_a_step_of_teaching() -> None:
-    widgets = {w.get("name"): w for w in _widgets(TEACH)}
+def test_mnemonics_are_there_and_unique_within_a_step_of_adding_an_organ() -> None:
+    widgets = {w.get("name"): w for w in _widgets(ADD_ORGAN)}
     always = [f"{step}StepButton" for step in STEPS] + ["busyCancelButton"]
     for step in STEPS:
         shown = [*widgets[f"{step}Step"].iter("widget"), *(widgets[name] for name in always)]
@@ -112,7 +112,7 @@ def test_mnemonics_are_there_and_unique_within_a_step_of_teaching() -> None:
         letters = Counter(found.group(1).lower() for text in texts if (found := re.search(r"&(\w)", text)))
         assert [letter for letter, count in letters.items() if count > 1] == [], step
     bare = [
-        name for name in _controls("QPushButton", ui=TEACH) if "&" not in _property(widgets[name], "text")
+        name for name in _controls("QPushButton", ui=ADD_ORGAN) if "&" not in _property(widgets[name], "text")
     ]
     assert bare == []
 
@@ -139,7 +139,7 @@ def test_promoted_widgets_are_declared(ui: Path) -> None:
 
 
 def test_the_code_names_only_widgets_that_exist() -> None:
-    names = {w.get("name") for ui in (UI, TEACH) for w in _widgets(ui)}
+    names = {w.get("name") for ui in (UI, ADD_ORGAN) for w in _widgets(ui)}
     for path in [LIBRARY / "widget.py", *(LIBRARY / "panels").glob("*.py")]:
         used = re.findall(r"\bui\.(\w+)", path.read_text(encoding="utf-8"))
         assert set(used) <= names, path.name
@@ -152,11 +152,11 @@ def test_every_control_is_wired_on_stand_in_qt(panel: Any, name: str) -> None:
     assert any(_is_heard(control, signal) for signal in CONTROLS[str(kind)]), name
 
 
-@pytest.mark.parametrize("name", _controls(*CONTROLS, ui=TEACH))
-def test_every_control_of_teaching_is_wired_on_stand_in_qt(panel: Any, name: str) -> None:
-    panel.ui.teachSection.collapsed = False
-    control = getattr(panel.teach.ui, name)
-    kind = next(w.get("class") for w in _widgets(TEACH) if w.get("name") == name)
+@pytest.mark.parametrize("name", _controls(*CONTROLS, ui=ADD_ORGAN))
+def test_every_control_of_add_organ_is_wired_on_stand_in_qt(panel: Any, name: str) -> None:
+    panel.ui.addOrganSection.collapsed = False
+    control = getattr(panel.add_organ.ui, name)
+    kind = next(w.get("class") for w in _widgets(ADD_ORGAN) if w.get("name") == name)
     assert any(_is_heard(control, signal) for signal in CONTROLS[str(kind)]), name
 
 

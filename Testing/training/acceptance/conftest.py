@@ -8,7 +8,7 @@ import pytest
 
 from multiorganseg.bundles import Bundle, load_bundle, read_weights, write_bundle
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg_training.acceptance.score import GateCase
+from multiorganseg_training.acceptance.score import HeldOutCase
 from multiorganseg_training.project import Project, import_folder
 
 TABLE = {1: "spleen", 6: "liver"}
@@ -28,12 +28,12 @@ def without(full: Bundle) -> Callable[[str], Bundle]:
 
 
 @pytest.fixture
-def case(phantom_data: Path) -> Callable[..., GateCase]:
+def case(phantom_data: Path) -> Callable[..., HeldOutCase]:
     """Make a case of the phantom with what is said of its organs."""
 
-    def make(name: str = "case_c", annotated: str = "spleen liver", absent: str = "") -> GateCase:
+    def make(name: str = "case_c", annotated: str = "spleen liver", absent: str = "") -> HeldOutCase:
         file = f"{name}.nii.gz"
-        return GateCase(
+        return HeldOutCase(
             name,
             phantom_data / "images" / file,
             phantom_data / "labels" / file,

@@ -18,7 +18,7 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.volume import Grid
 from multiorganseg_training.acceptance.card import model_card
-from multiorganseg_training.acceptance.publish import Publication, draft_extension, publish
+from multiorganseg_training.acceptance.publish import Publication, draft_bundle, publish
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.run.checkpoint import load_checkpoint, save_checkpoint
 
@@ -101,7 +101,7 @@ def test_a_bundle_names_no_case_and_no_folder(bundle, phantom_run, tmp_path):
         recipe = recipe_from_dict(checkpoint.recipe)
         recipe = replace(recipe, network=replace(recipe.network, initial=initial))
         save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(recipe)), run)
-        draft = draft_extension(run, bundle, tmp_path / f"draft-{kept}")
+        draft = draft_bundle(run, bundle, tmp_path / f"draft-{kept}")
         assert ("initial" in draft.metadata.training["recipe"]["network"]) == kept
         assert "Doe" not in json.dumps(draft.metadata.training)
 
@@ -143,8 +143,8 @@ def test_a_folder_that_is_no_bundle_stays(phantom_run, tmp_path):
 def test_a_mixture_with_the_bundle_that_it_started_from_says_so(bundle, phantom_run, tmp_path):
     said = replace(PUBLICATION, mixed_with=bundle, share=0.5, version="2.0.0")
     mixed = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "mixed", said, Progress())
-    told = mixed.metadata.training["mixed_with"]
-    assert told == {
+    reported = mixed.metadata.training["mixed_with"]
+    assert reported == {
         "name": "phantom-ct",
         "version": "1.2.0",
         "sha256": bundle.digest,

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict, save_gate
+from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict, save_acceptance
 from multiorganseg_training.advice import CurvePoint, cases_needed, collect_points, draw_curve, fit_curve
 from multiorganseg_training.cli.app import app
 from multiorganseg_training.project import create_project
@@ -65,7 +65,7 @@ def test_three_points_are_honest_about_the_far_end():
 
 
 @pytest.mark.parametrize("cases", [(), (5,), (5, 5, 5), (3, 5, 5)])
-def test_too_few_points_are_told(cases):
+def test_too_few_points_are_reported(cases):
     with pytest.raises(TrainingError, match="too few points") as caught:
         fit_curve(points(*cases))
     assert "3 different numbers" in caught.value.cause
@@ -106,24 +106,24 @@ def verdict(dice: float | None) -> OrganVerdict:
 def project(tmp_path):
     folder = tmp_path / "Projekt 器官"
     create_project(folder, "p", LabelTable.numbered(["liver", "gallbladder"]))
-    gate = Gate("b", "1.0.0", "0" * 64, "r", ("x",), "hold-out", 0.01, 0.5, {})
+    acceptance = AcceptanceReport("b", "1.0.0", "0" * 64, "r", ("x",), "hold-out", 0.01, 0.5, {})
     for point in points(1, 3, 5, 10):
         organs = {"gallbladder": verdict(point.dice), "liver": replace(verdict(0.9), role="old")}
         (folder / "runs" / point.run).mkdir(parents=True)
-        save_gate(
-            replace(gate, organs=organs, training_cases={"gallbladder": point.cases}),
+        save_acceptance(
+            replace(acceptance, organs=organs, training_cases={"gallbladder": point.cases}),
             folder / "runs" / point.run,
         )
     (folder / "runs" / "unmeasured").mkdir()
-    save_gate(
-        replace(gate, organs={"gallbladder": verdict(None)}, training_cases={"gallbladder": 7}),
+    save_acceptance(
+        replace(acceptance, organs={"gallbladder": verdict(None)}, training_cases={"gallbladder": 7}),
         folder / "runs" / "unmeasured",
     )
     (folder / "runs" / "running").mkdir()
     return folder
 
 
-def test_points_come_from_the_gates_of_the_runs(project):
+def test_points_come_from_the_acceptance_checks_of_the_runs(project):
     found = collect_points(project)
     assert set(found) == {"gallbladder"}
     assert [point.cases for point in found["gallbladder"]] == [1, 3, 5, 10]

@@ -37,9 +37,9 @@ def test_unsure_and_strange_cases_come_first():
     assert [entry.score for entry in ranked] == [1.0, 0.5, 0.0]
     assert (
         ranked[0].reason
-        == "the network is less sure than in the others and less like the annotated cases than the others"
+        == "the network is less certain than in the others and less like the annotated cases than the others"
     )
-    assert ranked[2].reason == "surer and more like the annotated cases than the others"
+    assert ranked[2].reason == "more certain and more like the annotated cases than the others"
 
 
 def test_the_scale_of_neither_fact_matters():

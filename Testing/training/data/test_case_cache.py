@@ -246,10 +246,10 @@ def test_labels_of_the_same_voxels_in_another_frame_are_taken(data):
         assert np.array_equal(_prepare(data).labels, expected)
 
 
-def test_progress_is_told(data):
-    told = []
-    prepare_cases(find_cases(data), data.parent, SPEC, Progress(lambda *report: told.append(report)))
-    assert told == [("preparing cases", 0.0), ("preparing cases", 1.0)]
+def test_progress_is_reported(data):
+    reported = []
+    prepare_cases(find_cases(data), data.parent, SPEC, Progress(lambda *report: reported.append(report)))
+    assert reported == [("preparing cases", 0.0), ("preparing cases", 1.0)]
 
 
 def test_values_of_one_organ_share_its_channel(data):

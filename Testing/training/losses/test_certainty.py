@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.mutual import doubt, entropy, more_certain
+from multiorganseg_training.losses.mutual import entropy, more_certain, uncertainty
 
 
 def _voxels(*distributions: list[float]) -> Tensor:
@@ -16,7 +16,9 @@ def _voxels(*distributions: list[float]) -> Tensor:
 
 
 def _chosen(student: Tensor, teacher: Tensor, selection: str, threshold: float = 0.5) -> Tensor:
-    return more_certain(doubt(student, selection), doubt(teacher, selection), selection, threshold)
+    return more_certain(
+        uncertainty(student, selection), uncertainty(teacher, selection), selection, threshold
+    )
 
 
 def test_entropy_of_simple_distributions():
@@ -41,7 +43,7 @@ def test_with_two_classes_both_choices_are_one():
 
 
 def test_with_three_classes_they_differ():
-    """The student leaves one rival, the teacher is surer of the first and unsure of the two others."""
+    """The student leaves one rival, the teacher is more certain of the first than of both others."""
     student, teacher = _voxels([0.55, 0.45, 0.0]), _voxels([0.6, 0.2, 0.2])
     assert not _chosen(student, teacher, "entropy").any()
     assert _chosen(student, teacher, "confidence").all()
@@ -58,4 +60,4 @@ def test_an_unknown_selection_is_refused():
     with pytest.raises(TrainingError, match="selection"):
         more_certain(torch.zeros(1), torch.zeros(1), "margin")
     with pytest.raises(TrainingError, match="selection"):
-        doubt(_voxels([1.0, 0.0]), "margin")
+        uncertainty(_voxels([1.0, 0.0]), "margin")

@@ -15,7 +15,7 @@ def test_one_known_organ_by_hand():
     labels = torch.tensor([[[2, 2, 0, 0, 0, 0]]])
     teacher = torch.tensor([[[2, 1, 2, 1, 3, 0]]])
     fused = fuse(labels, known_matrix([{2}], 3), teacher_labels=teacher)
-    assert fused.labels.tolist() == [[[2, 2, 0, 1, 3, 0]]], "the denied claim of 2 becomes background"
+    assert fused.labels.tolist() == [[[2, 2, 0, 1, 3, 0]]], "the denied label 2 becomes background"
     assert fused.truth.tolist() == [[[True, True, False, False, False, False]]]
     assert fused.labelled.tolist() == [[[2, 2, 0, -1, -1, 0]]]
     assert fused.unlabelled.tolist() == [[[-1, -1, 0, 1, 3, 0]]]
@@ -68,11 +68,11 @@ def test_nothing_contradicts_the_annotation(seed, classes, space, deny):
     by_hand = torch.empty_like(labels)
     for place in torch.cartesian_prod(*[torch.arange(n) for n in labels.shape]).tolist():
         sample, here = place[0], tuple(place)
-        truth, claim = int(labels[here]), int(teacher[here])
+        truth, pseudo_label = int(labels[here]), int(teacher[here])
         if is_known[sample, truth]:
             by_hand[here] = truth
-        elif not is_known[sample, claim]:
-            by_hand[here] = claim
+        elif not is_known[sample, pseudo_label]:
+            by_hand[here] = pseudo_label
         elif deny == "background":
             by_hand[here] = 0
         else:
@@ -88,8 +88,8 @@ def test_nothing_contradicts_the_annotation(seed, classes, space, deny):
 def test_a_teacher_may_claim_an_organ_inside_an_annotated_one(deny):
     """The liver (1) is annotated, a tumour in it (2) and the spleen (3) are not."""
     labels = torch.tensor([[[1, 1, 1, 0, 0]]])
-    claims = torch.tensor([[[2, 1, 3, 2, 3]]])
-    p = 0.7 * torch.nn.functional.one_hot(claims, 4).movedim(-1, 1) + 0.1
+    pseudo_labels = torch.tensor([[[2, 1, 3, 2, 3]]])
+    p = 0.7 * torch.nn.functional.one_hot(pseudo_labels, 4).movedim(-1, 1) + 0.1
     p[0, 1, 0, 2] += 0.05
     known, within = known_matrix([{1}], 3), within_matrix({2: 1}, 3)
     fused = fuse(labels, known, teacher_probs=p, deny=deny, within=within)

@@ -28,7 +28,7 @@ def test_nothing_chosen_is_nought_with_gradients_of_nought():
     assert not logits.grad.any()
 
 
-def test_unreliable_labels_teach_less():
+def test_unreliable_labels_count_less():
     logits = torch.randn(1, 2, 4, requires_grad=True)
     labels, chosen = torch.zeros((1, 4), dtype=torch.long), torch.ones((1, 4), dtype=torch.bool)
     whole = reliable_cross_entropy(logits.log_softmax(1), labels, chosen)

@@ -91,7 +91,7 @@ def test_what_is_believed_of_a_batch():
     for number, organ in enumerate((1, 1, 2, 2)):
         mine = batch.labels[number] == organ
         assert torch.equal(view.labels[number] == organ, mine), "what is annotated is neither lost nor added"
-        assert torch.equal(view.sure[number], mine)
+        assert torch.equal(view.certain[number], mine)
         other = view.teacher[number, 3 - organ] > view.teacher[number, 0]
         assert torch.equal(view.labels[number] == 3 - organ, other & ~mine), "the best of what is not denied"
 
@@ -99,8 +99,8 @@ def test_what_is_believed_of_a_batch():
 def test_annotated_cases_are_sure_everywhere_and_others_nowhere():
     network, batch = _network(), _batch(HALF)
     view = _method(network)._weak(batch)
-    assert view.sure[:2].all()
-    assert not view.sure[2:].any()
+    assert view.certain[:2].all()
+    assert not view.certain[2:].any()
     assert torch.equal(view.labels[:2], batch.labels[:2])
 
 
@@ -111,23 +111,23 @@ def test_views_hold_boxes_of_the_other_kind_with_all_that_is_believed_of_them():
     mixed = method._mixed(weak, batch.known, np.random.default_rng(0))
     pasted = (mixed.image != weak.image)[:, 0]
     assert pasted.flatten(1).any(dim=1).all()
-    assert torch.equal(mixed.sure, weak.sure ^ pasted), "labelled and unlabelled change places"
-    assert torch.equal(mixed.known[:, 0], mixed.sure)
+    assert torch.equal(mixed.certain, weak.certain ^ pasted), "labelled and unlabelled change places"
+    assert torch.equal(mixed.known[:, 0], mixed.certain)
     for before, after in zip(vars(weak).values(), vars(mixed).values(), strict=True):
         assert before.shape == after.shape
         where = ~pasted if before.ndim == pasted.ndim else ~pasted[:, None].expand(before.shape)
         assert torch.equal(before[where], after[where])
 
 
-def test_claims_teach_with_their_weight_and_by_the_ramp():
+def test_pseudo_labels_teach_with_their_weight_and_by_the_ramp():
     network, batch = _network(), _batch(HALF)
     steps = [
-        _step(_method(network, claim_weight=weight, similarity=similarity), network, batch)
+        _step(_method(network, pseudo_label_weight=weight, similarity=similarity), network, batch)
         for weight, similarity in ((0.0, True), (1.0, True), (1.0, False))
     ]
-    claimed = steps[1].logs["claimed"]
-    torch.testing.assert_close(steps[1].loss - steps[0].loss, claimed, rtol=1e-4, atol=1e-6)
-    assert 0 < claimed < steps[2].logs["claimed"]
+    pseudo_labelled = steps[1].logs["pseudo_labels"]
+    torch.testing.assert_close(steps[1].loss - steps[0].loss, pseudo_labelled, rtol=1e-4, atol=1e-6)
+    assert 0 < pseudo_labelled < steps[2].logs["pseudo_labels"]
     method = _method(network, ramp_steps=4, ramp_every=1)
     early = _step(method, network, batch).loss.detach()
     for _ in range(4):
@@ -147,7 +147,14 @@ def test_partial_labels_one_decoder_or_more_and_prototypes(activation, decoders,
     step = _step(method, network, _batch(PARTIAL))
     step.loss.backward()
     assert torch.isfinite(step.loss)
-    assert set(step.logs) == {"dice_loss", "mixed_dice_loss", "sure", "claimed", "reliability", "prototypes"}
+    assert set(step.logs) == {
+        "dice_loss",
+        "mixed_dice_loss",
+        "certain",
+        "pseudo_labels",
+        "reliability",
+        "prototypes",
+    }
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
     assert all(weight.grad is not None for weight in method.classifier.parameters())
     assert not torch.equal(before, method.classifier.unlabelled.prototypes)
@@ -219,7 +226,7 @@ def test_an_annotated_organ_is_not_sure_where_one_inside_it_is_not_annotated():
     assert isinstance(method, FusedMethod)
     view = method._weak(batch)
     liver = batch.labels[0] == 1
-    assert not view.sure[0][liver].any()
+    assert not view.certain[0][liver].any()
     assert set(view.labels[0][liver].tolist()) == {1, 2}, "the teacher says whether it is the inner organ"
     assert not (view.labels[0][~liver] == 2).any()
-    assert view.sure[1].all()
+    assert view.certain[1].all()

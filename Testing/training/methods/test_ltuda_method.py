@@ -13,7 +13,8 @@ from multiorganseg.errors import TrainingError
 from multiorganseg_training.losses.alignment import align
 from multiorganseg_training.losses.known import full_targets, tri_state
 from multiorganseg_training.losses.partial import log_dice, masked_bce, masked_dice
-from multiorganseg_training.methods import LTUDA, Batch, Setting, Step, build_method
+from multiorganseg_training.losses.pseudo_labels import fuse, hard_labels
+from multiorganseg_training.methods import LTUDA, Batch, Method, Setting, Step, build_method
 
 ORGANS, WIDTH = 2, 16
 
@@ -21,11 +22,11 @@ ORGANS, WIDTH = 2, 16
 class Small(nn.Module):
     """Two layers, as a network of the project answers; remembers what it was shown."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = ORGANS) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.trunk = nn.Conv3d(1, WIDTH, 3, padding=1)
-        self.head = nn.Conv3d(WIDTH, ORGANS, 1)
+        self.head = nn.Conv3d(WIDTH, channels, 1)
         self.shown: list[Tensor] = []
 
     def forward(self, image: Tensor) -> SimpleNamespace:
@@ -35,10 +36,10 @@ class Small(nn.Module):
         return SimpleNamespace(logits=self.head(features), features=features)
 
 
-def _method(**arguments: Any) -> tuple[LTUDA, Small]:
-    network = Small()
+def _method(activation: str = "sigmoid", **arguments: Any) -> tuple[LTUDA, Small]:
+    network = Small(ORGANS + (activation == "softmax"))
     within = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
-    setting = Setting(network, "sigmoid", ORGANS, WIDTH, within)
+    setting = Setting(network, activation, ORGANS, WIDTH, within)
     method = build_method("ltuda", {"width": WIDTH, **arguments}, setting)
     assert isinstance(method, LTUDA)
     return method, network
@@ -64,10 +65,10 @@ def test_without_mixing_the_first_stage_is_the_sum_of_its_terms(batch):
     step = _step(method, network, batch)
     with torch.no_grad():
         logits = network(batch.image).logits
-        probability, claim = logits.sigmoid().max(dim=1)
-        claim = torch.where(probability >= 0.5, claim + 1, 0)
-        denied = batch.known.gather(1, (claim - 1).clamp(min=0).flatten(1)).reshape(claim.shape)
-        fused = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, claim))
+        probability, pseudo_label = logits.sigmoid().max(dim=1)
+        pseudo_label = torch.where(probability >= 0.5, pseudo_label + 1, 0)
+        denied = batch.known.gather(1, (pseudo_label - 1).clamp(min=0).flatten(1)).reshape(pseudo_label.shape)
+        fused = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, pseudo_label))
         annotated = masked_bce(logits, tri_state(batch.labels, batch.known, exclusive=False))
         pseudo = masked_bce(logits, full_targets(fused, ORGANS))
     torch.testing.assert_close(step.loss.detach(), 3 * annotated + 2 * pseudo)
@@ -129,9 +130,9 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
         & (likely[others, 0] >= 0.5)
         & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
     )
-    claimed = labels[first] == 2
-    assert (likely[first, 1][claimed] < 0.5).any()
-    assert likely[first, 1][claimed].min() >= 0.3
+    pseudo_labelled = labels[first] == 2
+    assert (likely[first, 1][pseudo_labelled] < 0.5).any()
+    assert likely[first, 1][pseudo_labelled].min() >= 0.3
 
 
 @pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])
@@ -159,12 +160,12 @@ def test_fused_labels_count_more_from_step_to_step(batch):
     plain, network = _method(**arguments)
     full = float(_step(plain, network, batch).logs["fused"])
     method, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
-    told = []
+    reported = []
     for _ in range(6):
-        told.append(float(_step(method, network, batch).logs["fused"]) / full)
+        reported.append(float(_step(method, network, batch).logs["fused"]) / full)
         method.after_step(network)
     expected = [np.exp(-5), np.exp(-5), np.exp(-5 / 4), np.exp(-5 / 4), 1, 1]
-    assert told == pytest.approx(expected, rel=1e-4)
+    assert reported == pytest.approx(expected, rel=1e-4)
     resumed, _ = _method(**arguments, ramp_every=2, ramp_steps=2)
     resumed.load_state_dict(method.state_dict())
     assert float(_step(resumed, network, batch).logs["fused"]) == pytest.approx(full, rel=1e-4)
@@ -268,14 +269,15 @@ def test_the_batch_is_left_as_it_was(batch):
     assert torch.equal(copy.labels, batch.labels)
 
 
-def test_it_learns_both_organs_from_one_label_each():
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax"])
+def test_it_learns_both_organs_from_one_label_each(activation):
     generator = torch.Generator().manual_seed(0)
     bright = torch.randint(0, 3, (4, 1, 16, 16), generator=generator)
     known = torch.tensor([[True, False], [False, True]] * 2)
     mine = torch.tensor([1, 2, 1, 2]).reshape(4, 1, 1, 1)
     noise = 0.1 * torch.randn((4, 1, 1, 16, 16), generator=generator)
     batch = Batch(bright[:, None] - 1 + noise, torch.where(bright == mine, mine, 0), known)
-    method, network = _method(teacher_decay=0.9, reduction="mean")
+    method, network = _method(activation, teacher_decay=0.9, reduction="mean")
     optimiser = torch.optim.Adam(network.parameters(), lr=0.03)
     numbers = np.random.default_rng(0)
     for _ in range(150):
@@ -284,9 +286,9 @@ def test_it_learns_both_organs_from_one_label_each():
         optimiser.step()
         method.after_step(network)
     with torch.no_grad():
-        found = network(batch.image).logits > 0
+        found = hard_labels(network(batch.image).logits, activation)
     for organ in (1, 2):
-        hits = (found[:, organ - 1] == (bright == organ)).float().mean(dim=(1, 2, 3))
+        hits = ((found == organ) == (bright == organ)).float().mean(dim=(1, 2, 3))
         assert (hits > 0.9).all(), f"organ {organ}, in cases that know it and in those that do not"
 
 
@@ -298,7 +300,34 @@ def test_unknown_choices_are_refused(arguments):
         _method(**arguments)
 
 
-def test_it_needs_sigmoids():
-    setting = Setting(Small(), "softmax", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
-    with pytest.raises(TrainingError, match="activation"):
-        build_method("ltuda", {}, setting)
+def test_a_warm_up_learns_from_annotations_alone(batch):
+    method, network = _method(warmup=2, dice_weight=1.0, reduction="mean")
+    plain, same = _partial("sigmoid")
+    for expected in (1, 1, 3):
+        network.shown.clear()
+        step = _step(method, network, batch)
+        assert network.shown[0].shape[0] == expected * len(batch.image)
+        if expected == 1:
+            assert step.loss == plain(same, batch, np.random.default_rng(0)).loss
+        method.after_step(network)
+
+
+def _partial(activation: str) -> tuple[Method, Small]:
+    network = Small(ORGANS + (activation == "softmax"))
+    setting = Setting(network, activation, ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    return build_method("partial", {"exclusive": activation == "softmax"}, setting), network
+
+
+def test_with_a_softmax_annotations_are_marginal_and_pseudo_labels_whole(batch):
+    method, network = _method("softmax", mixing="none", views=1, dice_weight=1.0, log=True)
+    step = _step(method, network, batch)
+    plain, same = _partial("softmax")
+    plain.loss = replace(plain.loss, log=True)
+    annotated = plain(same, batch, np.random.default_rng(0)).loss
+    logits = network(batch.image).logits.detach()
+    fused = fuse(batch.labels, batch.known, teacher_labels=logits.argmax(dim=1)).labels
+    cross_entropy = torch.nn.functional.cross_entropy(logits, fused)
+    dice = masked_dice(
+        logits.softmax(dim=1)[:, 1:], full_targets(fused, ORGANS), torch.ones_like(batch.known), 1.0
+    )
+    assert step.loss.item() == pytest.approx((2 * annotated + cross_entropy + dice).item(), rel=1e-5)

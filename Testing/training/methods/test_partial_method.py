@@ -117,7 +117,7 @@ def test_what_is_missing_can_be_learned_as_background():
     partly = _batch([[True, False, True], [False, True, True]])
     naive = build_method("partial", {"missing_is_background": True}, setting)
     whole = Batch(partly.image, partly.labels, torch.ones_like(partly.known))
-    as_told = naive(setting.network, partly, GENERATOR)
-    torch.testing.assert_close(as_told.loss, naive(setting.network, whole, GENERATOR).loss)
+    as_reported = naive(setting.network, partly, GENERATOR)
+    torch.testing.assert_close(as_reported.loss, naive(setting.network, whole, GENERATOR).loss)
     honest = build_method("partial", {}, setting)(setting.network, partly, GENERATOR)
-    assert abs(float((as_told.loss - honest.loss).detach())) > 0.01
+    assert abs(float((as_reported.loss - honest.loss).detach())) > 0.01

@@ -192,8 +192,8 @@ def test_labels_on_the_same_voxel_centres(folder, files, voxels_of, change, recw
     assert np.array_equal(voxels_of(project, "one"), labels.voxels)
     stored = read_labels(project.labels_path("one"))
     assert stored.grid.same_as(read_volume(files[0]).grid)
-    told = [str(warning.message) for warning in recwarn if "counts as background" in str(warning.message)]
-    assert bool(told) == (change == "cropped")
+    reported = [str(warning.message) for warning in recwarn if "counts as background" in str(warning.message)]
+    assert bool(reported) == (change == "cropped")
 
 
 def test_labels_that_lie_outside_the_image(folder, files):

@@ -74,7 +74,7 @@ def test_the_same_again_leaves_the_file_alone(project):
     assert path.stat().st_mtime_ns == before
 
 
-def test_what_is_drawn_wins_and_is_told(project, voxels_of):
+def test_what_is_drawn_wins_and_is_reported(project, voxels_of):
     drawn = np.zeros(SHAPE, np.uint8)
     drawn[2, 1] = 3
     saved = save_annotation(project.folder, "a", drawn, GALLBLADDER)

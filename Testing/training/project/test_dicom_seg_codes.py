@@ -48,23 +48,23 @@ def segment(organ: Organ, region: str | None = None, label: str = "Segment 1") -
     return item
 
 
-def told(item: pydicom.Dataset, catalogue: Catalogue = CATALOGUE) -> str:
+def reported(item: pydicom.Dataset, catalogue: Catalogue = CATALOGUE) -> str:
     return organ_of(segment_codes(item), str(item.SegmentLabel), catalogue)
 
 
 @pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.key)
 def test_every_organ_comes_back_as_itself_or_not_at_all(organ: Organ) -> None:
-    assert told(segment(organ, organ.within)) in (organ.key, "")
-    assert told(segment(organ, organ.within, organ.name)) == organ.key
-    assert told(segment(organ, label=organ.name)) == organ.key
-    assert told(segment(organ)) in (organ.key, "")
+    assert reported(segment(organ, organ.within)) in (organ.key, "")
+    assert reported(segment(organ, organ.within, organ.name)) == organ.key
+    assert reported(segment(organ, label=organ.name)) == organ.key
+    assert reported(segment(organ)) in (organ.key, "")
 
 
 @pytest.mark.parametrize("organ", ORGANS, ids=lambda organ: organ.key)
 def test_another_region_is_never_the_organ(organ: Organ) -> None:
     wrong = "femur_left" if organ.key != "femur_left" else "spleen"
     if CATALOGUE.get(wrong).type != CATALOGUE.get(organ.within or organ.key).type:
-        assert told(segment(organ, wrong, organ.name)) != organ.key or organ.within == "femur_left"
+        assert reported(segment(organ, wrong, organ.name)) != organ.key or organ.within == "femur_left"
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_another_region_is_never_the_organ(organ: Organ) -> None:
     ],
 )
 def test_regions_decide(key: str, region: str | None, wanted: str) -> None:
-    assert told(segment(CATALOGUE.get(key), region)) == wanted
+    assert reported(segment(CATALOGUE.get(key), region)) == wanted
 
 
 def test_a_side_may_stand_with_the_region() -> None:
@@ -96,26 +96,26 @@ def test_a_side_may_stand_with_the_region() -> None:
     right = CATALOGUE.get("kidney_right").modifier
     assert right
     item.AnatomicRegionSequence[0].AnatomicRegionModifierSequence = [coded(right)]
-    assert told(item) == "kidney_tumor_right"
+    assert reported(item) == "kidney_tumor_right"
 
 
 def test_another_category_or_modifier_or_scheme_is_another_structure() -> None:
     item = segment(CATALOGUE.get("liver"))
     item.SegmentedPropertyCategoryCodeSequence[0].CodeValue = ALTERED
-    assert told(item) == ""
+    assert reported(item) == ""
     item = segment(CATALOGUE.get("kidney_right"))
     kind = item.SegmentedPropertyTypeCodeSequence[0]
     kind.SegmentedPropertyTypeModifierCodeSequence[0].CodeValue = "255208005"
-    assert told(item) == ""
+    assert reported(item) == ""
     item = segment(CATALOGUE.get("liver"))
     item.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator = "99LOCAL"
-    assert told(item) == ""
-    assert told(pydicom.Dataset.from_json({"00620005": {"vr": "LO", "Value": ["Liver"]}})) == ""
+    assert reported(item) == ""
+    assert reported(pydicom.Dataset.from_json({"00620005": {"vr": "LO", "Value": ["Liver"]}})) == ""
 
 
 def test_a_label_that_contradicts_the_codes_names_no_organ() -> None:
     item = segment(CATALOGUE.get("liver_cyst"), label="Liver")
-    assert told(item) == ""
+    assert reported(item) == ""
     assert own_name(segment_codes(item), "Liver", CATALOGUE) == "Liver (Cyst)"
     assert own_name(segment_codes(item), "my lump", CATALOGUE) == "my lump"
 

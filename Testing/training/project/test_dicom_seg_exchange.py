@@ -113,7 +113,7 @@ def test_a_case_in_another_order_of_axes_finds_its_series(folder, dicom, tmp_pat
     assert np.array_equal(mask(third, "turned", "spleen"), mask(folder, "axial", "spleen"))
 
 
-def test_a_case_without_its_series_is_left_out_and_told(folder, dicom, tmp_path):
+def test_a_case_without_its_series_is_left_out_and_reported(folder, dicom, tmp_path):
     shutil.rmtree(dicom / "tilted")
     report = export_dicom_seg(load_project(folder), tmp_path / "segs", dicom)
     assert report.cases == ("axial", "oblique")

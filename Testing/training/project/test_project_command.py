@@ -115,7 +115,7 @@ def test_create_and_add(tmp_path, write_case):
     assert "has a case 'ct' already" in again.stderr
 
 
-def test_the_same_image_again_is_told(tmp_path, write_case):
+def test_the_same_image_again_is_reported(tmp_path, write_case):
     write_case(tmp_path / "ct.nii.gz", tmp_path / "ct-labels.nii.gz", (1,))
     write_case(tmp_path / "other.nii.gz", tmp_path / "other-labels.nii.gz", (1,))
     (tmp_path / "again.nii.gz").write_bytes((tmp_path / "ct.nii.gz").read_bytes())
@@ -130,8 +130,8 @@ def test_several_images_at_once(tmp_path, write_case):
     for file in files:
         write_case(file, tmp_path / "labels.nii.gz", ())
     succeed("create", tmp_path / "new", "--organs", "liver, spleen")
-    told = succeed("add", tmp_path / "new", *files, "--absent", "spleen")
-    assert "Added 3 cases; the project has 3." in told
+    reported = succeed("add", tmp_path / "new", *files, "--absent", "spleen")
+    assert "Added 3 cases; the project has 3." in reported
     project = load_project(tmp_path / "new")
     assert [project.matrix.known(case) for case in ("ct_0", "ct_1", "ct_2")] == [{"spleen"}] * 3
     for option in (("--name", "x"), ("--labels", tmp_path / "labels.nii.gz")):

@@ -37,9 +37,9 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 
 @pytest.fixture(autouse=True)
 def _usual_umask() -> Iterator[None]:
-    former = os.umask(0o022)
+    previous = os.umask(0o022)
     yield
-    os.umask(former)
+    os.umask(previous)
 
 
 @pytest.fixture

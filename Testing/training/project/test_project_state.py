@@ -74,16 +74,20 @@ def test_a_run_from_its_start_to_its_end(project, run):
     assert project_state(project)["runs"] == [], "a folder without events is no run yet"
     with run_lock(run):
         tell(run, ("started", {"device": "cpu", "pid": os.getpid()}))
-        told = state_of(project)
-        assert (told["state"], told["progress"], told["pause_requested"]) == ("running", None, False)
-        assert told["started"]["pid"] == os.getpid()
-        assert told["events"] == str(run / "events.jsonl")
+        reported = state_of(project)
+        assert (reported["state"], reported["progress"], reported["pause_requested"]) == (
+            "running",
+            None,
+            False,
+        )
+        assert reported["started"]["pid"] == os.getpid()
+        assert reported["events"] == str(run / "events.jsonl")
         tell(run, ("progress", {"iteration": 5, "iterations": 30, "loss": 0.5, "eta_seconds": 9}))
         tell(run, ("progress", {"iteration": 10, "iterations": 30, "loss": 0.4, "eta_seconds": 8}))
         request_pause(run)
-        told = state_of(project)
-        assert (told["progress"]["iteration"], told["progress"]["eta_seconds"]) == (10, 8)
-        assert told["pause_requested"]
+        reported = state_of(project)
+        assert (reported["progress"]["iteration"], reported["progress"]["eta_seconds"]) == (10, 8)
+        assert reported["pause_requested"]
         tell(run, ("paused", {}))
     assert state_of(project)["state"] == "paused"
     assert not state_of(project)["pause_requested"]
@@ -92,25 +96,25 @@ def test_a_run_from_its_start_to_its_end(project, run):
         tell(run, ("started", {}), ("metric", {"name": "dice of averaged network", "mean": 0.7}))
         assert state_of(project)["state"] == "running"
         tell(run, ("finished", {}))
-    (run / "gate.json").write_text('{"passed": false}', encoding="utf-8")
-    told = state_of(project)
-    assert (told["state"], told["failure"], told["gate_passed"]) == ("finished", None, False)
-    assert told["metric"]["mean"] == 0.7
+    (run / "acceptance.json").write_text('{"passed": false}', encoding="utf-8")
+    reported = state_of(project)
+    assert (reported["state"], reported["failure"], reported["accepted"]) == ("finished", None, False)
+    assert reported["metric"]["mean"] == 0.7
 
 
 def test_a_run_that_failed_or_was_killed(project, run):
     tell(run, ("started", {}), ("progress", {"iteration": 3}))
-    told = state_of(project)
-    assert told["state"] == "failed"
-    assert "killed" in told["failure"]["cause"]
-    assert told["progress"]["iteration"] == 3
+    reported = state_of(project)
+    assert reported["state"] == "failed"
+    assert "killed" in reported["failure"]["cause"]
+    assert reported["progress"]["iteration"] == 3
     with event_log(run / "events.jsonl") as log:
         log.fail(TrainingError("The loss is nan.", cause="Why", next_step="Start anew."))
-    told = state_of(project)
-    assert told["failure"] == {"problem": "The loss is nan.", "cause": "Why", "next_step": "Start anew."}
+    reported = state_of(project)
+    assert reported["failure"] == {"problem": "The loss is nan.", "cause": "Why", "next_step": "Start anew."}
     tell(run, ("started", {}))
-    assert "killed" in state_of(project)["failure"]["cause"], "the former failure is over"
-    assert told["gate_passed"] is None
+    assert "killed" in state_of(project)["failure"]["cause"], "the previous failure is over"
+    assert reported["accepted"] is None
 
 
 def test_published_bundles(project, bundle):

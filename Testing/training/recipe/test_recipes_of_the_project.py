@@ -67,9 +67,9 @@ def test_rows_of_the_head_and_neck_have_as_many_iterations_and_differ_in_the_met
         return recipe_to_dict(load_recipe(FOLDER / "openkbp" / f"small-{row}.toml"))
 
     def length(row: str) -> int:
-        told = tables(row)
-        initial = told["network"]["initial"].removeprefix("runs/openkbp-small-")
-        return told["optimisation"]["iterations"] + (length(initial) if initial else 0)
+        reported = tables(row)
+        initial = reported["network"]["initial"].removeprefix("runs/openkbp-small-")
+        return reported["optimisation"]["iterations"] + (length(initial) if initial else 0)
 
     rows = ("labelled-on", "labelled-soft", "cda", "cda-pda", "cda-rare", "marginal", "naive", "fused")
     assert [length(row) for row in (*rows, "complete")] == [1200] * 9

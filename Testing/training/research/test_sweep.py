@@ -64,7 +64,7 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
         (first.run / file).write_text("{}", encoding="utf-8")
     assert sweep.work(first, tmp_path, tmp_path, 1)
     assert commands == []
-    assert not sweep.work(second, tmp_path, tmp_path, 1), "what failed is told"
+    assert not sweep.work(second, tmp_path, tmp_path, 1), "what failed is reported"
     assert [command[1] for command in commands] == ["fit", "evaluate"]
     fit, evaluate = (" ".join(command) for command in commands)
     assert f"--seed 0 --initial {first.run}" in fit

@@ -49,16 +49,16 @@ def test_the_events_tell_the_run(phantom_run):
     ]
     started = events[0]
     assert (started["recipe"], started["training"], started["validation"]) == ("phantom-ct", 2, 1)
-    told = [event for event in events if event["event"] == "progress"]
-    assert [event["iteration"] for event in told] == list(range(20, iterations + 1, 20))
-    for event in told:
+    reported = [event for event in events if event["event"] == "progress"]
+    assert [event["iteration"] for event in reported] == list(range(20, iterations + 1, 20))
+    for event in reported:
         assert event["iterations"] == iterations
         assert event["loss"] == pytest.approx(event["cross_entropy"] + event["dice_loss"], abs=1e-4)
         assert event["seconds_per_iteration"] > 0
         left = event["seconds_per_iteration"] * (iterations - event["iteration"])
         assert event["eta_seconds"] == pytest.approx(left, abs=0.6)
-    assert told[-1]["eta_seconds"] == 0
-    assert told[-1]["loss"] < told[0]["loss"]
+    assert reported[-1]["eta_seconds"] == 0
+    assert reported[-1]["loss"] < reported[0]["loss"]
     metrics = [event for event in events if event["event"] == "metric"]
     assert [(event["name"], event["iteration"]) for event in metrics] == [
         ("dice of averaged network", 80),
@@ -132,10 +132,10 @@ def test_cancel_keeps_a_checkpoint_and_the_run_goes_on(phantom_recipe, place):
     assert 3 <= checkpoint.iteration < 6
     assert not (place.run / RESULT_FILE).exists()
     fit(recipe, place, Progress())
-    told = [
+    reported = [
         event["iteration"] for event in read_events(place.run / EVENTS_FILE) if event["event"] == "progress"
     ]
-    assert told == [1, 2, 3, 4, 5, 6]
+    assert reported == [1, 2, 3, 4, 5, 6]
 
 
 def test_an_organ_that_is_nowhere_is_no_number(phantom_recipe, place):
@@ -186,11 +186,11 @@ def test_a_killed_run_goes_on(phantom_recipe, save_recipe, place, tmp_path):
 
     finished = CliRunner().invoke(app, arguments)
     assert finished.exit_code == 0, finished.output
-    told = list(read_events(events))
-    again = [event["iteration"] for event in told if event["event"] == "progress"][len(reached) :]
+    reported = list(read_events(events))
+    again = [event["iteration"] for event in reported if event["event"] == "progress"][len(reached) :]
     assert again == list(range(checkpoint.iteration + 1, 151))
-    assert [event["event"] for event in told].count("started") == 2
-    assert told[-1]["event"] == "finished"
+    assert [event["event"] for event in reported].count("started") == 2
+    assert reported[-1]["event"] == "finished"
     assert (place.run / RESULT_FILE).is_file()
 
 

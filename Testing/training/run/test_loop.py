@@ -33,7 +33,7 @@ SILENT = {"log_every": 0, "validate_every": 0, "checkpoint_every": 0}
 
 @dataclass
 class Runner:
-    """Trains on two prepared cases and remembers what was told."""
+    """Trains on two prepared cases and remembers what was reported."""
 
     cases: list
     run: Path
@@ -224,8 +224,10 @@ def test_the_last_layer_learns_faster_by_its_factor(phantom_recipe, runner):
 
 
 def test_training_starts_from_a_bundle(phantom_recipe, runner, phantom_run, tmp_path):
-    told = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
-    first = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", told, Progress())
+    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    first = publish(
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+    )
     recipe = phantom_recipe(
         network={"initial": str(first.folder)}, optimisation={"iterations": 1, "learning_rate": 1e-9}
     )
@@ -251,8 +253,10 @@ def test_a_patch_that_the_network_cannot_halve_is_refused(phantom_recipe):
     ],
 )
 def test_a_bundle_of_another_network_or_organs_is_refused(phantom_recipe, phantom_run, tmp_path, changes):
-    told = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
-    first = publish(phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", told, Progress())
+    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    first = publish(
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+    )
     changes["network"] = {**changes.get("network", {}), "initial": str(first.folder)}
     with pytest.raises(TrainingError, match="cannot start from"):
         recipe_network(phantom_recipe(**changes))

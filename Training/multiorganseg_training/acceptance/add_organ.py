@@ -16,7 +16,7 @@ from multiorganseg.errors import TrainingError
 from multiorganseg.events import EventKind, EventStream, event_log
 from multiorganseg.guarded import guarded_folder, make_folders
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import Gate
+from multiorganseg.projects.acceptance import AcceptanceReport
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, is_pause_requested, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.acceptance.budget import (
@@ -25,14 +25,14 @@ from multiorganseg_training.acceptance.budget import (
     iterations_in,
     seconds_per_iteration,
 )
-from multiorganseg_training.acceptance.check import FOLDS, gate_run, split_for_gate
-from multiorganseg_training.acceptance.compare import GateOptions
+from multiorganseg_training.acceptance.check import FOLDS, check_run, hold_out
+from multiorganseg_training.acceptance.compare import CheckOptions
 from multiorganseg_training.acceptance.plan import (
     CURVE_POINTS,
+    AddOrganOptions,
     Plan,
-    Wishes,
-    check_wishes,
-    extension_recipe,
+    add_organ_recipe,
+    check_options,
     load_plan,
     plan_warnings,
     save_plan,
@@ -45,12 +45,12 @@ from multiorganseg_training.project import Project, load_project
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.checkpoint import load_checkpoint
-from multiorganseg_training.run.fit import RESULT_FILE, Place, end_told, fit_locked
+from multiorganseg_training.run.fit import RESULT_FILE, Place, fit_locked, report_end
 from multiorganseg_training.run.loop import TRAINING, NotFiniteError
 
 
 class PartEvents(EventStream):
-    """Counts iterations over all trainings and names the one in progress; its start and end are not told.
+    """Counts iterations over all trainings and names the one in progress; its start and end are not reported.
 
     Args:
         whole: Receives the events.
@@ -91,7 +91,7 @@ BEGUN_ANEW = "bfloat16 fails on this device: the training begins anew in float32
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where an extension reads and writes.
+    """Where adding an organ reads and writes.
 
     Attributes:
         project: Folder of the project.
@@ -110,14 +110,14 @@ def _ignore(message: str) -> None:
     return None
 
 
-def extend(
-    wishes: Wishes,
+def add_organ(
+    options: AddOrganOptions,
     place: Workplace,
     progress: Progress,
     warn: Callable[[str], None] = _ignore,
     started: float | None = None,
-) -> Gate:
-    """Teach a network further organs from a project's annotated cases, and judge the result.
+) -> AcceptanceReport:
+    """Add organs to a network from a project's annotated cases, and judge the result.
 
     The first call plans: it holds cases out, fits batch and patch to the memory, and measures an iteration to
     know how many the time allows. The plan lies in the run's folder, and the same call again goes on where
@@ -125,14 +125,14 @@ def extend(
     folder is held all the time; a request to pause is heeded at every step, and forgotten at the next start.
 
     Args:
-        wishes: What to learn, and for how long; a run that has begun keeps its plan.
+        options: What to learn, and for how long; a run that has begun keeps its plan.
         place: Where.
-        progress: Told every step; cancelling keeps a checkpoint.
+        progress: Reports every step; cancelling keeps a checkpoint.
         warn: Told what the user should know of the plan; the events tell it too.
         started: As for `fit`.
 
     Raises:
-        TrainingError: The wishes cannot be met, the run was begun with others, or it goes on in another
+        TrainingError: The options cannot be met, the run was begun with others, or it goes on in another
             program.
         BundleError: The base is missing or damaged.
         ResourceError: The memory does not suffice, or the folder cannot be written.
@@ -140,42 +140,42 @@ def extend(
         Paused: A pause was requested.
     """
     started = time.time() if started is None else started
-    project, base = load_project(place.project), find_bundle(wishes.base)
-    check_wishes(base, project, wishes)
+    project, base = load_project(place.project), find_bundle(options.base)
+    check_options(base, project, options)
     with guarded_folder(place.project), run_lock(place.run):
-        plan = _begun(base, wishes, place.run)
+        plan = _begun(base, options, place.run)
         withdraw_pause(place.run, started)
         clean_up(place.run)
-        with event_log(place.run / EVENTS_FILE) as events, end_told(events):
+        with event_log(place.run / EVENTS_FILE) as events, report_end(events):
             events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
-                told = _pausing(place, events, progress, 0, 0)
-                plan, warnings = _plan(base, project, wishes, place, told)
+                reported = _pausing(place, events, progress, 0, 0)
+                plan, warnings = _plan(base, project, options, place, reported)
                 save_plan(plan, place.run)
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
                     warn(message)
             plan = _train_finitely(plan, place, events, progress, warn)
-            gate = _judge(plan, base, project, place, events, progress)
-            events.emit(EventKind.FINISHED, passed=gate.passed)
-            return gate
+            acceptance = _judge(plan, base, project, place, events, progress)
+            events.emit(EventKind.FINISHED, passed=acceptance.passed)
+            return acceptance
 
 
 def _plan(
-    base: Bundle, project: Project, wishes: Wishes, place: Workplace, progress: Progress
+    base: Bundle, project: Project, options: AddOrganOptions, place: Workplace, progress: Progress
 ) -> tuple[Plan, list[str]]:
-    split = split_for_gate(project, wishes.organs, wishes.seed)
-    wanted = extension_recipe(base, split, wishes)
+    split = hold_out(project, options.organs, options.seed)
+    wanted = add_organ_recipe(base, split, options)
     folds = tuple(fold.held_out for fold in split.folds)
-    if wishes.iterations is not None:
-        recipe = with_iterations(fit_memory(wanted, place.device), wishes.iterations, CURVE_POINTS)
+    if options.iterations is not None:
+        recipe = with_iterations(fit_memory(wanted, place.device), options.iterations, CURVE_POINTS)
     else:
         cases = prepare_cases(
             training_cases(place.project, wanted), place.cache, wanted.preprocessing, progress
         )
         training = [case for case in cases if case.name not in wanted.data.validation]
         recipe, pace = _paced(wanted, training, place.device, progress)
-        iterations = iterations_in(wishes.seconds, pace, 1 + len(folds))
+        iterations = iterations_in(options.seconds, pace, 1 + len(folds))
         shapes = [case.image.shape for case in cases if case.name in split.held_out]
         seconds = pace * iterations * (1 + len(folds))
         points = curve_points(seconds, pace, recipe.network.patch_shape, shapes)
@@ -222,22 +222,22 @@ def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
     return exact
 
 
-def _begun(base: Bundle, wishes: Wishes, run: Path) -> Plan | None:
+def _begun(base: Bundle, options: AddOrganOptions, run: Path) -> Plan | None:
     """Return the plan of a run that has begun.
 
     Raises:
-        TrainingError: It was begun with other wishes, or is no extension.
+        TrainingError: It was begun with other options, or adds no organ.
     """
     plan = load_plan(run)
     if plan is None:
         cause = "It is a training of another kind." if load_checkpoint(run) is not None else ""
     elif plan.base_sha256 != base.digest:
         cause = f"It was begun with another base, or another version of {base.metadata.name}."
-    elif plan.new_organs != wishes.organs:
+    elif plan.new_organs != options.organs:
         cause = f"It was begun for {', '.join(plan.new_organs)}."
-    elif plan.recipe.seed != wishes.seed:
+    elif plan.recipe.seed != options.seed:
         cause = f"It was begun with the seed {plan.recipe.seed}."
-    elif wishes.iterations not in (None, plan.recipe.optimisation.iterations):
+    elif options.iterations not in (None, plan.recipe.optimisation.iterations):
         cause = f"It was begun with {plan.recipe.optimisation.iterations} iterations."
     else:
         cause = ""
@@ -273,8 +273,10 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
             continue
         part = PartEvents(events, number, count, iterations)
         prefix = part.stage if plan.folds else ""
-        told = _pausing(place, None, progress, number * iterations, count * iterations, prefix, iterations)
-        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, told)
+        reported = _pausing(
+            place, None, progress, number * iterations, count * iterations, prefix, iterations
+        )
+        fit_locked(recipe, Place(place.project, run, place.cache, place.device), part, reported)
 
 
 def _fold(place: Workplace, number: int) -> Path:
@@ -283,19 +285,19 @@ def _fold(place: Workplace, number: int) -> Path:
 
 def _judge(
     plan: Plan, base: Bundle, project: Project, place: Workplace, events: EventStream, progress: Progress
-) -> Gate:
+) -> AcceptanceReport:
     done = (1 + len(plan.folds)) * plan.recipe.optimisation.iterations
-    told = _pausing(place, events, progress, done, done)
-    gate = gate_run(place.run, project, GateOptions(device=place.device.type), told, base=base)
+    reported = _pausing(place, events, progress, done, done)
+    acceptance = check_run(place.run, project, CheckOptions(device=place.device.type), reported, base=base)
     events.emit(
         EventKind.ACCEPTANCE,
-        passed=gate.passed,
+        passed=acceptance.passed,
         organs={
             key: {"old": organ.dice_old, "new": organ.dice_new, "verdict": organ.verdict.value}
-            for key, organ in gate.organs.items()
+            for key, organ in acceptance.organs.items()
         },
     )
-    return gate
+    return acceptance
 
 
 def _pausing(

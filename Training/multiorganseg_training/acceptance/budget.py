@@ -143,7 +143,7 @@ def seconds_per_iteration(
         recipe: Of the training.
         cases: Prepared training cases.
         device: Where to train.
-        progress: Told each iteration.
+        progress: Reports each iteration.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.

@@ -11,7 +11,7 @@ from multiorganseg.bundles import Metadata
 from multiorganseg.bundles.metadata import Domain
 from multiorganseg.metrics.scores import OrganScore
 from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs
-from multiorganseg.projects.acceptance import Gate
+from multiorganseg.projects.acceptance import AcceptanceReport
 from multiorganseg.quality.domain import organ_intensities, scan_measures, tops_above_liver
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.recipe.recipe import Recipe
@@ -81,62 +81,64 @@ def _shown(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
-def extension_card(metadata: Metadata, gate: Gate, force: str) -> str:
-    """Write the card of a bundle that was extended from another, in Markdown.
+def added_organ_card(metadata: Metadata, acceptance: AcceptanceReport, force: str) -> str:
+    """Write the card of a bundle with organs added to another, in Markdown.
 
-    It claims the figures alone that the gate measured against annotations, and names no case, whose name may
-    be that of a patient.
+    It gives the figures alone that the acceptance check measured against annotations, and names no case,
+    whose name may be that of a patient.
 
     Args:
         metadata: Of the bundle.
-        gate: That it went through.
+        acceptance: That it went through.
         force: Why it was published although it did not pass; empty when it did.
     """
-    learned = ", ".join(f"{key} ({_annotated(gate, key)})" for key in gate.with_role("new"))
+    base = f"{acceptance.base_name} {acceptance.base_version}"
+    learned = ", ".join(f"{key} ({_annotated(acceptance, key)})" for key in acceptance.with_role("new"))
     lines = [
         f"# {metadata.name} {metadata.version}",
         "",
-        f"{metadata.description}. Extended from {gate.base_name} {gate.base_version} (sha256 "
-        f"{gate.base_sha256[:12]}…), {metadata.training['iterations']} iterations. Learned: {learned}.",
+        f"{metadata.description}. Organs were added to {base} (sha256 "
+        f"{acceptance.base_sha256[:12]}…), {metadata.training['iterations']} iterations. Learned: {learned}.",
         "",
-        f"Licence of the weights: {metadata.license}, inherited from {gate.base_name}, whose text is "
-        f"enclosed. "
-        "Whether the images and annotations that it learned from allow it to be passed on is for their owner "
-        "to say.",
+        f"Licence of the weights: {metadata.license}, inherited from {acceptance.base_name}, whose text is "
+        "enclosed. Whether the images and annotations that it learned from allow it to be passed on is for "
+        "their owner to say.",
         "",
-        f"What the card of {gate.base_name} {gate.base_version} says of its data, intended use and limits "
-        f"holds "
-        "here too. Its figures do not: below is what was measured anew.",
+        f"What the card of {base} says of its data, intended use and limits holds here too. Its figures do "
+        "not: below is what was measured anew.",
         "",
     ]
-    if not gate.passed:
-        lines += [f"**Published without having passed the gate.** Reason given: {_one_line(force)}", ""]
-    return "\n".join([*lines, *_judged_table(gate)]) + "\n"
+    if not acceptance.passed:
+        lines += [
+            f"**Published without having passed the acceptance check.** Reason given: {_one_line(force)}",
+            "",
+        ]
+    return "\n".join([*lines, *_judged_table(acceptance)]) + "\n"
 
 
-def _annotated(gate: Gate, organ: str) -> str:
-    count = gate.training_cases.get(organ)
+def _annotated(acceptance: AcceptanceReport, organ: str) -> str:
+    count = acceptance.training_cases.get(organ)
     return "" if count is None else f"from {count} annotated {'case' if count == 1 else 'cases'}"
 
 
-def _judged_table(gate: Gate) -> list[str]:
+def _judged_table(acceptance: AcceptanceReport) -> list[str]:
     how = {
         "hold-out": "cases that were kept out of training",
         "cross-validation": "cases, each with a network that had not seen it; the network here, trained "
         "alike "
         "on all of them, was not itself measured",
         "none": "cases: none could be kept out of training",
-    }[gate.how]
+    }[acceptance.how]
     lines = [
-        f"## Old against new on {len(gate.cases)} {how}",
+        f"## Old against new on {len(acceptance.cases)} {how}",
         "",
-        f"An old organ passes when its mean Dice falls by no more than {gate.margin:g}, a new one from "
-        f"{gate.floor:g}. NSD at 2 mm. Organs without figures were annotated in none of these cases.",
+        f"An old organ passes when its mean Dice falls by no more than {acceptance.margin:g}, a new one from "
+        f"{acceptance.floor:g}. NSD at 2 mm. Organs without figures were annotated in none of these cases.",
         "",
         "| organ | | verdict | cases | Dice before | Dice | NSD |",
         "|---|---|---|---|---|---|---|",
     ]
-    for key, organ in gate.organs.items():
+    for key, organ in acceptance.organs.items():
         measured = organ.reference == "annotated" and organ.dice_new is not None
         figures = (organ.dice_old, organ.dice_new, organ.nsd_new) if measured else (None, None, None)
         before, dice, nsd = ("–" if value is None else f"{value:.3f}" for value in figures)

@@ -14,13 +14,13 @@ from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import Gate, save_gate
+from multiorganseg.projects.acceptance import AcceptanceReport, save_acceptance
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg_training.acceptance.compare import GateOptions, judge, judge_folds
-from multiorganseg_training.acceptance.publish import draft_extension
-from multiorganseg_training.acceptance.report import REPORT_FILE, gate_report
-from multiorganseg_training.acceptance.score import gate_case
+from multiorganseg_training.acceptance.compare import CheckOptions, judge, judge_folds
+from multiorganseg_training.acceptance.publish import draft_bundle
+from multiorganseg_training.acceptance.report import REPORT_FILE, report_text
+from multiorganseg_training.acceptance.score import held_out_case
 from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
@@ -37,7 +37,7 @@ class Split:
 
     Attributes:
         training: Cases that train the network that will be published.
-        held_out: Cases that the gate judges.
+        held_out: Cases that the acceptance check judges.
         how: "hold-out": the held-out cases never train. "cross-validation": each fold's network is judged on
             its own held-out cases, and the final network trains on all. "none": nothing can be held out.
         folds: For "cross-validation", the split of each fold, itself a "hold-out".
@@ -49,7 +49,7 @@ class Split:
     folds: tuple[Split, ...] = ()
 
 
-def split_for_gate(
+def hold_out(
     project: Project,
     new_organs: Sequence[str],
     seed: int = 0,
@@ -153,15 +153,15 @@ CANDIDATE = "candidate"
 FOLDS = "folds"
 
 
-def gate_run(
+def check_run(
     run: Path,
     project: Project,
-    options: GateOptions | None = None,
+    options: CheckOptions | None = None,
     progress: Progress | None = None,
     *,
     base: Bundle | None = None,
-) -> Gate:
-    """Judge a run and write `candidate/`, `gate.json`, `report.md` and then `pictures/` into its folder.
+) -> AcceptanceReport:
+    """Judge a run; write `candidate/`, `acceptance.json`, `report.md`, then `pictures/` into its folder.
 
     A picture that cannot be drawn is a `PictureWarning`.
 
@@ -172,48 +172,48 @@ def gate_run(
         run: Folder of a run with a checkpoint.
         project: Holds the cases.
         options: How to judge; pictures go into the run's folder whatever it says.
-        progress: Told each case.
-        base: That the run extended; by default the bundle that its recipe starts from.
+        progress: Reports each case.
+        base: To which the run added organs; by default the bundle that its recipe starts from.
 
     Raises:
-        TrainingError: The run has no checkpoint, extends nothing, or names a case that the project lacks.
+        TrainingError: The run has no checkpoint, adds no organ, or names a case that the project lacks.
         BundleError: The base is missing or damaged.
         VolumeError: A case cannot be read.
         ResourceError: The folder cannot be written.
     """
-    options = options or GateOptions()
+    options = options or CheckOptions()
     progress = progress or Progress()
     recipe = _recipe(run)
     base = base or find_bundle(recipe.network.initial)
     new_organs = tuple(key for key in recipe.data.table.keys if key not in base.metadata.labels.keys)
     if not new_organs:
         msg = f"The run {run.name} has learned no organ that {base.metadata.name} does not know."
-        raise TrainingError(msg, next_step="Extend a bundle first: multiorganseg-train extend --help")
-    candidate = draft_extension(run, base, run / CANDIDATE, project.custom_organs)
+        raise TrainingError(msg, next_step="Add an organ first: multiorganseg-train add-organ --help")
+    candidate = draft_bundle(run, base, run / CANDIDATE, project.custom_organs)
     catalogue = with_custom_organs(load_catalogue(), candidate.metadata.custom_organs)
 
-    def save(gate: Gate) -> None:
-        write_text_atomically(run / REPORT_FILE, gate_report(gate, catalogue))
-        save_gate(gate, run)
+    def save(acceptance: AcceptanceReport) -> None:
+        write_text_atomically(run / REPORT_FILE, report_text(acceptance, catalogue))
+        save_acceptance(acceptance, run)
 
     asked = replace(options, folder=run, judged=save)
     folds = [path.parent for path in sorted((run / FOLDS).glob(f"*/{CHECKPOINT_FILE}"))]
     if folds:
         networks = [
             (
-                draft_extension(fold, base, fold / CANDIDATE, project.custom_organs),
-                [gate_case(project, name) for name in _recipe(fold).data.validation],
+                draft_bundle(fold, base, fold / CANDIDATE, project.custom_organs),
+                [held_out_case(project, name) for name in _recipe(fold).data.validation],
             )
             for fold in folds
         ]
         trained = training_cases(_recipe(folds[0]), project, new_organs)
-        gate = judge_folds(base, networks, new_organs, asked, progress, training_cases=trained)
+        acceptance = judge_folds(base, networks, new_organs, asked, progress, training_cases=trained)
     else:
-        cases = [gate_case(project, name) for name in recipe.data.validation]
+        cases = [held_out_case(project, name) for name in recipe.data.validation]
         trained = training_cases(recipe, project, new_organs)
-        gate = judge(base, candidate, cases, new_organs, asked, progress, training_cases=trained)
-    save(gate)
-    return gate
+        acceptance = judge(base, candidate, cases, new_organs, asked, progress, training_cases=trained)
+    save(acceptance)
+    return acceptance
 
 
 def training_cases(recipe: Recipe, project: Project, organs: Sequence[str]) -> dict[str, int]:

@@ -16,22 +16,22 @@ from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.pictures import drawn
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import FLOOR, MARGIN, Gate, OrganVerdict, Verdict
+from multiorganseg.projects.acceptance import FLOOR, MARGIN, AcceptanceReport, OrganVerdict, Verdict
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.acceptance.decide import decide_new, decide_old
 from multiorganseg_training.acceptance.picture import Contours, draw_organ
-from multiorganseg_training.acceptance.score import CaseScore, GateCase, LabelMap, score_case
+from multiorganseg_training.acceptance.score import CaseScore, HeldOutCase, LabelMap, score_case
 
 PICTURES = "pictures"
 MOST_PICTURES = 8
 
 
 @dataclass(frozen=True)
-class GateOptions:
-    """How a gate judges.
+class CheckOptions:
+    """How an acceptance check judges.
 
     Attributes:
         margin: By how much the mean Dice of an old organ may fall.
@@ -47,29 +47,29 @@ class GateOptions:
     quality: str = "balanced"
     device: str = "auto"
     folder: Path | None = None
-    judged: Callable[[Gate], object] = lambda gate: None
+    judged: Callable[[AcceptanceReport], object] = lambda acceptance: None
 
 
 def judge(
     base: Bundle,
     new: Bundle,
-    cases: Sequence[GateCase],
+    cases: Sequence[HeldOutCase],
     new_organs: Sequence[str],
-    options: GateOptions | None = None,
+    options: CheckOptions | None = None,
     progress: Progress | None = None,
     *,
     training_cases: Mapping[str, int] | None = None,
-) -> Gate:
+) -> AcceptanceReport:
     """Judge a network on cases that were held out from its training.
 
     Args:
-        base: The network that was extended.
+        base: The network to which organs were added.
         new: The network with more organs.
-        cases: Held out; none of them gives a gate that proves nothing.
+        cases: Held out; none of them gives an acceptance check that proves nothing.
         new_organs: Keys of the organs that `base` does not know.
         options: How to judge.
-        progress: Told each case.
-        training_cases: See `Gate.training_cases`.
+        progress: Reports each case.
+        training_cases: See `AcceptanceReport.training_cases`.
 
     Raises:
         TrainingError: The new network lacks an organ, or image and labels of a case lie on different grids.
@@ -82,17 +82,17 @@ def judge(
 
 def judge_folds(
     base: Bundle,
-    folds: Sequence[tuple[Bundle, Sequence[GateCase]]],
+    folds: Sequence[tuple[Bundle, Sequence[HeldOutCase]]],
     new_organs: Sequence[str],
-    options: GateOptions | None = None,
+    options: CheckOptions | None = None,
     progress: Progress | None = None,
     *,
     training_cases: Mapping[str, int] | None = None,
-) -> Gate:
+) -> AcceptanceReport:
     """Judge by cross-validation: each network on the cases that were held out from its training.
 
     Args:
-        base: The network that was extended.
+        base: The network to which organs were added.
         folds: Networks trained alike, and the cases that each has not seen.
         new_organs: As for `judge`.
         options: As for `judge`.
@@ -109,14 +109,14 @@ def judge_folds(
 
 def _judged(
     base: Bundle,
-    folds: Sequence[tuple[Bundle, Sequence[GateCase]]],
+    folds: Sequence[tuple[Bundle, Sequence[HeldOutCase]]],
     new_organs: Sequence[str],
     how: str,
-    options: GateOptions | None,
+    options: CheckOptions | None,
     progress: Progress | None,
     training_cases: Mapping[str, int] | None,
-) -> Gate:
-    options, progress = options or GateOptions(), progress or Progress()
+) -> AcceptanceReport:
+    options, progress = options or CheckOptions(), progress or Progress()
     organs = (*base.metadata.labels.keys, *new_organs)
     for network, _ in folds:
         _require_organs(base, network, new_organs)
@@ -139,7 +139,7 @@ def _judged(
                 scores += _scored(case, volume, old, new, organs, catalogue)
                 results.keep(case, old, new)
         verdicts = _verdicts(organs, new_organs, scores, options)
-        gate = Gate(
+        acceptance = AcceptanceReport(
             base.metadata.name,
             base.metadata.version,
             base.digest,
@@ -151,13 +151,13 @@ def _judged(
             verdicts,
             dict(training_cases or {}),
         )
-        options.judged(gate)
+        options.judged(acceptance)
         if options.folder is not None:
             progress("drawing", 0.0)
             pictured = _with_pictures(verdicts, scores, results, catalogue, options.folder)
-            gate = replace(gate, organs=pictured)
+            acceptance = replace(acceptance, organs=pictured)
         progress("judging", 1.0)
-        return gate
+        return acceptance
 
 
 class _Results:
@@ -165,10 +165,10 @@ class _Results:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.cases: dict[str, GateCase] = {}
+        self.cases: dict[str, HeldOutCase] = {}
         self._tables: dict[str, tuple[Segmentation, Segmentation]] = {}
 
-    def keep(self, case: GateCase, old: Segmentation, new: Segmentation) -> None:
+    def keep(self, case: HeldOutCase, old: Segmentation, new: Segmentation) -> None:
         np.savez_compressed(self.folder / f"{len(self.cases)}.npz", old=old.labels, new=new.labels)
         self.cases[case.name] = case
         empty = np.zeros((0, 0, 0), np.uint8)
@@ -182,7 +182,7 @@ class _Results:
 
 
 def _scored(
-    case: GateCase,
+    case: HeldOutCase,
     volume: Volume,
     old: Segmentation,
     new: Segmentation,
@@ -202,7 +202,7 @@ def _scored(
 
 
 def _verdicts(
-    organs: Sequence[str], new_organs: Sequence[str], scores: Sequence[CaseScore], options: GateOptions
+    organs: Sequence[str], new_organs: Sequence[str], scores: Sequence[CaseScore], options: CheckOptions
 ) -> dict[str, OrganVerdict]:
     verdicts = {}
     for organ in organs:
@@ -233,7 +233,7 @@ def _with_pictures(
     return pictured
 
 
-def _draw(case: GateCase, score: CaseScore, results: _Results, catalogue: Catalogue, path: Path) -> None:
+def _draw(case: HeldOutCase, score: CaseScore, results: _Results, catalogue: Catalogue, path: Path) -> None:
     volume = read_volume(case.image)
     old, new = results.maps(case.name)
     reference = LabelMap(case.reference(volume.grid), case.table)
@@ -271,5 +271,5 @@ def _require_organs(base: Bundle, network: Bundle, new_organs: Sequence[str]) ->
         raise TrainingError(
             msg,
             cause=f"It lacks: {', '.join(missing)}." if missing else f"Not new: {', '.join(wrong)}.",
-            next_step="Judge a network that was extended from this base.",
+            next_step="Judge a network that was made from this base.",
         )

@@ -92,7 +92,7 @@ def draw_organ(volume: Volume, contours: Contours, score: CaseScore, organ: str,
     figure.text(
         0.010,
         0.872,
-        f"{score.case}: {_told(score)}",
+        f"{score.case}: {_caption(score)}",
         color=FAINT,
         fontsize=11.5,
         va="center",
@@ -110,7 +110,7 @@ def draw_organ(volume: Volume, contours: Contours, score: CaseScore, organ: str,
         canvas.print_png(str(partial))
 
 
-def _told(score: CaseScore) -> str:
+def _caption(score: CaseScore) -> str:
     if score.status == "unknown":
         return "not annotated here; the two results are compared with each other"
     if score.status == "absent":

@@ -11,12 +11,13 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.bundles.original_json import original_to_json
+from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.projects.typed import typed
 from multiorganseg_training.acceptance.check import Split
-from multiorganseg_training.acceptance.publish import extension_name
+from multiorganseg_training.acceptance.publish import name_with_organs
 from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import (
     AugmentationSpec,
@@ -35,11 +36,11 @@ UNITS = {"m": 60.0, "h": 3600.0}
 
 
 @dataclass(frozen=True)
-class Wishes:
+class AddOrganOptions:
     """What to learn, from what, and for how long.
 
     Attributes:
-        base: Name or folder of the bundle that is extended.
+        base: Name or folder of the base bundle.
         organs: Keys of the organs that it does not know.
         seconds: Of training, all folds together.
         iterations: Of each training, instead of `seconds`; None measures.
@@ -73,7 +74,7 @@ NEW_ORGAN_SHARE = 1 / 3
 """Share of patches centred on a new organ."""
 
 ANNOTATED_SHARE = 3 / 4
-"""Share of patches from cases in which something is annotated: also those without a new organ teach it."""
+"""Share of patches from cases in which something is annotated; those without a new organ help too."""
 
 PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
@@ -86,10 +87,10 @@ FEW_ITERATIONS = 100
 
 def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
     """Name a run and the bundle made from it: that of the base, plus the organs."""
-    return extension_name(base.metadata.name, organs)
+    return name_with_organs(base.metadata.name, organs)
 
 
-def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
+def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> None:
     """Refuse what cannot be learned.
 
     Raises:
@@ -98,16 +99,16 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
     """
     known = base.metadata.labels.keys
     problem, step = "", "Name organs that the model lacks: --organ KEY"
-    if not wishes.organs:
+    if not options.organs:
         problem = "No organ is named."
-    elif len(set(wishes.organs)) < len(wishes.organs):
+    elif len(set(options.organs)) < len(options.organs):
         problem = "An organ is named twice."
-    elif (reason := _not_extendable(base)) is not None:
+    elif (reason := _unusable_as_base(base)) is not None:
         problem, step = reason
     elif project.modality != base.metadata.modality:
         problem = f"The project holds {project.modality}, the model segments {base.metadata.modality}."
         step = "Take another model or another project."
-    for organ in wishes.organs if not problem else ():
+    for organ in options.organs if not problem else ():
         if organ in known:
             problem = f"{base.metadata.name} knows {organ} already."
         elif organ not in project.table.keys:
@@ -119,11 +120,11 @@ def check_wishes(base: Bundle, project: Project, wishes: Wishes) -> None:
             problem = f"In no case of the project {organ} is annotated."
             step = f"Annotate one: multiorganseg-train project annotate {project.folder} --help"
     if problem:
-        msg = "The model cannot be extended so."
+        msg = "These organs cannot be added."
         raise TrainingError(msg, cause=problem, next_step=step)
 
 
-def _not_extendable(base: Bundle) -> tuple[str, str] | None:
+def _unusable_as_base(base: Bundle) -> tuple[str, str] | None:
     """Say why a converted network cannot be built on, and what to do; None when it can."""
     said = base.metadata
     if said.folds > 1:
@@ -138,30 +139,30 @@ def _not_extendable(base: Bundle) -> tuple[str, str] | None:
     return None
 
 
-def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
+def add_organ_recipe(base: Bundle, split: Split, options: AddOrganOptions) -> Recipe:
     """Plan the training, all but its length.
 
     The base's own network and preprocessing, with a branch for the new organs, whose last layer has ten times
     the learning rate; a third of the patches of annotated cases on a new organ.
 
     Args:
-        base: What is extended.
+        base: To which organs are added.
         split: Its held-out cases are the validation fold.
-        wishes: Organs and seed.
+        options: Organs and seed.
     """
     said = base.metadata
-    organs = (*said.labels.keys, *wishes.organs)
+    organs = (*said.labels.keys, *options.organs)
     window, original = said.preprocessing.window, said.preprocessing.original
     return Recipe(
-        name=run_name(base, wishes.organs),
-        description=f"{said.description}; and {', '.join(wishes.organs)}",
+        name=run_name(base, options.organs),
+        description=f"{said.description}; and {', '.join(options.organs)}",
         data=DataSpec(
             labels={str(value): key for value, key in enumerate(organs, 1)},
             validation=split.held_out if split.how == "hold-out" else (),
             modality=said.modality,
         ),
-        method="extend",
-        seed=wishes.seed,
+        method="add_organ",
+        seed=options.seed,
         preprocessing=PreprocessingSpec(
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
@@ -170,13 +171,13 @@ def extension_recipe(base: Bundle, split: Split, wishes: Wishes) -> Recipe:
         ),
         network=NetworkSpec(
             said.architecture,
-            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(wishes.organs)]},
+            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(options.organs)]},
             said.activation,
             said.patch_shape,
-            _place_of(base, wishes),
+            _place_of(base, options),
         ),
         augmentation=AugmentationSpec(
-            organ_centred=0.5, favoured=wishes.organs, favoured_share=NEW_ORGAN_SHARE
+            organ_centred=0.5, favoured=options.organs, favoured_share=NEW_ORGAN_SHARE
         ),
         optimisation=OptimisationSpec(
             batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
@@ -240,9 +241,9 @@ def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:
     )
 
 
-def _place_of(base: Bundle, wishes: Wishes) -> str:
+def _place_of(base: Bundle, options: AddOrganOptions) -> str:
     """Return the name where that was asked for, which still holds when the bundles have moved."""
-    return wishes.base if wishes.base == base.metadata.name else str(base.folder.absolute())
+    return options.base if options.base == base.metadata.name else str(base.folder.absolute())
 
 
 PLAN_FILE = "plan.json"
@@ -256,7 +257,7 @@ class Plan:
     Attributes:
         recipe: Of the training whose network will be published.
         folds: Held-out cases of each training that comes before it; empty without cross-validation.
-        base_sha256: Digest of the bundle that is extended.
+        base_sha256: Digest of the base bundle.
     """
 
     recipe: Recipe
@@ -299,6 +300,7 @@ def load_plan(run: Path) -> Plan | None:
         return None
     try:
         content = read_json_object(path)
+        content["recipe"] = recipe_of_now(content.get("recipe", {}))
         said = typed(_PlanFile, content, path.name)
         plan = Plan(said.recipe, said.folds, said.base_sha256)
         if plan.new_organs:

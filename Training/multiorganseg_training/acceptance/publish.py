@@ -75,7 +75,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
         data: Folder with the cases, or of a project.
         folder: Of the bundle; replaced when a bundle is there.
         publication: What the author adds.
-        progress: Told each case.
+        progress: Reports each case.
 
     Raises:
         TrainingError: The run has no checkpoint.
@@ -108,17 +108,17 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     return finish_bundle(bundle, folder, metadata, card)
 
 
-def draft_extension(
+def draft_bundle(
     run: Path, base: Bundle, folder: Path, custom_organs: Mapping[str, CustomOrgan] | None = None
 ) -> Bundle:
-    """Write the averaged network of a run that extended a base as a bundle without figures.
+    """Write the averaged network of a run that added organs as a bundle without figures.
 
     Its licence and own organs are those of the base. The recipe goes into its provenance without the names
     of cases, which may be those of patients.
 
     Args:
         run: Folder of a run with a checkpoint.
-        base: That it extended.
+        base: To which it added organs.
         folder: Of the bundle; replaced when a bundle is there.
         custom_organs: Further organs that the catalogue does not know.
 
@@ -135,8 +135,8 @@ def draft_extension(
     known = {**said.custom_organs, **(custom_organs or {})}
     metadata = replace(
         metadata,
-        name=extension_name(said.name, new),
-        description=f"{said.description}; extended by {', '.join(new)}"[:LONGEST_DESCRIPTION],
+        name=name_with_organs(said.name, new),
+        description=f"{said.description}; with {', '.join(new)}"[:LONGEST_DESCRIPTION],
         modality=said.modality,
         training={
             **_provenance(recipe, checkpoint),
@@ -166,7 +166,7 @@ def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -
     return write_bundle(folder, metadata, weights, card, license_text, exact=exact, replace=True)
 
 
-def extension_name(base: str, new_organs: Sequence[str]) -> str:
+def name_with_organs(base: str, new_organs: Sequence[str]) -> str:
     """Name a bundle after its base and what it learned, such as "abdomen-ct-plus-gallbladder"."""
     name = f"{base}-plus-{'-'.join(new_organs)}".lower()
     return name if NAME_PATTERN.fullmatch(name) else f"{base[:LONGEST_STEM]}-plus-{len(new_organs)}-organs"

@@ -1,4 +1,4 @@
-"""From a run that passed the gate to a bundle in use, and back."""
+"""From a run that passed the acceptance check to a bundle in use, and back."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from multiorganseg.bundles import (
 from multiorganseg.bundles.folders import delete_folder, visible_folders
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import MultiOrganSegError, TrainingError
-from multiorganseg.projects.acceptance import Gate, load_gate
+from multiorganseg.projects.acceptance import AcceptanceReport, load_acceptance
 from multiorganseg.projects.project import Project
 from multiorganseg.resources import resources_dir
-from multiorganseg_training.acceptance.card import extension_card
+from multiorganseg_training.acceptance.card import added_organ_card
 from multiorganseg_training.acceptance.check import CANDIDATE
 from multiorganseg_training.acceptance.publish import finish_bundle, holds_network_of
 
@@ -31,13 +31,13 @@ FIRST_VERSION = "1.0.0"
 
 
 @dataclass(frozen=True)
-class ExtensionWishes:
+class PublishOptions:
     """What the author asks for.
 
     Attributes:
         name: Of the bundle; empty for that of the base with what was learned.
         version: Three numbers; empty to count up.
-        force: Why to publish although the gate did not pass; empty to refuse then.
+        force: Why to publish although the acceptance check did not pass; empty to refuse then.
     """
 
     name: str = ""
@@ -58,37 +58,37 @@ class Published:
     installed: Bundle
 
 
-def publish_extension(project: Project, run: Path, wishes: ExtensionWishes) -> Published:
-    """Write the network that the gate judged into `bundles/` of its project and install it.
+def publish_organ(project: Project, run: Path, options: PublishOptions) -> Published:
+    """Write the network that the acceptance check judged into `bundles/` of its project and install it.
 
-    The bundle carries the gate's figures of those organs alone that were measured against annotations. The
-    base is not touched. When the installation fails, nothing is left in the project either.
+    The bundle carries the acceptance check's figures of those organs alone that were measured against
+    annotations. The base is not touched. When the installation fails, nothing is left in the project either.
 
     Args:
         project: That the run belongs to; the caller holds its lock.
-        run: Folder of a run with a gate.json.
-        wishes: What the author asks for.
+        run: Folder of a run with an acceptance.json.
+        options: What the author asks for.
 
     Raises:
-        TrainingError: The gate is missing, did not pass or judged other weights, or the name or version is
-            taken.
+        TrainingError: The acceptance check is missing, did not pass or judged other weights, or the name or
+            version is taken.
         BundleError: The bundle does not verify.
         ResourceError: A folder cannot be written.
     """
-    gate, candidate = _judged(project, run, wishes.force)
-    name = wishes.name or candidate.metadata.name
-    _require_free_name(project, name, gate)
-    version = wishes.version or next_version(project, name)
+    acceptance, candidate = _judged(project, run, options.force)
+    name = options.name or candidate.metadata.name
+    _require_free_name(project, name, acceptance)
+    version = options.version or next_version(project, name)
     _require_new_version(project, name, version)
     metadata = replace(
         candidate.metadata,
         name=name,
         version=version,
-        metrics=_metrics(gate),
-        training={**candidate.metadata.training, "gate": _summary(gate, wishes.force)},
+        metrics=_metrics(acceptance),
+        training={**candidate.metadata.training, "acceptance": _summary(acceptance, options.force)},
     )
     folder = project.folder / BUNDLES / f"{name}-{version}"
-    kept = finish_bundle(candidate, folder, metadata, extension_card(metadata, gate, wishes.force))
+    kept = finish_bundle(candidate, folder, metadata, added_organ_card(metadata, acceptance, options.force))
     try:
         installed = install_folder(kept.folder)
     except MultiOrganSegError:
@@ -170,15 +170,15 @@ def _numbers(folder: Path, name: str) -> tuple[int, ...]:
     return tuple(int(part) for part in folder.name.removeprefix(f"{name}-").split("."))
 
 
-def _judged(project: Project, run: Path, force: str) -> tuple[Gate, Bundle]:
-    gate = load_gate(run)
-    if gate is None:
-        msg = f"The run {run.name} has not been through the gate."
-        step = f"Judge it first: multiorganseg-train gate {run} --project {project.folder}"
+def _judged(project: Project, run: Path, force: str) -> tuple[AcceptanceReport, Bundle]:
+    acceptance = load_acceptance(run)
+    if acceptance is None:
+        msg = f"The run {run.name} has not been through the acceptance check."
+        step = f"Judge it first: multiorganseg-train acceptance {run} --project {project.folder}"
         raise TrainingError(msg, next_step=step)
-    if not gate.passed and not force.strip():
-        short = {key: organ for key, organ in gate.organs.items() if organ.verdict.value != "pass"}
-        msg = f"The run {run.name} did not pass the gate."
+    if not acceptance.passed and not force.strip():
+        short = {key: organ for key, organ in acceptance.organs.items() if organ.verdict.value != "pass"}
+        msg = f"The run {run.name} did not pass the acceptance check."
         raise TrainingError(
             msg,
             cause="\n".join(f"{key}: {organ.verdict.value}. {organ.why}" for key, organ in short.items()),
@@ -186,19 +186,19 @@ def _judged(project: Project, run: Path, force: str) -> tuple[Gate, Bundle]:
         )
     candidate = load_bundle(run / CANDIDATE)
     if not holds_network_of(candidate, run):
-        msg = f"The run {run.name} was trained further since it went through the gate."
-        step = f"Repeat it: multiorganseg-train gate {run} --project {project.folder}"
+        msg = f"The run {run.name} was trained further since it went through the acceptance check."
+        step = f"Repeat it: multiorganseg-train acceptance {run} --project {project.folder}"
         raise TrainingError(msg, next_step=step)
-    return gate, candidate
+    return acceptance, candidate
 
 
-def _require_free_name(project: Project, name: str, gate: Gate) -> None:
+def _require_free_name(project: Project, name: str, acceptance: AcceptanceReport) -> None:
     problem = ""
     bundled = {folder.name for folder in visible_folders(resources_dir() / "Models")}
     if not NAME_PATTERN.fullmatch(name):
         problem = "Names are 1–64 lower-case letters, digits, '.', '_' and '-'."
-    elif name == gate.base_name or name in bundled:
-        problem = "A bundle that is extended, or came with MultiOrganSeg, keeps its name to itself."
+    elif name == acceptance.base_name or name in bundled:
+        problem = "A base bundle, or one that came with MultiOrganSeg, keeps its name to itself."
     elif (user_models_dir() / name).exists():
         installed = find_bundle(name)
         if not any(version.digest == installed.digest for version in published_versions(project, name)):
@@ -213,39 +213,39 @@ def _require_new_version(project: Project, name: str, version: str) -> None:
         msg = f"'{version}' is no version."
         raise TrainingError(msg, next_step="Write three numbers, such as 1.2.0.")
     numbers = tuple(int(part) for part in version.split("."))
-    former = [_numbers(folder, name) for folder in _published_folders(project, name)]
-    if former and numbers <= max(former):
+    previous = [_numbers(folder, name) for folder in _published_folders(project, name)]
+    if previous and numbers <= max(previous):
         msg = f"Version {version} of {name} is not newer than what the project published."
         raise TrainingError(
             msg,
-            cause=f"The newest is {'.'.join(map(str, max(former)))}.",
+            cause=f"The newest is {'.'.join(map(str, max(previous)))}.",
             next_step="Leave --version away to count up.",
         )
 
 
-def _metrics(gate: Gate) -> dict[str, dict[str, float]]:
+def _metrics(acceptance: AcceptanceReport) -> dict[str, dict[str, float]]:
     return {
         key: {"dice": round(organ.dice_new, 4), "nsd": round(organ.nsd_new, 4)}
-        for key, organ in gate.organs.items()
+        for key, organ in acceptance.organs.items()
         if organ.reference == "annotated" and organ.dice_new is not None and organ.nsd_new is not None
     }
 
 
-def _summary(gate: Gate, force: str) -> Mapping[str, Any]:
+def _summary(acceptance: AcceptanceReport, force: str) -> Mapping[str, Any]:
     return {
-        "passed": gate.passed,
-        "how": gate.how,
-        "cases": len(gate.cases),
-        "margin": gate.margin,
-        "floor": gate.floor,
-        "training_cases": dict(gate.training_cases),
+        "passed": acceptance.passed,
+        "how": acceptance.how,
+        "cases": len(acceptance.cases),
+        "margin": acceptance.margin,
+        "floor": acceptance.floor,
+        "training_cases": dict(acceptance.training_cases),
         "organs": {
             key: {
                 "verdict": organ.verdict.value,
                 "reference": organ.reference,
                 "difference": organ.difference,
             }
-            for key, organ in gate.organs.items()
+            for key, organ in acceptance.organs.items()
         },
-        **({} if gate.passed else {"published_all_the_same": force.strip()}),
+        **({} if acceptance.passed else {"published_all_the_same": force.strip()}),
     }

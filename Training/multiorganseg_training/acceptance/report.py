@@ -1,11 +1,11 @@
-"""The gate's answer in plain words."""
+"""The acceptance check's answer in plain words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from multiorganseg.organs.catalogue import Catalogue
-from multiorganseg.projects.acceptance import Gate, OrganVerdict, Verdict
+from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict
 from multiorganseg_training.acceptance.decide import (
     AGREES,
     DISAGREES,
@@ -29,63 +29,66 @@ _HOW = {
 }
 
 
-def gate_report(gate: Gate, catalogue: Catalogue) -> str:
+def report_text(acceptance: AcceptanceReport, catalogue: Catalogue) -> str:
     """Write the report in Markdown; pictures are linked relative to the run's folder.
 
     Args:
-        gate: The answer.
+        acceptance: The answer.
         catalogue: Gives the names of the organs; an organ that it lacks is called by its key.
     """
-    names = {key: catalogue.organs[key].name if key in catalogue.organs else key for key in gate.organs}
-    learned = ", ".join(names[key] for key in gate.with_role("new"))
+    names = {key: catalogue.organs[key].name if key in catalogue.organs else key for key in acceptance.organs}
+    learned = ", ".join(names[key] for key in acceptance.with_role("new"))
     lines = [
-        f"# Old against new: {gate.base_name} {gate.base_version}" + (f", with {learned}" if learned else ""),
+        f"# Old against new: {acceptance.base_name} {acceptance.base_version}"
+        + (f", with {learned}" if learned else ""),
         "",
-        f"**{_headline(gate, names)}**",
+        f"**{_headline(acceptance, names)}**",
         "",
-        *_advice(gate, names),
+        *_advice(acceptance, names),
         "",
         "## Organ by organ",
         "",
-        _HOW[gate.how] + (f" Cases: {', '.join(gate.cases)}." if gate.cases else ""),
+        _HOW[acceptance.how] + (f" Cases: {', '.join(acceptance.cases)}." if acceptance.cases else ""),
         "",
-        *_table(gate, names),
+        *_table(acceptance, names),
         "",
-        *_pictures(gate, names),
+        *_pictures(acceptance, names),
         "## How to read this",
         "",
-        *_glossary(gate),
+        *_glossary(acceptance),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _headline(gate: Gate, names: Mapping[str, str]) -> str:
+def _headline(acceptance: AcceptanceReport, names: Mapping[str, str]) -> str:
     by_verdict = {
-        verdict: [names[key] for key, organ in gate.organs.items() if organ.verdict is verdict]
+        verdict: [names[key] for key, organ in acceptance.organs.items() if organ.verdict is verdict]
         for verdict in Verdict
     }
-    if gate.passed:
+    if acceptance.passed:
         unproven = by_verdict[Verdict.UNPROVEN]
-        told = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
-        return f"Passed. The new organs are good enough, and no old organ was lost.{told}"
+        reported = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
+        return f"Passed. The new organs are good enough, and no old organ was lost.{reported}"
     if by_verdict[Verdict.FAIL]:
         return f"Not passed. Not good enough: {', '.join(by_verdict[Verdict.FAIL])}."
     missing = [
-        names[key] for key, organ in gate.with_role("new").items() if organ.verdict is not Verdict.PASS
+        names[key] for key, organ in acceptance.with_role("new").items() if organ.verdict is not Verdict.PASS
     ]
     return f"Not passed, because it could not be shown. Unproven: {', '.join(missing)}."
 
 
-def _advice(gate: Gate, names: Mapping[str, str]) -> list[str]:
+def _advice(acceptance: AcceptanceReport, names: Mapping[str, str]) -> list[str]:
     lines = ["What to do:", ""]
-    if gate.passed:
-        lines.append(f"- Publish it: `multiorganseg-train project publish PROJECT {gate.run or 'RUN'}`.")
+    if acceptance.passed:
+        lines.append(
+            f"- Publish it: `multiorganseg-train project publish PROJECT {acceptance.run or 'RUN'}`."
+        )
     remedies: dict[str, list[str]] = {}
-    for key, organ in gate.organs.items():
+    for key, organ in acceptance.organs.items():
         if organ.verdict is not Verdict.PASS:
             remedies.setdefault(_remedy(organ), []).append(names[key])
     lines += [f"- {', '.join(organs)}: {remedy}" for remedy, organs in remedies.items()]
-    if not gate.passed:
+    if not acceptance.passed:
         lines.append(
             "- Until then the old network stays in use; nothing of it was changed. Publishing all the same "
             "needs `--force` with a reason, which is written into the model card."
@@ -110,20 +113,20 @@ def _remedy(organ: OrganVerdict) -> str:
     if organ.reference == "base":
         return (
             "the new network draws it differently, and no annotation says which is right. Annotate it in a "
-            "held-out case and repeat the gate."
+            "held-out case and repeat the acceptance check."
         )
     return "the new network lost part of it. Train longer, or annotate it in some of the training cases."
 
 
-def _table(gate: Gate, names: Mapping[str, str]) -> list[str]:
+def _table(acceptance: AcceptanceReport, names: Mapping[str, str]) -> list[str]:
     lines = [
         "| organ | verdict | Dice old | Dice new | change (95 % interval) | NSD old | NSD new | volume "
         "old → new "
         "| cases | worst case |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for key in (*gate.with_role("new"), *gate.with_role("old")):
-        organ = gate.organs[key]
+    for key in (*acceptance.with_role("new"), *acceptance.with_role("old")):
+        organ = acceptance.organs[key]
         role = "**new** " if organ.role == "new" else ""
         dice_new = _number(organ.dice_new) + (" ᵃ" if organ.reference == "base" and organ.cases else "")
         lines.append(
@@ -132,9 +135,11 @@ def _table(gate: Gate, names: Mapping[str, str]) -> list[str]:
             f"| {_volume(organ.volume_ml_old)} → {_volume(organ.volume_ml_new)} ml | {organ.cases} "
             f"| {organ.worst_case or '–'} |"
         )
-    reasons = [f"- {names[key]}: {organ.why}" for key, organ in gate.organs.items() if _needs_words(organ)]
+    reasons = [
+        f"- {names[key]}: {organ.why}" for key, organ in acceptance.organs.items() if _needs_words(organ)
+    ]
     lines += ["", *reasons] if reasons else []
-    if any(organ.reference == "base" and organ.cases for organ in gate.organs.values()):
+    if any(organ.reference == "base" and organ.cases for organ in acceptance.organs.values()):
         lines += [
             "",
             "ᵃ Not annotated in the held-out cases: agreement of the new result with the old one, which "
@@ -150,8 +155,8 @@ def _needs_words(organ: OrganVerdict) -> bool:
     return organ.role == "new" or (organ.verdict is not Verdict.PASS and not plain_fall)
 
 
-def _pictures(gate: Gate, names: Mapping[str, str]) -> list[str]:
-    drawn = {key: organ for key, organ in gate.organs.items() if organ.picture}
+def _pictures(acceptance: AcceptanceReport, names: Mapping[str, str]) -> list[str]:
+    drawn = {key: organ for key, organ in acceptance.organs.items() if organ.picture}
     if not drawn:
         return []
     lines = [
@@ -165,7 +170,7 @@ def _pictures(gate: Gate, names: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def _glossary(gate: Gate) -> list[str]:
+def _glossary(acceptance: AcceptanceReport) -> list[str]:
     return [
         "- **Dice**: how much of the drawn and of the true organ overlap. 1 is all, 0 is nothing. Small "
         "and thin "
@@ -176,9 +181,9 @@ def _glossary(gate: Gate) -> list[str]:
         "100 repetitions with other cases like these; with fewer than 3 cases there is none. For a new "
         "organ it "
         "is the interval of its Dice.",
-        f"- **passes**: an old organ whose Dice fell by no more than {gate.margin:g} on average; a new "
+        f"- **passes**: an old organ whose Dice fell by no more than {acceptance.margin:g} on average; a new "
         f"one with "
-        f"at least {gate.floor:g}. Where an organ is absent, no more than {FALSE_POSITIVE_ML:g} ml (or "
+        f"at least {acceptance.floor:g}. Where an organ is absent, no more than {FALSE_POSITIVE_ML:g} ml (or "
         f"{100 * FALSE_POSITIVE_SHARE:g} % of its usual volume) may be drawn on average.",
         f"- **unproven**: an old organ that is annotated in no held-out case, and on which old and new "
         f"result "

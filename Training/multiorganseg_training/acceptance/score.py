@@ -21,7 +21,7 @@ from multiorganseg_training.project.case_files import on_image_grid
 
 
 @dataclass(frozen=True)
-class GateCase:
+class HeldOutCase:
     """One image with what people said of its organs.
 
     Attributes:
@@ -72,14 +72,14 @@ class GateCase:
         return lookup[labels.voxels]
 
 
-def gate_case(project: Project, name: str) -> GateCase:
+def held_out_case(project: Project, name: str) -> HeldOutCase:
     """Return a case of a project with what its label-status matrix says; pseudo-labels count as unknown.
 
     Raises:
         TrainingError: There is no such case.
     """
     project.case(name)
-    return GateCase(
+    return HeldOutCase(
         name,
         project.image_path(name),
         project.labels_path(name),

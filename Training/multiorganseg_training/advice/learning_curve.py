@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
+from multiorganseg.bundles.folders import visible_folders
 from multiorganseg.errors import TrainingError
-from multiorganseg.projects.acceptance import load_gate
-from multiorganseg.projects.runs import ACCEPTANCE_FILE, RUNS_FOLDER
+from multiorganseg.projects.acceptance import load_acceptance
+from multiorganseg.projects.runs import RUNS_FOLDER
 
 FEWEST_SIZES = 3
 SMALLEST_NOISE = 0.02
@@ -131,12 +132,12 @@ def fit_curve(points: Sequence[CurvePoint], seed: int = 0) -> LearningCurve:
     sizes = sorted({point.cases for point in points})
     if len(sizes) < FEWEST_SIZES:
         msg = "There are too few points for a learning curve."
-        told = ", ".join(map(str, sizes)) or "none"
+        reported = ", ".join(map(str, sizes)) or "none"
         raise TrainingError(
             msg,
             cause=f"It takes runs with {FEWEST_SIZES} different numbers of annotated cases; there are: "
-            f"{told}.",
-            next_step="Train with fewer and with more annotated cases, and run the gate each time.",
+            f"{reported}.",
+            next_step="Train with fewer and with more annotated cases, and check each run.",
         )
     counts = np.array([point.cases for point in points], np.float64)
     dice = np.array([point.dice for point in points], np.float64)
@@ -221,7 +222,7 @@ def _fit(counts: NDArray[np.float64], dice: NDArray[np.float64]) -> NDArray[np.f
 
 
 def collect_points(project_folder: Path) -> dict[str, list[CurvePoint]]:
-    """Read every gate.json of a project.
+    """Read every acceptance.json of a project.
 
     Args:
         project_folder: With `runs/`.
@@ -231,17 +232,17 @@ def collect_points(project_folder: Path) -> dict[str, list[CurvePoint]]:
         cases first.
 
     Raises:
-        TrainingError: A gate.json is damaged.
+        TrainingError: An acceptance.json is damaged.
     """
     points: dict[str, list[CurvePoint]] = {}
-    for path in sorted((project_folder / RUNS_FOLDER).glob(f"*/{ACCEPTANCE_FILE}")):
-        gate = load_gate(path.parent)
-        if gate is None:
+    for run in visible_folders(project_folder / RUNS_FOLDER):
+        acceptance = load_acceptance(run)
+        if acceptance is None:
             continue
-        for key, organ in gate.with_role("new").items():
-            count = gate.training_cases.get(key, 0)
+        for key, organ in acceptance.with_role("new").items():
+            count = acceptance.training_cases.get(key, 0)
             if organ.dice_new is not None and count > 0:
-                points.setdefault(key, []).append(CurvePoint(count, organ.dice_new, path.parent.name))
+                points.setdefault(key, []).append(CurvePoint(count, organ.dice_new, run.name))
     return {key: sorted(found, key=lambda point: point.cases) for key, found in points.items()}
 
 

@@ -1,4 +1,4 @@
-"""How a network sees a case: where it is unsure, and what its features are like."""
+"""How a network sees a case: where it is uncertain, and what its features are like."""
 
 from __future__ import annotations
 

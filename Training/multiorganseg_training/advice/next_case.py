@@ -1,4 +1,4 @@
-"""Which case to annotate next: where the network is unsure, and what it has seen least of."""
+"""Which case to annotate next: where the network is uncertain, and what it has seen least of."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from multiorganseg.projects.project import Project
 from multiorganseg_training.advice.network_view import Viewer
 
 UNUSUAL = 0.75
-"""Rank from which a fact is told as the reason."""
+"""Rank from which a fact is reported as the reason."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def next_cases(
         organ: Organ key of the project.
         cache: Folder that keeps what the network said of images.
         device: "auto", "cpu", "cuda" or "mps".
-        progress: Told each case.
+        progress: Reports each case.
 
     Raises:
         TrainingError: The project has no such organ, or it is known in every case.
@@ -120,11 +120,13 @@ def rank_cases(facts: Sequence[CaseFacts]) -> list[RankedCase]:
     A fact that a case lacks counts as its middle rank, except that an organ that the network does not find at
     all counts as the most uncertain: it may be missed. Equal cases stay in their order.
     """
-    unsure = _ranks([1.0 if each.missed else each.uncertainty for each in facts])
+    uncertain = _ranks([1.0 if each.missed else each.uncertainty for each in facts])
     strange = _ranks([each.distance for each in facts])
     ranked = [
         RankedCase(each, float(score), _reason(each, first, second))
-        for each, score, first, second in zip(facts, (unsure + strange) / 2, unsure, strange, strict=True)
+        for each, score, first, second in zip(
+            facts, (uncertain + strange) / 2, uncertain, strange, strict=True
+        )
     ]
     return sorted(ranked, key=lambda case: -case.score)
 
@@ -161,12 +163,12 @@ def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
     return ranks
 
 
-def _reason(facts: CaseFacts, unsure: float, strange: float) -> str:
+def _reason(facts: CaseFacts, uncertain: float, strange: float) -> str:
     reasons = []
     if facts.missed:
         reasons.append("the network finds none of it")
-    elif unsure >= UNUSUAL and not math.isnan(facts.uncertainty):
-        reasons.append("the network is less sure than in the others")
+    elif uncertain >= UNUSUAL and not math.isnan(facts.uncertainty):
+        reasons.append("the network is less certain than in the others")
     if strange >= UNUSUAL and not math.isnan(facts.distance):
         reasons.append("less like the annotated cases than the others")
     if reasons:
@@ -174,7 +176,7 @@ def _reason(facts: CaseFacts, unsure: float, strange: float) -> str:
     if math.isnan(facts.distance):
         return "no annotated case to compare with"
     return (
-        "surer and more like the annotated cases than the others"
-        if unsure + strange < 2 * (1 - UNUSUAL)
+        "more certain and more like the annotated cases than the others"
+        if uncertain + strange < 2 * (1 - UNUSUAL)
         else "in the middle"
     )

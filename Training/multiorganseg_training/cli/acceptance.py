@@ -1,4 +1,4 @@
-"""`multiorganseg-train gate`: old against new, organ by organ."""
+"""`multiorganseg-train acceptance`: old against new, organ by organ."""
 
 from __future__ import annotations
 
@@ -14,71 +14,74 @@ from multiorganseg.errors import TrainingError
 from multiorganseg_training.cli.progress import reported_errors, reported_progress
 
 if TYPE_CHECKING:
-    from multiorganseg.projects.acceptance import Gate
+    from multiorganseg.projects.acceptance import AcceptanceReport
 
 
 _STYLES = {"pass": "green", "fail": "bold red", "unproven": "yellow"}
 
 
 @reported_errors()
-def gate_command(
+def acceptance_command(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or its name in the project.")],
     project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")],
     base: Annotated[
-        str, typer.Option(help="Bundle that was extended, by name or folder; else the one of the recipe.")
+        str, typer.Option(help="Base bundle, by name or folder; else the one of the recipe.")
     ] = "",
     margin: Annotated[float, typer.Option(help="By how much the Dice of an old organ may fall.")] = 0.01,
     floor: Annotated[float, typer.Option(help="Dice that a new organ must reach.")] = 0.5,
     quality: Annotated[str, typer.Option(help="fast, balanced or best, as in `segment`.")] = "balanced",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
-    """Judge a run's network against the one that it extended, on cases that were held out.
+    """Judge a run's network against its base, on cases that were held out.
 
-    Writes gate.json, report.md and pictures into the run's folder. The exit code is 8 when it does not pass.
+    Writes acceptance.json, report.md and pictures into the run's folder. The exit code is 8 when it does not
+    pass.
     """
     from multiorganseg.bundles import find_bundle
     from multiorganseg.projects.file import load_project
     from multiorganseg.projects.runs import run_lock
-    from multiorganseg_training.acceptance.check import gate_run
-    from multiorganseg_training.acceptance.compare import GateOptions
+    from multiorganseg_training.acceptance.check import check_run
+    from multiorganseg_training.acceptance.compare import CheckOptions
 
     folder = find_run(project, run)
-    options = GateOptions(margin, floor, quality, device)
+    options = CheckOptions(margin, floor, quality, device)
     with run_lock(folder), reported_progress() as progress:
-        gate = gate_run(
+        acceptance = check_run(
             folder,
             load_project(project),
             options,
             progress,
             base=find_bundle(base) if base else None,
         )
-    show_gate(gate)
+    show_acceptance(acceptance)
     out.print(Text(f"Report: {folder / 'report.md'}"), soft_wrap=True)
-    if not gate.passed:
-        msg = "The gate was not passed."
+    if not acceptance.passed:
+        msg = "The acceptance check was not passed."
         raise TrainingError(
             msg,
             cause="; ".join(
-                f"{key}: {organ.why}" for key, organ in gate.organs.items() if organ.verdict.value == "fail"
+                f"{key}: {organ.why}"
+                for key, organ in acceptance.organs.items()
+                if organ.verdict.value == "fail"
             ),
             next_step=f"Read {folder / 'report.md'}.",
         )
     out.print(Text(f"Next: multiorganseg-train project publish {project} {folder.name}"), soft_wrap=True)
 
 
-def show_gate(gate: Gate) -> None:
+def show_acceptance(acceptance: AcceptanceReport) -> None:
     """Print the verdicts as a table, the new organs first."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Organ", "", "Verdict"):
         table.add_column(
-            title, no_wrap=True, min_width=max(map(len, gate.organs)) if title == "Organ" else None
+            title, no_wrap=True, min_width=max(map(len, acceptance.organs)) if title == "Organ" else None
         )
-    some_interval = any(organ.confidence_interval for organ in gate.organs.values())
+    some_interval = any(organ.confidence_interval for organ in acceptance.organs.values())
     for title in ("Cases", "Dice old", "Dice new", "Change", *(["95 % interval"] if some_interval else [])):
         table.add_column(title, justify="right", min_width=6)
     table.add_column("Worst case", overflow="fold")
     agreement = False
-    for key, organ in {**gate.with_role("new"), **gate.with_role("old")}.items():
+    for key, organ in {**acceptance.with_role("new"), **acceptance.with_role("old")}.items():
         by_base = organ.reference == "base" and organ.dice_new is not None
         agreement = agreement or by_base
         table.add_row(
@@ -95,7 +98,12 @@ def show_gate(gate: Gate) -> None:
     out.print(table)
     if agreement:
         out.print(Text("* Not annotated in the held-out cases: agreement with the old network.", style="dim"))
-    out.print(Text(f"Gate ({gate.how}): {'passed' if gate.passed else 'not passed'}", style="bold"))
+    out.print(
+        Text(
+            f"Acceptance check ({acceptance.how}): {'passed' if acceptance.passed else 'not passed'}",
+            style="bold",
+        )
+    )
 
 
 def find_run(project: Path, run: Path) -> Path:
@@ -112,7 +120,7 @@ def find_run(project: Path, run: Path) -> Path:
     raise TrainingError(
         msg,
         cause=f"The project has: {', '.join(known)}." if known else "The project has no run yet.",
-        next_step="Name one of them, or train one: multiorganseg-train extend --help",
+        next_step="Name one of them, or train one: multiorganseg-train add-organ --help",
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markdown import Markdown
@@ -13,20 +15,21 @@ from rich.text import Text
 
 from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.earlier import COMMANDS
 from multiorganseg.errors import OptionError
 from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
 from multiorganseg.user_folders import user_cache_dir
-from multiorganseg_training.cli.acceptance import gate_command
-from multiorganseg_training.cli.add_organ import extend_command
-from multiorganseg_training.cli.progress import begin_events, reported_errors
+from multiorganseg_training.cli.acceptance import acceptance_command
+from multiorganseg_training.cli.add_organ import add_organ_command
+from multiorganseg_training.cli.progress import begin_events, reported_errors, warn
 from multiorganseg_training.cli.project import project_app
 
 
 @reported_errors()
 def cache_command(
     folder: Annotated[
-        Path | None, typer.Option("--cache", help="Folder of prepared cases, as for fit and extend.")
+        Path | None, typer.Option("--cache", help="Folder of prepared cases, as for fit and add-organ.")
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Delete all prepared cases.")] = False,
 ) -> None:
@@ -65,11 +68,25 @@ def moved_command(context: typer.Context) -> None:
     )
 
 
+def renamed_command(command: Callable[..., None], earlier: str, now: str) -> Callable[..., None]:
+    """Return a command under its earlier name, which says how it is called now."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> None:
+        warn(f"The command '{earlier}' is called '{now}' now, and the next version will not know it.")
+        command(*arguments, **options)
+
+    return run
+
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 app.add_typer(project_app, name="project")
-app.command("extend")(extend_command)
-app.command("gate")(gate_command)
+app.command("add-organ")(add_organ_command)
+app.command("acceptance")(acceptance_command)
 app.command("cache")(cache_command)
+_RENAMED: dict[str, Callable[..., None]] = {"add-organ": add_organ_command, "acceptance": acceptance_command}
+for _earlier, _now in COMMANDS.items():
+    app.command(_earlier, hidden=True)(renamed_command(_RENAMED[_now], _earlier, _now))
 for _name in ("evaluate", "compare", "features"):
     app.command(_name, hidden=True, context_settings=_ANY_ARGUMENTS)(moved_command)
 

@@ -20,7 +20,7 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors as shown_errors
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.events import EventKind, EventStream, told_to
+from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
 
@@ -81,7 +81,7 @@ def reported_errors() -> Iterator[None]:
 def reported_progress() -> Iterator[Progress]:
     """Show a progress bar, and write each step as an event."""
     with progress_bar() as bar:
-        yield told_to(_events(), bar)
+        yield with_events(_events(), bar)
 
 
 def warn(message: str, mark: str = "Warning") -> None:

@@ -34,19 +34,21 @@ def publish_command(
     version: Annotated[str, typer.Option(help="Three numbers; else counted up.")] = "",
     force: Annotated[
         str,
-        typer.Option(metavar="REASON", help="Publish without a passed gate; the reason goes into the card."),
+        typer.Option(
+            metavar="REASON", help="Publish without a passed acceptance check; the reason goes into the card."
+        ),
     ] = "",
 ) -> None:
-    """Make a bundle of a run that passed the gate, and install it beside its base.
+    """Make a bundle of a run that passed the acceptance check, and install it beside its base.
 
     The bundle is kept in the project's bundles/ and appears in `multiorganseg models list`. Its base is not
     touched.
     """
-    from multiorganseg_training.acceptance.publish_organ import ExtensionWishes, publish_extension
+    from multiorganseg_training.acceptance.publish_organ import PublishOptions, publish_organ
 
     with project_lock(folder):
-        published = publish_extension(
-            load_project(folder), find_run(folder, run), ExtensionWishes(name, version, force)
+        published = publish_organ(
+            load_project(folder), find_run(folder, run), PublishOptions(name, version, force)
         )
     said = published.kept.metadata
     out.print(Text(f"Published {said.name} {said.version}: {published.kept.folder}"), soft_wrap=True)
@@ -85,7 +87,7 @@ def learning_curve_command(
         Path | None, typer.Option("--json", metavar="PATH", help="Write points and estimates as JSON.")
     ] = None,
 ) -> None:
-    """Estimate from the runs' gates how many more cases an organ needs.
+    """Estimate from the runs' acceptance checks how many more cases an organ needs.
 
     It takes runs with at least three different numbers of annotated cases.
     """
@@ -99,12 +101,12 @@ def learning_curve_command(
         project.matrix.count(organ, LabelStatus.ANNOTATED)
         found = {organ: found.get(organ, [])}
     if not found:
-        msg = "No run of this project has been through the gate with an organ measured."
-        raise TrainingError(msg, next_step="Train and judge one first: multiorganseg-train extend --help")
+        msg = "No run of this project has been through the acceptance check with an organ measured."
+        raise TrainingError(msg, next_step="Train and judge one first: multiorganseg-train add-organ --help")
     catalogue = project_catalogue(project)
-    told: dict[str, dict[str, object]] = {}
+    reported: dict[str, dict[str, object]] = {}
     for key, points in found.items():
-        told[key] = {
+        reported[key] = {
             "points": [{"cases": point.cases, "dice": point.dice, "run": point.run} for point in points],
             "sentence": "",
             "picture": None,
@@ -127,7 +129,7 @@ def learning_curve_command(
         path = (output or folder) / f"learning-curve-{key}.png"
         draw = partial(draw_curve, learned, needed, catalogue.get(key).name, path)
         is_drawn = drawn(f"The curve of {key}", draw)
-        told[key] |= {"sentence": needed.sentence(), "picture": str(path) if is_drawn else None}
+        reported[key] |= {"sentence": needed.sentence(), "picture": str(path) if is_drawn else None}
         out.print(Text(needed.sentence()))
         limit, drop, rate = learned.best
         out.print(Text(f"Fit: Dice(n) = {limit:.3f} − {drop:.3f}·n^(−{rate:.2f})", style="dim"))
@@ -135,7 +137,7 @@ def learning_curve_command(
             out.print(Text(f"Written: {path}"), soft_wrap=True)
     if json_path is not None:
         with keep(project_inputs(folder)):
-            write_text_atomically(json_path, format_json({"schema_version": 1, "organs": told}))
+            write_text_atomically(json_path, format_json({"schema_version": 1, "organs": reported}))
 
 
 @reported_errors()
@@ -151,7 +153,7 @@ def next_command(
         Path | None, typer.Option("--json", metavar="PATH", help="Write all ranked cases as JSON.")
     ] = None,
 ) -> None:
-    """Say which case to annotate next: where the network is unsure, and unlike what was annotated.
+    """Say which case to annotate next: where the network is uncertain, and unlike what was annotated.
 
     What the network says of an image is remembered, so that asking again is quick.
     """

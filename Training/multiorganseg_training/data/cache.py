@@ -186,7 +186,7 @@ def prepare_cases(
         cases: What to prepare.
         folder: Of the cache; several recipes may share it.
         preprocessing: Spacing and window.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: Image and labels of a case lie on different grids.

@@ -61,7 +61,7 @@ def entropy(probabilities: Tensor) -> Tensor:
     return (probabilities + EPSILON).log_().mul_(probabilities).sum(dim=1).neg_()
 
 
-def doubt(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
+def uncertainty(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
     """Return how uncertain each voxel is: its entropy for "entropy", else minus its largest probability.
 
     Args:
@@ -89,7 +89,7 @@ def more_certain(
     "everywhere": no choice.
 
     Args:
-        student: (batch, *space), float32: the student's `doubt` for this selection.
+        student: (batch, *space), float32: the student's `uncertainty` for this selection.
         teacher: The same of the teacher.
         selection: One of `SELECTIONS`.
         threshold: For "threshold". With two classes one of them always reaches 0.5.
@@ -233,7 +233,7 @@ def reliable_cross_entropy(
 ) -> Tensor:
     """Return Σ m w CE / (Σ m + 1e-6) over the whole batch (Su et al. 2024).
 
-    The denominator counts the chosen voxels, not their weights, so that unreliable labels teach less.
+    The denominator counts the chosen voxels, not their weights, so that unreliable labels count less.
 
     Args:
         log_probabilities: (batch, classes + 1, *space) of the student, float32.

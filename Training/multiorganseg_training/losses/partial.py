@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.known import SOFTMAX, annotated, expand_known, may_be
+from multiorganseg_training.losses.known import SOFTMAX, annotated, expand_known, may_be, organ_probs
 
 
 def cross_entropy_and_dice(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -222,6 +223,7 @@ def partial_cross_entropy(
     known: Tensor,
     activation: str,
     within: Tensor | None = None,
+    reduction: str = MEAN,
 ) -> Tensor:
     """Return the marginal cross-entropy of a softmax, or the masked one of sigmoids.
 
@@ -232,10 +234,66 @@ def partial_cross_entropy(
         known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
         activation: "softmax" or "sigmoid".
         within: As in `marginal_cross_entropy`; the targets hold it already.
+        reduction: Of the masked one; see `masked_bce`.
 
     Returns:
         Scalar, float32; 0 with zero gradients where nothing is annotated.
     """
     if activation == SOFTMAX:
         return marginal_cross_entropy(logits, labels, known, within=within)
-    return masked_bce(logits, targets)
+    return masked_bce(logits, targets, reduction)
+
+
+@dataclass(frozen=True)
+class PartialLoss:
+    """What the annotations of a batch say of its logits.
+
+    Sigmoids: `masked_bce`. Softmax: `marginal_cross_entropy`, in which background and organs that are not
+    annotated are one class, and the `exclusion`. Both with a Dice over the annotated organs.
+
+    Attributes:
+        activation: "softmax" or "sigmoid".
+        dice_weight: Of the Dice.
+        log: Whether it is the negative logarithm; see `log_dice`.
+        exclusion_weight: Of the exclusion; softmax only.
+        reduction: Of the binary cross-entropy; sigmoids only.
+    """
+
+    activation: str
+    dice_weight: float = 0.0
+    log: bool = False
+    exclusion_weight: float = 0.0
+    reduction: str = MEAN
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, targets: Tensor, known: Tensor, within: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and, detached and without weights, its parts.
+
+        Args:
+            logits: (batch, channels, *space), any floating type.
+            labels: (batch, *space), int64: what is annotated; a softmax learns from them.
+            targets: (batch, organs, *space), int8 in {0, 1, −1}: the same by organ.
+            known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
+            within: As in `marginal_cross_entropy`; the targets hold it already.
+
+        Returns:
+            Scalar, float32, and its parts; 0 with zero gradients where nothing is annotated.
+        """
+        softmax = self.activation == SOFTMAX
+        loss = partial_cross_entropy(logits, labels, targets, known, self.activation, within, self.reduction)
+        parts = {"marginal_cross_entropy" if softmax else "cross_entropy": loss.detach()}
+        with torch.autocast(logits.device.type, enabled=False):
+            exclusion_weight = self.exclusion_weight if softmax else 0.0
+            if not self.dice_weight and not exclusion_weight:
+                return loss, parts
+            organs = organ_probs(logits, self.activation, within)
+            if self.dice_weight:
+                dice = (log_dice if self.log else masked_dice)(organs, targets, known)
+                loss = loss + self.dice_weight * dice
+                parts["dice_loss"] = dice.detach()
+            if exclusion_weight:
+                overlap = exclusion(organs, targets, known)
+                loss = loss + exclusion_weight * overlap
+                parts["exclusion"] = overlap.detach()
+        return loss, parts

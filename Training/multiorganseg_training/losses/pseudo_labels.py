@@ -128,9 +128,9 @@ def fuse(
 ) -> Fused:
     """Fuse annotations with a teacher's prediction (pseudo-label fusion of LTUDA, for any known set).
 
-    A voxel of a known organ keeps its label, unless the teacher claims an organ inside it that is not known:
-    `may_be` says where that can be. Elsewhere the teacher's organ counts unless it is known: the
-    annotation denies such a claim, and the voxel becomes background, or with "runner_up" the best of
+    A voxel of a known organ keeps its label, unless the teacher gives the label of an organ inside it that is
+    not known: `may_be` says where that can be. Elsewhere the teacher's organ counts unless it is known: the
+    annotation denies such a pseudo-label, and the voxel becomes background, or with "runner_up" the best of
     background and the organs that are not known. For the runner-up of sigmoids under a threshold, give
     `teacher_labels` of `linear_threshold` with `allowed=~known`.
 
@@ -153,10 +153,10 @@ def fuse(
     own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
         1, -1, *[1] * (labels.ndim - 1)
     )
-    claim = _claim(possible | own, teacher_labels, teacher_probs, deny)
-    claimed = (claim > 0) & possible.gather(1, (claim - 1).clamp(min=0)[:, None])[:, 0]
-    fused = claim.where(claimed, annotation)
-    truth = (annotation > 0) & ~claimed
+    pseudo_label = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
+    pseudo_labelled = (pseudo_label > 0) & possible.gather(1, (pseudo_label - 1).clamp(min=0)[:, None])[:, 0]
+    fused = pseudo_label.where(pseudo_labelled, annotation)
+    truth = (annotation > 0) & ~pseudo_labelled
     return Fused(
         labels=fused,
         truth=truth,
@@ -165,12 +165,14 @@ def fuse(
     )
 
 
-def _claim(allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str) -> Tensor:
+def _pseudo_labels(
+    allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str
+) -> Tensor:
     if teacher_labels is not None and teacher_probs is None and deny == BACKGROUND:
         return teacher_labels
     if teacher_probs is not None and teacher_labels is None and deny in (BACKGROUND, RUNNER_UP):
         return best_allowed(teacher_probs.detach(), allowed if deny == RUNNER_UP else None)
-    msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied claims."
+    msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied pseudo-labels."
     raise TrainingError(
         msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."
     )
@@ -180,21 +182,21 @@ HIGHEST = 1 - 1e-6
 """Of a probability, so that the logarithm of its complement stays finite."""
 
 
-def claimed_loss(
+def pseudo_label_loss(
     logits: Tensor, old: int, known: Tensor, within: Tensor, weights: Tensor, activation: str
 ) -> Tensor:
-    """Return the cross-entropy that keeps new organs off voxels that the trained network claims.
+    """Return the cross-entropy that keeps new organs off voxels that the trained network labels.
 
     Pseudo-labels where a new organ n is not annotated: the mean of −w · max_o p_o · log(1 − p_n) over these
     voxels and the new organs. p_o is the probability of an old organ before there were new ones;
-    organs inside which n lies claim nothing from it.
+    organs inside which n lies do not count against it.
 
     Args:
         logits: (batch, channels, *space), any floating type; the old organs' channels come first.
         old: How many organs the network knew.
         known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
         within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
-        weights: (batch, *space), ≥ 0: how reliable the claims are.
+        weights: (batch, *space), ≥ 0: how reliable the pseudo-labels are.
         activation: "softmax" (channel 0 is background) or "sigmoid".
 
     Returns:
@@ -205,14 +207,14 @@ def claimed_loss(
     """
     probabilities = organ_probs(logits, activation)
     new = probabilities.shape[1] - old
-    claims = organ_probs(logits[:, :-new].detach(), activation)
+    pseudo_labels = organ_probs(logits[:, :-new].detach(), activation)
     unknown = ~expand_known(known, logits.ndim - 2)[:, old:].expand(-1, -1, *logits.shape[2:])
     total, voxels = 0.0 * probabilities.sum(), unknown.sum().clamp(min=1)
     for organ in range(new):
-        claimed = claims[:, ~within[old + organ, :old]]
-        if not claimed.shape[1]:
+        pseudo_labelled = pseudo_labels[:, ~within[old + organ, :old]]
+        if not pseudo_labelled.shape[1]:
             continue
         likely = probabilities[:, old + organ].clamp(max=HIGHEST)
-        each = -weights.float() * claimed.amax(dim=1) * torch.log1p(-likely)
+        each = -weights.float() * pseudo_labelled.amax(dim=1) * torch.log1p(-likely)
         total = total + each.where(unknown[:, organ], 0.0).sum() / voxels
     return total

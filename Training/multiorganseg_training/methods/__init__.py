@@ -7,7 +7,7 @@ from typing import Any
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
-from multiorganseg_training.methods.add_organ import Extend
+from multiorganseg_training.methods.add_organ import AddOrgan
 from multiorganseg_training.methods.fused import FusedMethod
 from multiorganseg_training.methods.ltuda import LTUDA
 from multiorganseg_training.methods.mean_teacher import MeanTeacher
@@ -22,7 +22,7 @@ METHODS: Mapping[str, type[Method]] = {
     "mean_teacher": MeanTeacher,
     "mutual": Mutual,
     "fused": FusedMethod,
-    "extend": Extend,
+    "add_organ": AddOrgan,
 }
 
 __all__ = [

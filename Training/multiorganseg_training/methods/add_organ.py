@@ -17,12 +17,12 @@ from multiorganseg_training.data.mixing import BoxSpec, box_mask, cross_set_part
 from multiorganseg_training.losses.known import known_map, on_grid, organ_probs, probs, tri_state
 from multiorganseg_training.losses.mutual import reliability
 from multiorganseg_training.losses.partial import log_dice, partial_cross_entropy
-from multiorganseg_training.losses.pseudo_labels import claimed_loss
+from multiorganseg_training.losses.pseudo_labels import pseudo_label_loss
 from multiorganseg_training.methods.method import Method, Setting, Step
 
 
 @dataclass(frozen=True)
-class View:
+class AnnotatedView:
     """A batch with what is annotated, as it is or mixed.
 
     Attributes:
@@ -38,13 +38,13 @@ class View:
     known: Tensor
 
 
-class Extend(Method):
+class AddOrgan(Method):
     """The newest branch of a network learns its organs; all other weights are frozen.
 
     So what the network says of its old organs cannot change. The new ones are learned from their
     annotations by the cross-entropy in which organs without annotation and background are one class, and
     by the logarithm of the soft Dice: the Dice itself hardly pulls while a small organ has little
-    probability. In cases without annotation of a new organ, what the frozen network claims for its own
+    probability. In cases without annotation of a new organ, what the frozen network says of its own
     organs is a pseudo-label that the new organ is absent, with the reliability of mutual learning (Su et
     al. 2024) as weight. In a second view of each batch a box is replaced by that of a case with other
     annotations, as in LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in
@@ -55,8 +55,8 @@ class Extend(Method):
     Args:
         setting: Its network has a branch, whose organs are the last ones.
         dice_weight: Weight of the logarithmic Dice over annotated new organs.
-        claim_weight: Largest weight of the frozen network's claims; 0 does without them.
-        similarity: Whether the claims are weighted by their reliability.
+        pseudo_label_weight: Largest weight of the frozen network's pseudo-labels; 0 does without them.
+        similarity: Whether the pseudo-labels are weighted by their reliability.
         mixing: Whether the mixed view is added; it needs at least two cases in a batch.
 
     Raises:
@@ -69,7 +69,7 @@ class Extend(Method):
         self,
         setting: Setting,
         dice_weight: float = 0.25,
-        claim_weight: float = 1.0,
+        pseudo_label_weight: float = 1.0,
         similarity: bool = True,
         mixing: bool = True,
     ) -> None:
@@ -81,7 +81,7 @@ class Extend(Method):
         self.new_organs = branch.organs
         self.old_organs = setting.organs - branch.organs
         self.dice_weight = dice_weight
-        self.claim_weight = claim_weight
+        self.pseudo_label_weight = pseudo_label_weight
         self.similarity = similarity
         self.mixing = mixing
         self.boxes = BoxSpec()
@@ -105,21 +105,21 @@ class Extend(Method):
         loss = torch.stack(list(losses.values())).sum()
         return Step(loss, {name: part.detach() for name, part in losses.items()})
 
-    def _view(self, batch: Batch) -> View:
-        return View(
+    def _view(self, batch: Batch) -> AnnotatedView:
+        return AnnotatedView(
             batch.image,
             batch.labels,
             tri_state(batch.labels, batch.known, within=self.within),
             known_map(batch.known, batch.labels.shape[1:]),
         )
 
-    def _mixed(self, view: View, known: Tensor, generator: np.random.Generator) -> View:
+    def _mixed(self, view: AnnotatedView, known: Tensor, generator: np.random.Generator) -> AnnotatedView:
         space = view.labels.shape[1:]
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return View(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
+        return AnnotatedView(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
 
-    def _losses(self, view: View, output: NetworkOutput) -> dict[str, Tensor]:
+    def _losses(self, view: AnnotatedView, output: NetworkOutput) -> dict[str, Tensor]:
         logits, new = output.logits, slice(self.old_organs, None)
         organs = organ_probs(logits, self.activation, self.within)
         losses = {
@@ -129,26 +129,26 @@ class Extend(Method):
             "dice_loss": self.dice_weight
             * log_dice(organs[:, new], view.targets[:, new], view.known[:, new]),
         }
-        if self.claim_weight:
-            losses["claimed"] = self.claim_weight * self._claimed(view, output)
+        if self.pseudo_label_weight:
+            losses["pseudo_labels"] = self.pseudo_label_weight * self._pseudo_label_loss(view, output)
         return losses
 
-    def _claimed(self, view: View, output: NetworkOutput) -> Tensor:
-        """Return the loss of the claims, computed on patches that do not know all new organs."""
+    def _pseudo_label_loss(self, view: AnnotatedView, output: NetworkOutput) -> Tensor:
+        """Return the loss of the pseudo-labels, computed on patches that do not know all new organs."""
         unknown = ~view.known[:, self.old_organs :].flatten(1).all(dim=1)
         if not bool(unknown.any()):
             return torch.zeros((), device=output.logits.device)
         some = NetworkOutput(*(maps[unknown] for maps in output))
         weights, known = self._reliability(some), view.known[unknown]
-        return claimed_loss(some.logits, self.old_organs, known, self.within, weights, self.activation)
+        return pseudo_label_loss(some.logits, self.old_organs, known, self.within, weights, self.activation)
 
     @torch.no_grad()
     def _reliability(self, output: NetworkOutput) -> Tensor:
         space = output.logits.shape[2:]
         if not self.similarity:
             return torch.ones_like(output.logits[:, 0], dtype=torch.float32)
-        claims = probs(output.logits[:, : -self.new_organs], self.activation)
-        return reliability(on_grid(output.features, space), claims)
+        pseudo_labels = probs(output.logits[:, : -self.new_organs], self.activation)
+        return reliability(on_grid(output.features, space), pseudo_labels)
 
 
 def newest_branch(network: nn.Module) -> Branch:
@@ -159,7 +159,7 @@ def newest_branch(network: nn.Module) -> Branch:
     """
     branches = network.all_branches() if isinstance(network, BranchingNetwork) else []
     if not branches:
-        msg = "The method 'extend' needs a network with a branch for the new organs."
+        msg = "The method 'add_organ' needs a network with a branch for the new organs."
         raise TrainingError(
             msg, next_step="Set network.arguments.branches to how many there are, such as [1]."
         )

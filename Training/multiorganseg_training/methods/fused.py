@@ -26,12 +26,12 @@ from multiorganseg_training.losses.mutual import (
     HALF_SUM,
     MIN_VOXELS,
     Ramp,
-    doubt,
     more_certain,
     reliability,
     reliable_cross_entropy,
     require_form,
     require_selection,
+    uncertainty,
 )
 from multiorganseg_training.losses.partial import log_dice, masked_dice
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
@@ -43,14 +43,14 @@ SMOOTH = 1e-8
 
 
 @dataclass(frozen=True)
-class View:
+class FusedView:
     """A batch with all that is known and believed of it, as it is or mixed.
 
     Attributes:
         image: (batch, 1, *space).
-        labels: (batch, *space), int64: annotations and the teacher's claims together.
-        sure: (batch, *space), bool: the label follows from annotations alone.
-        weights: (batch, *space): the reliability of the teacher's claims.
+        labels: (batch, *space), int64: annotations and the teacher's pseudo-labels together.
+        certain: (batch, *space), bool: the label follows from annotations alone.
+        weights: (batch, *space): the reliability of the teacher's pseudo-labels.
         teacher: (batch, organs + 1, *space): the teacher's probabilities.
         targets: (batch, organs, *space), int8: annotations in {0, 1, −1}.
         known: (batch, organs, *space), bool: the annotated organs of the case that shows.
@@ -60,7 +60,7 @@ class View:
 
     image: Tensor
     labels: Tensor
-    sure: Tensor
+    certain: Tensor
     weights: Tensor
     teacher: Tensor
     targets: Tensor
@@ -72,26 +72,26 @@ class View:
 class FusedMethod(Method):
     """LTUDA's teacher, fusion, mixing and prototypes, with the weights of mutual learning.
 
-    A teacher that follows the network, the mean of its decoders, claims what is not annotated. Claims that
-    annotations deny are dropped. In strong views a box is replaced by that of a case with other annotations,
-    with all that is believed of it. Each decoder learns from the annotations by soft Dice, on the batch as it
-    is and on the strong views, and on the strong views from the labels by cross-entropy: with a weight of its
-    own where annotations decide, else on voxels that `selection` takes, weighted by the reliability of the
-    claim and by a ramp. For organs that exclude each other.
+    A teacher that follows the network, the mean of its decoders, gives pseudo-labels where nothing is
+    annotated. Those that annotations deny are dropped. In strong views a box is replaced by that of a case
+    with other annotations, with all that is believed of it. Each decoder learns from the annotations by soft
+    Dice, on the batch as it is and on the strong views, and on the strong views from the labels by
+    cross-entropy: with a weight of its own where annotations decide, else on voxels that `selection` takes,
+    weighted by the reliability of the pseudo-label and by a ramp. For organs that exclude each other.
 
     Args:
         setting: Its network may have one decoder or several.
         dice_weight: Of the Dice losses.
         log: Whether these are the negative logarithm, which still pulls while an organ has hardly any
             probability.
-        sure_weight: Of the cross-entropy where annotations decide.
-        claim_weight: Largest weight of the cross-entropy where the teacher claims.
+        certain_weight: Of the cross-entropy where annotations decide.
+        pseudo_label_weight: Largest weight of the cross-entropy where the teacher gives pseudo-labels.
         views: Strong views a step.
         position: "same" or "random": where a cut box is pasted.
         teacher_decay: Of the teacher, reached by way of 1 − 1 / (t + 1).
         selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
         threshold: For "threshold".
-        similarity: Whether claims are weighted by their reliability.
+        similarity: Whether pseudo-labels are weighted by their reliability.
         form: "half_sum" or "mean"; see `reliability`.
         min_voxels: Fewest voxels of a class in a patch that make a prototype of the reliability.
         ramp_every: Iterations between two steps of the ramp.
@@ -114,8 +114,8 @@ class FusedMethod(Method):
         setting: Setting,
         dice_weight: float = 0.5,
         log: bool = False,
-        sure_weight: float = 0.5,
-        claim_weight: float = 1.0,
+        certain_weight: float = 0.5,
+        pseudo_label_weight: float = 1.0,
         views: int = 2,
         position: str = SAME,
         teacher_decay: float = 0.99,
@@ -138,8 +138,8 @@ class FusedMethod(Method):
         self.activation = setting.activation
         self.dice_weight = dice_weight
         self.log = log
-        self.sure_weight = sure_weight
-        self.claim_weight = claim_weight
+        self.certain_weight = certain_weight
+        self.pseudo_label_weight = pseudo_label_weight
         self.views = views
         self.boxes = BoxSpec(position=position)
         self.selection = selection
@@ -179,10 +179,10 @@ class FusedMethod(Method):
                 for name, value in losses.items():
                     parts[name] = parts.get(name, 0) + value
             logs = {name: value.detach() for name, value in parts.items()}
-            beta = self.claim_weight * self.ramp.weight(int(self.iteration))
+            beta = self.pseudo_label_weight * self.ramp.weight(int(self.iteration))
             loss = self.dice_weight * (parts["dice_loss"] + parts.get("mixed_dice_loss", 0))
             if strong:
-                loss = loss + self.sure_weight * parts["sure"] + beta * parts["claimed"]
+                loss = loss + self.certain_weight * parts["certain"] + beta * parts["pseudo_labels"]
             logs["reliability"] = weak.weights.mean()
         if self.classifier is not None:
             features = output.features.split(size)[1:]
@@ -202,7 +202,7 @@ class FusedMethod(Method):
         self.iteration += 1
 
     @torch.no_grad()
-    def _weak(self, batch: Batch) -> View:
+    def _weak(self, batch: Batch) -> FusedView:
         self.teacher.eval()
         every_decoder = getattr(self.teacher.module, "outputs", None)
         outputs = every_decoder(batch.image) if every_decoder else [self.teacher(batch.image)]
@@ -222,7 +222,7 @@ class FusedMethod(Method):
             fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP, within=self.within)
             certain = ~may_be(batch.labels, batch.known, self.within).any(dim=1)
             whole = batch.known.all(dim=1).reshape(-1, *[1] * len(space))
-            return View(
+            return FusedView(
                 batch.image,
                 fused.labels,
                 (fused.truth & certain) | whole,
@@ -235,30 +235,30 @@ class FusedMethod(Method):
             )
 
     @torch.no_grad()
-    def _mixed(self, weak: View, known: Tensor, generator: np.random.Generator) -> View:
+    def _mixed(self, weak: FusedView, known: Tensor, generator: np.random.Generator) -> FusedView:
         space = weak.labels.shape[1:]
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return View(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
+        return FusedView(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
 
-    def _dice(self, logits: Tensor, view: View) -> Tensor:
+    def _dice(self, logits: Tensor, view: FusedView) -> Tensor:
         organs = organ_probs(logits, self.activation, self.within)
         if self.log:
             return log_dice(organs, view.targets, view.known)
         return masked_dice(organs, view.targets, view.known, SMOOTH)
 
-    def _strong(self, logits: Tensor, view: View) -> dict[str, Tensor]:
+    def _strong(self, logits: Tensor, view: FusedView) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
-        mine, theirs = (doubt(said, self.selection) for said in (logs.detach().exp(), view.teacher))
+        mine, theirs = (uncertainty(said, self.selection) for said in (logs.detach().exp(), view.teacher))
         chosen = more_certain(mine, theirs, self.selection, self.threshold)
         return {
             "mixed_dice_loss": self._dice(logits, view),
-            "sure": reliable_cross_entropy(logs, view.labels, view.sure),
-            "claimed": reliable_cross_entropy(logs, view.labels, chosen & ~view.sure, view.weights),
+            "certain": reliable_cross_entropy(logs, view.labels, view.certain),
+            "pseudo_labels": reliable_cross_entropy(logs, view.labels, chosen & ~view.certain, view.weights),
         }
 
     def _align(
-        self, views: Sequence[View], features: Sequence[Tensor], generator: np.random.Generator
+        self, views: Sequence[FusedView], features: Sequence[Tensor], generator: np.random.Generator
     ) -> Tensor:
         assert self.classifier is not None
         draws = torch_generator(generator, features[0].device)

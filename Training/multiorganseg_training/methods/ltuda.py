@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,11 +23,20 @@ from multiorganseg_training.data.mixing import (
     next_partner,
 )
 from multiorganseg_training.losses.alignment import ARGMAX, AlignmentSpec, align
-from multiorganseg_training.losses.known import IGNORE, SIGMOID, full_targets, may_be, on_grid, tri_state
+from multiorganseg_training.losses.known import (
+    IGNORE,
+    SOFTMAX,
+    full_targets,
+    known_map,
+    may_be,
+    on_grid,
+    organ_probs,
+    tri_state,
+)
 from multiorganseg_training.losses.mutual import Ramp
-from multiorganseg_training.losses.partial import SUM_BATCH, log_dice, masked_bce, masked_dice
+from multiorganseg_training.losses.partial import SUM_BATCH, PartialLoss
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
-from multiorganseg_training.losses.pseudo_labels import Fused, fuse, linear_threshold
+from multiorganseg_training.losses.pseudo_labels import Fused, fuse, hard_labels
 from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
 CUTMIX, CARVEMIX, NO_MIXING = "cutmix", "carvemix", "none"
@@ -36,13 +45,15 @@ TRAIN, EVAL = "train", "eval"
 
 
 @dataclass(frozen=True)
-class View:
+class LabelledView:
     """One strong view of a batch.
 
     Attributes:
         image: (batch, 1, *space).
         labels: (batch, *space), int64: mixed fused labels.
-        targets: (batch, organs, *space), int8: mixed annotations in {0, 1, −1}.
+        annotation: (batch, *space), int64: mixed annotations.
+        known: (batch, organs, *space), bool: the annotated organs of the case that shows.
+        targets: (batch, organs, *space), int8: the annotations by organ in {0, 1, −1}.
         pseudo: (batch, organs, *space), int8: mixed targets of the fused labels in {0, 1, −1}.
         labelled: (batch, *space), int64: mixed `Fused.labelled`.
         unlabelled: (batch, *space), int64: mixed `Fused.unlabelled`.
@@ -50,6 +61,8 @@ class View:
 
     image: Tensor
     labels: Tensor
+    annotation: Tensor
+    known: Tensor
     targets: Tensor
     pseudo: Tensor
     labelled: Tensor
@@ -59,32 +72,39 @@ class View:
 class LTUDA(Method):
     """Cross-set augmentation, and with `prototypes` also prototype alignment.
 
-    A teacher that follows the network labels each patch; its claims and the annotations are fused. The
+    A teacher that follows the network labels each patch; its pseudo-labels and the annotations are fused. The
     network learns from the annotations of the patch as it is, and from strong views in which a part of the
     patch is replaced by that of a case with other annotations. Without prototypes (the first stage) a strong
     view gives the binary cross-entropy of the fused labels and of the mixed annotations; with them (the
     second stage) that of the fused labels and the losses of both prototype classifiers.
+
+    With a softmax the organs exclude each other: the annotations speak through the marginal cross-entropy and
+    the exclusion of `PartialLoss`, the fused labels through the cross-entropy.
 
     The defaults are the settings of the paper and its published code, but for the partner, which is of
     another set in every pair, as the text says, and for the assignment of pixels to prototypes, which is the
     argmax.
 
     Args:
-        setting: Its network ends in sigmoids.
+        setting: Its network ends in sigmoids in the paper; or in a softmax.
         prototypes: Whether prototypes are aligned.
         views: Strong views a step.
         mixing: "cutmix", "carvemix" or "none".
         partner: "cross_set" enforces a partner of another known set, "next" takes the next of the batch.
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
-        dice_weight: Of a soft Dice beside each binary cross-entropy; the paper has none, and many iterations.
+        dice_weight: Of a soft Dice beside each cross-entropy; the paper has none, and many iterations.
         log: Whether the Dice of what is annotated is the negative logarithm, which still pulls while an organ
             has hardly any probability; pseudo-labels may be few wrong voxels, and keep the Dice itself.
+        warmup: Iterations from annotations alone, while the teacher follows and nothing is mixed; the paper
+            starts from a network that was trained so.
         ramp_every: Iterations between two steps of the weight of the fused labels.
         ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
-        exclusive: Whether a voxel of an annotated organ tells that it is no other organ.
-        threshold: Of the linear classifier (Eq. 2), for all organs or one for each, so that an organ that is
-            seldom annotated may be claimed earlier.
+        exclusive: Whether a voxel of an annotated organ tells that it is no other organ; with a softmax it
+            always does.
+        exclusion_weight: As in `Partial`; softmax only.
+        threshold: Of sigmoids (Eq. 2), for all organs or one for each, so that an organ that is seldom
+            annotated may be a pseudo-label earlier; a softmax takes the most probable class.
         ignore: From which to which probability of the teacher it is not judged whether an organ that is not
             annotated is there: (0.1, 0.5) keeps what it half believes from being learned as background by the
             linear classifier. None judges every voxel, as the paper.
@@ -101,7 +121,7 @@ class LTUDA(Method):
         pixels_per_class: Most pixels a class that are aligned; None for all.
 
     Raises:
-        TrainingError: The network ends in a softmax, or a choice is unknown.
+        TrainingError: A choice is unknown.
     """
 
     within: Tensor
@@ -118,9 +138,11 @@ class LTUDA(Method):
         reduction: str = SUM_BATCH,
         dice_weight: float = 0.0,
         log: bool = False,
+        warmup: int = 0,
         ramp_every: int = 150,
         ramp_steps: int = 0,
         exclusive: bool = False,
+        exclusion_weight: float = 1.0,
         threshold: float | Sequence[float] = 0.5,
         ignore: Sequence[float] | None = None,
         teacher_decay: float = 0.999,
@@ -135,7 +157,6 @@ class LTUDA(Method):
         pixels_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        _require("network.activation", setting.activation, (SIGMOID,))
         _require("mixing", mixing, (CUTMIX, CARVEMIX, NO_MIXING))
         _require("partner", partner, (CROSS_SET, NEXT))
         _require("teacher_mode", teacher_mode, (TRAIN, EVAL))
@@ -143,11 +164,12 @@ class LTUDA(Method):
         self.mixing = mixing
         self.choose_partner = cross_set_partner if partner == CROSS_SET else next_partner
         self.boxes = BoxSpec(position=position)
-        self.reduction = reduction
-        self.dice_weight = dice_weight
-        self.dice = log_dice if log else masked_dice
+        self.activation = setting.activation
+        self.annotated = PartialLoss(setting.activation, dice_weight, log, exclusion_weight, reduction)
+        self.pseudo = PartialLoss(setting.activation, dice_weight, reduction=reduction)
+        self.warmup = warmup
         self.ramp = Ramp(ramp_every, ramp_steps)
-        self.exclusive = exclusive
+        self.exclusive = exclusive or setting.activation == SOFTMAX
         self.threshold = threshold
         self.ignore = _band(ignore)
         self.teacher_mode = teacher_mode
@@ -173,15 +195,25 @@ class LTUDA(Method):
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
-        fused, pseudo = self._fuse(batch)
         targets = tri_state(batch.labels, batch.known, self.exclusive, self.within)
-        weak = View(batch.image, fused.labels, targets, pseudo, fused.labelled, fused.unlabelled)
-        views = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
+        views = []
+        if int(self.iteration) >= self.warmup:
+            fused, pseudo = self._fuse(batch)
+            weak = LabelledView(
+                batch.image,
+                fused.labels,
+                batch.labels,
+                known_map(batch.known, batch.labels.shape[1:]),
+                targets,
+                pseudo,
+                fused.labelled,
+                fused.unlabelled,
+            )
+            views = [self._mixed(weak, batch.known, generator) for _ in range(self.views)]
         output = network(torch.cat([batch.image, *(view.image for view in views)]))
         first, *strong = output.logits.split(len(batch.image))
-        annotated = self._linear(first, targets, self.dice)
-        logs = {"annotated": annotated.detach()}
-        loss = annotated
+        loss, _ = self.annotated(first, batch.labels, targets, batch.known, self.within)
+        logs = {"annotated": loss.detach()}
         features = output.features.split(len(batch.image))[1:]
         for view, logits, feature in zip(views, strong, features, strict=True):
             for name, part in self._losses(view, logits, feature, generator).items():
@@ -199,44 +231,41 @@ class LTUDA(Method):
         self.iteration += 1
         self.teacher.update_parameters(network)
 
-    def _linear(self, logits: Tensor, targets: Tensor, dice: Callable[..., Tensor] = masked_dice) -> Tensor:
-        loss = masked_bce(logits, targets, self.reduction)
-        if self.dice_weight:
-            loss = loss + self.dice_weight * dice(logits.float().sigmoid(), targets, targets >= 0)
-        return loss
-
     @torch.no_grad()
     def _fuse(self, batch: Batch) -> tuple[Fused, Tensor]:
         self.teacher.train(self.teacher_mode == TRAIN)
         logits = self.teacher(batch.image).logits
-        claims = linear_threshold(logits, self.threshold)
-        fused = fuse(batch.labels, batch.known, teacher_labels=claims, within=self.within)
-        pseudo = full_targets(fused.labels, logits.shape[1], self.within)
+        pseudo_labels = hard_labels(logits, self.activation, self.threshold)
+        fused = fuse(batch.labels, batch.known, teacher_labels=pseudo_labels, within=self.within)
+        pseudo = full_targets(fused.labels, batch.known.shape[1], self.within)
         if self.ignore is not None:
-            likely = logits.float().sigmoid()
+            likely = organ_probs(logits, self.activation)
             half = (likely >= self.ignore[0]) & (likely < self.ignore[1]) & (pseudo == 0)
             possible = may_be(batch.labels, batch.known, self.within)
             pseudo = pseudo.masked_fill(half & possible, IGNORE)
         return fused, pseudo
 
     @torch.no_grad()
-    def _mixed(self, weak: View, known: Tensor, generator: np.random.Generator) -> View:
+    def _mixed(self, weak: LabelledView, known: Tensor, generator: np.random.Generator) -> LabelledView:
         if self.mixing == NO_MIXING:
             return weak
         partners = self.choose_partner(known).index
         maps, space = vars(weak).values(), weak.labels.shape[1:]
         if self.mixing == CARVEMIX:
-            return View(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
+            return LabelledView(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return View(*mix(mask, partners, *maps, shift=boxes.shift))
+        return LabelledView(*mix(mask, partners, *maps, shift=boxes.shift))
 
     def _losses(
-        self, view: View, logits: Tensor, features: Tensor, generator: np.random.Generator
+        self, view: LabelledView, logits: Tensor, features: Tensor, generator: np.random.Generator
     ) -> dict[str, Tensor]:
-        losses = {"fused": self.ramp.weight(int(self.iteration)) * self._linear(logits, view.pseudo)}
+        fused, _ = self.pseudo(logits, view.labels, view.pseudo, view.pseudo >= 0, self.within)
+        losses = {"fused": self.ramp.weight(int(self.iteration)) * fused}
         if self.classifier is None:
-            losses["mixed_annotated"] = self._linear(logits, view.targets, self.dice)
+            losses["mixed_annotated"], _ = self.annotated(
+                logits, view.annotation, view.targets, view.known, self.within
+            )
             return losses
         draws = torch_generator(generator, features.device)
         pixels = self.classifier.embed(on_grid(features, view.labels.shape[1:]))

@@ -76,14 +76,14 @@ class MeanTeacher(Method):
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
         logits = network(batch.image).logits
-        claims = self._claims(batch.image, generator)
+        pseudo_labels = self._pseudo_labels(batch.image, generator)
         with torch.autocast(batch.image.device.type, enabled=False):
             targets = tri_state(batch.labels, batch.known, within=self.within)
             cross_entropy = partial_cross_entropy(
                 logits, batch.labels, targets, batch.known, self.activation, self.within
             )
             dice = masked_dice(organ_probs(logits, self.activation, self.within), targets, batch.known)
-            difference = (log_probs(logits, self.activation).exp() - claims).square().mean()
+            difference = (log_probs(logits, self.activation).exp() - pseudo_labels).square().mean()
             beta = self.consistency * self.ramp.weight(int(self.iteration))
         logs = {
             "cross_entropy": cross_entropy.detach(),
@@ -99,7 +99,7 @@ class MeanTeacher(Method):
         self.iteration += 1
 
     @torch.no_grad()
-    def _claims(self, image: Tensor, generator: np.random.Generator) -> Tensor:
+    def _pseudo_labels(self, image: Tensor, generator: np.random.Generator) -> Tensor:
         draws = torch_generator(generator, image.device)
         noise = torch.randn(image.shape, generator=draws, device=image.device) * self.noise
         self.teacher.train()

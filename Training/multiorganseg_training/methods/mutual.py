@@ -16,12 +16,12 @@ from multiorganseg_training.losses.mutual import (
     ENTROPY,
     MEAN,
     Ramp,
-    doubt,
     more_certain,
     reliability,
     reliable_cross_entropy,
     require_form,
     require_selection,
+    uncertainty,
 )
 from multiorganseg_training.losses.partial import masked_dice, partial_cross_entropy
 from multiorganseg_training.methods.method import Method, Setting, Step
@@ -30,29 +30,29 @@ SMOOTH = 1e-8
 
 
 @dataclass(frozen=True)
-class View:
+class DecoderView:
     """What one decoder says, in float32.
 
     Attributes:
         logs: (batch, classes + 1, *space), logarithms of the probabilities, with gradients.
         labels: (batch, *space), int64: the argmax of the probabilities.
-        doubt: (batch, *space): how uncertain the probabilities are; see `doubt`.
+        uncertainty: (batch, *space): how uncertain the probabilities are; see `uncertainty`.
         weights: (batch, *space): the reliability of the labels; None weighs all alike.
     """
 
     logs: Tensor
     labels: Tensor
-    doubt: Tensor
+    uncertainty: Tensor
     weights: Tensor | None
 
 
 class Mutual(Method):
-    """Decoders of one encoder teach each other where the other one is more certain.
+    """Decoders of one encoder learn from each other where the other one is more certain.
 
-    Each decoder learns from the annotations by their soft Dice and, if wished, by cross-entropy, and over the
-    whole batch from the labels of every other decoder: on the voxels that `selection` takes, weighted by how
-    reliable the label is. The loss is Σ (dice_weight · Dice + cross_entropy_weight · CE) over the decoders
-    + β(t) · Σ L_{i←j} over their ordered pairs, β rising slowly.
+    Each decoder learns from the annotations by their soft Dice and, on request, by cross-entropy, and over
+    the whole batch from the labels of every other decoder: on the voxels that `selection` takes, weighted by
+    how reliable the label is. The loss is Σ (dice_weight · Dice + cross_entropy_weight · CE) over the
+    decoders + β(t) · Σ L_{i←j} over their ordered pairs, β rising slowly.
 
     The defaults are the settings of the paper and its published code.
 
@@ -147,7 +147,7 @@ class Mutual(Method):
             views = [self._view(each.logits, on_grid(each.features, space)) for each in outputs]
             pairs = list(permutations(views, 2))
             chosen = [
-                more_certain(student.doubt, teacher.doubt, self.selection, self.threshold)
+                more_certain(student.uncertainty, teacher.uncertainty, self.selection, self.threshold)
                 for student, teacher in pairs
             ]
             mutual = torch.stack(
@@ -173,7 +173,7 @@ class Mutual(Method):
         """Count the iteration, for the ramp."""
         self.iteration += 1
 
-    def _view(self, logits: Tensor, features: Tensor) -> View:
+    def _view(self, logits: Tensor, features: Tensor) -> DecoderView:
         logs = log_probs(logits, self.activation)
         probabilities = logs.detach().exp()
         labels = probabilities.max(dim=1).indices
@@ -182,4 +182,4 @@ class Mutual(Method):
             if self.similarity
             else None
         )
-        return View(logs, labels, doubt(probabilities, self.selection), weights)
+        return DecoderView(logs, labels, uncertainty(probabilities, self.selection), weights)

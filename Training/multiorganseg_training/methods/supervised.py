@@ -8,16 +8,12 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
-from multiorganseg_training.losses.known import SOFTMAX, organ_probs, tri_state
+from multiorganseg_training.losses.known import SOFTMAX, tri_state
 from multiorganseg_training.losses.partial import (
     MEAN,
     REDUCTIONS,
+    PartialLoss,
     cross_entropy_and_dice,
-    exclusion,
-    log_dice,
-    marginal_cross_entropy,
-    masked_bce,
-    masked_dice,
 )
 from multiorganseg_training.methods.method import Method, Setting, Step
 
@@ -93,12 +89,10 @@ class Partial(Method):
         if reduction not in REDUCTIONS:
             msg = f"No reduction '{reduction}'."
             raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
-        self.activation = setting.activation
-        self.dice_weight = dice_weight
-        self.dice = log_dice if log else masked_dice
+        self.loss = PartialLoss(
+            setting.activation, dice_weight, log, exclusion_weight if exclusive else 0.0, reduction
+        )
         self.exclusive = exclusive
-        self.exclusion_weight = exclusion_weight
-        self.reduction = reduction
         self.missing_is_background = missing_is_background
         self.register_buffer("within", setting.within, persistent=False)
 
@@ -106,30 +100,13 @@ class Partial(Method):
         """Compute the loss of one batch."""
         logits: Tensor = network(batch.image).logits
         known = torch.ones_like(batch.known) if self.missing_is_background else batch.known
-        if self.activation == SOFTMAX and self.dice is masked_dice and bool(known.all()):
+        if self.loss.activation == SOFTMAX and not self.loss.log and bool(known.all()):
             return self._all_known(logits, batch.labels)
         targets = tri_state(batch.labels, known, self.exclusive, self.within)
-        logs = {}
-        if self.activation == SOFTMAX:
-            loss = marginal_cross_entropy(logits, batch.labels, known, within=self.within)
-            logs["marginal_cross_entropy"] = loss.detach()
-        else:
-            loss = masked_bce(logits, targets, self.reduction)
-            logs["cross_entropy"] = loss.detach()
-        with torch.autocast(logits.device.type, enabled=False):
-            organs = organ_probs(logits, self.activation, self.within)
-            if self.dice_weight:
-                dice = self.dice(organs, targets, known)
-                loss = loss + self.dice_weight * dice
-                logs["dice_loss"] = dice.detach()
-            if self.activation == SOFTMAX and self.exclusive and self.exclusion_weight:
-                overlap = exclusion(organs, targets, known)
-                loss = loss + self.exclusion_weight * overlap
-                logs["exclusion"] = overlap.detach()
-        return Step(loss, logs)
+        return Step(*self.loss(logits, batch.labels, targets, known, self.within))
 
     def _all_known(self, logits: Tensor, labels: Tensor) -> Step:
         """Return the same losses where nothing is unknown, in a fraction of the time."""
         cross_entropy, dice = cross_entropy_and_dice(logits, labels)
         logs = {"marginal_cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()}
-        return Step(cross_entropy + self.dice_weight * dice, logs)
+        return Step(cross_entropy + self.loss.dice_weight * dice, logs)

@@ -202,11 +202,11 @@ def _is_converted(image: Path) -> bool:
 
 
 def _refuse_taken(project: Project, name: str) -> None:
-    former = [case for case in project.cases if clashes([case, name])]
-    if former:
-        msg = f"The project has a case '{former[0]}' already."
+    previous = [case for case in project.cases if clashes([case, name])]
+    if previous:
+        msg = f"The project has a case '{previous[0]}' already."
         raise TrainingError(
             msg,
-            cause="" if former[0] == name else f"'{name}' differs from it in upper and lower case alone.",
+            cause="" if previous[0] == name else f"'{name}' differs from it in upper and lower case alone.",
             next_step="Choose another name: --name",
         )

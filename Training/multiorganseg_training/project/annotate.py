@@ -80,12 +80,12 @@ def save_annotation(
                 raise other_grid(case, grid.shape, drawn.shape)
             own = grid.affine if affine is None else affine
             drawn = label_array(on_image_grid(case, grid, Volume(drawn, own)).voxels)
-        former = _former(folder, entry, grid)
-        merged = _merge(former, _masks(drawn, statuses, table or project.table), project.table)
-        before, after = count_values(former), count_values(merged)
+        previous = _previous(folder, entry, grid)
+        merged = _merge(previous, _masks(drawn, statuses, table or project.table), project.table)
+        before, after = count_values(previous), count_values(merged)
         _require_sense(project, case, statuses, before, after)
         is_labelled = any(status in LABELLED for status in statuses.values())
-        is_changed = not np.array_equal(former, merged) or (entry.labels is None and is_labelled)
+        is_changed = not np.array_equal(previous, merged) or (entry.labels is None and is_labelled)
         file = entry.labels or (f"labels/{Path(entry.image).name}" if is_changed else None)
         cases = {**project.cases, case: replace(entry, labels=file)}
         project = replace(project, cases=cases, matrix=matrix)
@@ -101,7 +101,7 @@ def save_annotation(
     )
 
 
-def _former(folder: Path, entry: ProjectCase, grid: Grid) -> LabelArray:
+def _previous(folder: Path, entry: ProjectCase, grid: Grid) -> LabelArray:
     if entry.labels is None:
         return np.zeros(grid.shape, np.uint8)
     return label_array(on_image_grid(entry.name, grid, read_labels(folder / entry.labels)).voxels)
@@ -121,12 +121,12 @@ def _masks(
 
 
 def _merge(
-    former: LabelArray, masks: Mapping[str, NDArray[np.bool_] | None], table: LabelTable
+    previous: LabelArray, masks: Mapping[str, NDArray[np.bool_] | None], table: LabelTable
 ) -> LabelArray:
     largest = np.uint16(max(table.organs))
-    merged = former.astype(np.result_type(former.dtype, np.min_scalar_type(largest)))
+    merged = previous.astype(np.result_type(previous.dtype, np.min_scalar_type(largest)))
     for organ in masks:
-        merged[former == table.value(organ)] = 0
+        merged[previous == table.value(organ)] = 0
     for organ, mask in masks.items():
         if mask is not None:
             merged[mask] = table.value(organ)
@@ -142,14 +142,14 @@ def _require_sense(
 ) -> None:
     problem = ""
     for value, organ in project.table.organs.items():
-        former, wanted = project.matrix.status(case, organ), statuses.get(organ)
+        previous, wanted = project.matrix.status(case, organ), statuses.get(organ)
         if wanted is LabelStatus.ANNOTATED and not after.get(value):
             problem = f"The annotation of {organ} is empty."
             step = f"Draw it, or say that the image does not hold it: --absent {organ}"
-        elif wanted is LabelStatus.ABSENT and former is LabelStatus.ANNOTATED and before.get(value):
+        elif wanted is LabelStatus.ABSENT and previous is LabelStatus.ANNOTATED and before.get(value):
             problem = f"{organ} cannot be absent: {before[value]} voxels are annotated."
             step = "If they are wrong, say first that it is unknown: multiorganseg-train project set --help"
-        elif wanted is None and former in LABELLED and before.get(value) and not after.get(value):
+        elif wanted is None and previous in LABELLED and before.get(value) and not after.get(value):
             problem = f"All {before[value]} voxels of {organ} would go to {', '.join(statuses)}."
             step = "Check that the label map is that of the organ which you name."
         else:

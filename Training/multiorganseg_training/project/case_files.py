@@ -33,7 +33,7 @@ def shares_lattice(image: Grid, labels: Grid) -> bool:
 
 
 def other_grid(case: str, image: tuple[int, ...], labels: tuple[int, ...]) -> TrainingError:
-    """Make the error for labels that do not lie on the grid of their image; both are told by their shapes."""
+    """Make the error for labels that do not lie on the grid of their image; it says both shapes."""
     shapes = [" × ".join(map(str, shape)) for shape in (image, labels)]
     return TrainingError(
         f"The labels of the case '{case}' do not lie on its image's grid.",

@@ -41,7 +41,7 @@ def find_contradictions(project: Project, progress: Progress | None = None) -> l
 
     Args:
         project: To check.
-        progress: Told once a case.
+        progress: Reports once a case.
     """
     progress = progress or Progress()
     doubled = clashes(project.cases)

@@ -120,7 +120,7 @@ def merge_projects(
         name: Of the new project.
         options: Unions and linking.
         catalogue: Must know the union organs; by default MultiOrganSeg's own.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: The modalities differ, names clash even with prefix, unions overlap, a label value has

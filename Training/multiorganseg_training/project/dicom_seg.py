@@ -172,12 +172,12 @@ def read_seg(path: Path) -> Dataset:
         raise DependencyError(
             msg, cause=str(error), next_step="Install it: pip install 'multiorganseg[dicom]'"
         ) from error
-    with damage_told(path):
+    with damage_as_typed(path):
         return pydicom.dcmread(path, force=True)
 
 
 @contextmanager
-def damage_told(path: Path) -> Iterator[None]:
+def damage_as_typed(path: Path) -> Iterator[None]:
     """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`."""
     try:
         yield
@@ -200,7 +200,7 @@ def segments(seg: Dataset, catalogue: Catalogue) -> list[DicomSegment]:
     """List the segments; one whose codes are of an organ of the catalogue is named by the organ's key.
 
     Raises:
-        AttributeError: The file lists no segments, or one without a number; see `damage_told`.
+        AttributeError: The file lists no segments, or one without a number; see `damage_as_typed`.
     """
     listed: Any = seg.get("SegmentSequence")
     if not listed:

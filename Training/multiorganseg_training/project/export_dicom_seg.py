@@ -62,7 +62,7 @@ def export_dicom_seg(
         project: What to export.
         target: New folder; it appears complete or not at all.
         dicom: Folder below which the original series lie.
-        progress: Told once a series and once a case.
+        progress: Reports once a series and once a case.
 
     Raises:
         TrainingError: No case is left, or the target exists.

@@ -85,7 +85,7 @@ def export_nnunet(
         partial: What becomes of cases in which not every organ is known.
         hardlink: Link images instead of copying them, where the disk allows it.
         catalogue: Says which organs lie within others; by default MultiOrganSeg's own.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: The name is not right, the target exists, a case is partly known and that is refused,
@@ -126,7 +126,7 @@ def export_nnunet(
 
 def _exported_row(project: Project, case: str, catalogue: Catalogue) -> dict[str, LabelStatus]:
     known = project.matrix.known(case)
-    unsure = {
+    uncertain = {
         key
         for organ in project.table.keys
         if organ not in known
@@ -134,7 +134,7 @@ def _exported_row(project: Project, case: str, catalogue: Catalogue) -> dict[str
     }
     row = project.matrix.rows[case]
     return {
-        organ: LabelStatus.UNKNOWN if organ in unsure and status is not LabelStatus.ABSENT else status
+        organ: LabelStatus.UNKNOWN if organ in uncertain and status is not LabelStatus.ABSENT else status
         for organ, status in row.items()
     }
 

@@ -89,7 +89,7 @@ def import_dataset(
         hardlink: Link images instead of copying them, where the disk allows it. A later change of one file
             then changes both.
         catalogue: Knows the organ keys; by default MultiOrganSeg's own.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: The rules do not fit, the target exists, a grid differs, a label value has no meaning,
@@ -203,7 +203,7 @@ def import_into(
         dataset: What to import.
         folder: Of the project.
         rules: See `map_labels`; the project's own organs may stand in them too.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: The rules do not fit, the project lacks an organ or has a case of the same name, the
@@ -278,7 +278,7 @@ def _require_fit(project: Project, dataset: Dataset) -> None:
         raise TrainingError(msg, next_step="Import it into another project.")
     names = [case.name for case in dataset.cases]
     doubled = clashes(names)
-    taken = [name for name in names if any(clashes([name, former]) for former in project.cases)]
+    taken = [name for name in names if any(clashes([name, previous]) for previous in project.cases)]
     if doubled or taken:
         msg = (
             "Two cases of the dataset have one name."

@@ -286,7 +286,7 @@ def open_dataset(
         described: Whether labels and names of cases are enough, so that nothing is converted.
         unlabelled: Whether images without labels are taken too.
         modality: "CT" or "MR"; None to let the dataset tell.
-        progress: Told while DICOM is read.
+        progress: Reports while DICOM is read.
 
     Raises:
         TrainingError: It is no dataset, or one that is not supported.

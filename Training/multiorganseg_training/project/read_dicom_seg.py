@@ -25,7 +25,7 @@ from multiorganseg_training.project.dataset import Dataset, DatasetCase, modalit
 from multiorganseg_training.project.dicom_seg import (
     DicomSegment,
     SegmentCodes,
-    damage_told,
+    damage_as_typed,
     described,
     read_seg,
     referenced_series,
@@ -60,7 +60,7 @@ def read_dicom_seg(
             then the paths of the cases are those that would be written.
         modality: "CT" or "MR"; None to take that of the series.
         catalogue: By default MultiOrganSeg's own.
-        progress: Told once a case.
+        progress: Reports once a case.
 
     Raises:
         TrainingError: There is no DICOM SEG, or two for one series.
@@ -84,7 +84,7 @@ def read_dicom_seg(
         if work is not None and case.labels is not None:
             image = read_dicom_series(series, str(series.files[0].parent))
             numbers = {each.number: values[each.name] for each in listed[path]}
-            with damage_told(path):
+            with damage_as_typed(path):
                 labels = _labels(path, seg, image, numbers)
             with no_more_readable_than(path, *series.files):
                 write_volume(Volume(compact(image.voxels), image.affine), case.image)
@@ -110,7 +110,7 @@ def _pairs(folder: Path) -> Found:
     found: Found = []
     for path in _seg_files(scanned, left_out):
         seg = read_seg(path)
-        with damage_told(path):
+        with damage_as_typed(path):
             uid = referenced_series(seg)
         if uid not in series:
             msg = f"The series of {path.name} is not in {folder}."
@@ -144,7 +144,7 @@ def _listed(found: Found, catalogue: Catalogue) -> dict[Path, list[DicomSegment]
     """List the segments of each file; structures of several codes under one name get names of their own."""
     listed: dict[Path, list[DicomSegment]] = {}
     for path, seg, _ in found:
-        with damage_told(path):
+        with damage_as_typed(path):
             listed[path] = segments(seg, catalogue)
     codes: dict[str, set[SegmentCodes | None]] = {}
     for each in (each for entries in listed.values() for each in entries):

@@ -34,8 +34,8 @@ def project_state(project: Project) -> dict[str, Any]:
           "started", "progress", "metric": content of the last event of this kind without "event", or null;
           a metric has its numbers by organ key in "values",
           "failure": {"problem", "cause", "next_step"} if failed, else null; a run that was killed is failed;
-          "gate_passed": true, false, or null before the gate}; each but a finished one goes on with the same
-          command
+          "accepted": true, false, or null before the acceptance check}; each but a finished one goes on
+          with the same command
         - bundles: by folder name, {"folder", "name", "version", "organs": keys, "problem": null}, or
           {"folder", "name": null, "version": null, "organs": [], "problem": text} for a damaged one
 

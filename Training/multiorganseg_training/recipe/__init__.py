@@ -1,1 +1,1 @@
-"""What an experiment is told: recipes and their files."""
+"""The settings of an experiment: recipes and their files."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.bundles.json_text import read_small_file
+from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.typed import typed
 from multiorganseg_training.recipe.recipe import Recipe
@@ -110,7 +111,7 @@ def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
     Raises:
         TrainingError: A field is unknown, missing, of a wrong type or out of range.
     """
-    return typed(Recipe, data, "The recipe")
+    return typed(Recipe, recipe_of_now(data), "The recipe")
 
 
 def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def further_channels(trained: Tensor, axis: int, more: int, activation: str, pri
 
 
 def _unlike(name: str) -> TrainingError:
-    msg = "The network to be extended is not built like the recipe's."
+    msg = "The base network is not built like the recipe's."
     return TrainingError(
         msg,
         cause=f"They differ in '{name}'.",

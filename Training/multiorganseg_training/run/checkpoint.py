@@ -162,7 +162,7 @@ def trained_checkpoint(run: Path) -> Checkpoint:
     if checkpoint is None:
         msg = f"{run} holds no checkpoint."
         raise TrainingError(
-            msg, next_step="Name another run, or train: `multiorganseg-train fit` or `extend`."
+            msg, next_step="Name another run, or train: `multiorganseg-train fit` or `add-organ`."
         )
     return checkpoint
 

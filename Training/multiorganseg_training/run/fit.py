@@ -19,7 +19,7 @@ from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream, event_log
 from multiorganseg.metrics.summary import mean_of
 from multiorganseg.progress import Progress
-from multiorganseg.projects.runs import EVENTS_FILE, Paused, heeding_pause, run_lock, withdraw_pause
+from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.data.cache import prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
@@ -63,7 +63,7 @@ def fit(
     Args:
         recipe: What to do.
         place: Where.
-        progress: Told every step.
+        progress: Reports every step.
         started: When the program began, in seconds since the epoch; a request to pause made since then is
             heeded. The time of the call by default.
 
@@ -80,12 +80,12 @@ def fit(
     with run_lock(place.run):
         withdraw_pause(place.run, started)
         clean_up(place.run)
-        with event_log(place.run / EVENTS_FILE, place.data) as events, end_told(events):
+        with event_log(place.run / EVENTS_FILE, place.data) as events, report_end(events):
             return fit_locked(recipe, place, events, progress)
 
 
 @contextmanager
-def end_told(events: EventStream) -> Iterator[None]:
+def report_end(events: EventStream) -> Iterator[None]:
     """Tell that the block was paused or failed, where it does not come to its end."""
     try:
         yield
@@ -93,7 +93,7 @@ def end_told(events: EventStream) -> Iterator[None]:
         events.emit(EventKind.PAUSED)
         raise
     except Exception as error:
-        with suppress(ResourceError):  # a full disk is told by `error` itself
+        with suppress(ResourceError):  # a full disk is reported by `error` itself
             events.fail(error)
         raise
 
@@ -107,7 +107,7 @@ def fit_locked(
         recipe: What to do.
         place: Where; nobody else may write into the folder of the run.
         events: Told all but the pause or the failure.
-        progress: Told every step.
+        progress: Reports every step.
 
     Returns:
         As `fit`.
@@ -125,8 +125,8 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    told = heeding_pause(place.run, progress)
-    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, told) for cases in (training, fold)]
+    reported = pausing(place.run, progress)
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, reported) for cases in (training, fold)]
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,

@@ -18,7 +18,7 @@ from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
 from multiorganseg.networks.placing import place_network
 from multiorganseg.progress import Progress
-from multiorganseg.projects.runs import Paused, heed_pause
+from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Method, Step
@@ -68,7 +68,7 @@ def train(
         run: Folder of the run, for checkpoints and the request to pause.
         device: Where to train.
         events: Told progress and metrics.
-        progress: Told each iteration; cancelling saves a checkpoint first.
+        progress: Reports each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
 
     Raises:
@@ -129,7 +129,7 @@ def _train(
             run,
         )
 
-    heed_pause(run, first, optimisation.iterations)
+    stop_if_paused(run, first, optimisation.iterations)
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
@@ -177,7 +177,7 @@ def _train(
             if _due(done, reporting.validate_every) and done < optimisation.iterations:
                 validate(average.network, done)
             progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
-            heed_pause(run, done, optimisation.iterations)
+            stop_if_paused(run, done, optimisation.iterations)
         except (Cancelled, Paused):
             save(done)
             raise

@@ -11,9 +11,9 @@ import torch
 from multiorganseg.events import read_events
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import CancelToken, Progress
-from multiorganseg.projects.acceptance import Gate
-from multiorganseg_training.acceptance.add_organ import Workplace, extend
-from multiorganseg_training.acceptance.plan import Wishes
+from multiorganseg.projects.acceptance import AcceptanceReport
+from multiorganseg_training.acceptance.add_organ import Workplace, add_organ
+from multiorganseg_training.acceptance.plan import AddOrganOptions
 from multiorganseg_training.project import Project, import_folder
 from multiorganseg_training.run.fit import EVENTS_FILE
 
@@ -21,8 +21,8 @@ TABLE = {1: "spleen", 6: "liver"}
 
 
 @dataclass
-class Extension:
-    """Extends the phantom's liver network and remembers what was told."""
+class AddedOrgan:
+    """Adds organs to the phantom's liver network and remembers what was reported."""
 
     project: Path
     cache: Path
@@ -40,20 +40,20 @@ class Extension:
     def events(self) -> list[dict[str, Any]]:
         return list(read_events(self.run / EVENTS_FILE))
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def reported(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
 
-    def beside(self, name: str) -> Extension:
+    def beside(self, name: str) -> AddedOrgan:
         """Return another run of the same project."""
-        return Extension(self.project, self.cache, name)
+        return AddedOrgan(self.project, self.cache, name)
 
     def __call__(
-        self, *organs: str, iterations: int | None = 4, base: str = "liver-ct", **wishes: Any
-    ) -> Gate:
+        self, *organs: str, iterations: int | None = 4, base: str = "liver-ct", **options: Any
+    ) -> AcceptanceReport:
         place = Workplace(self.project, self.run, self.cache, torch.device("cpu"))
         progress = Progress(self._report, self.token)
-        asked = Wishes(base, organs or ("spleen",), iterations=iterations, **wishes)
-        return extend(asked, place, progress, self.warnings.append)
+        asked = AddOrganOptions(base, organs or ("spleen",), iterations=iterations, **options)
+        return add_organ(asked, place, progress, self.warnings.append)
 
     def _report(self, stage: str, fraction: float) -> None:
         self.stages.append(stage)
@@ -74,10 +74,10 @@ def make_project(models: Path, add_case, tmp_path: Path) -> Callable[[int], Proj
 
 
 @pytest.fixture
-def extension(make_project, tmp_path: Path) -> Callable[..., Extension]:
-    """Make what extends the base from a new project of so many cases."""
+def added(make_project, tmp_path: Path) -> Callable[..., AddedOrgan]:
+    """Make what adds to the base from a new project of so many cases."""
 
-    def make(cases: int = 4, **options: Any) -> Extension:
-        return Extension(make_project(cases).folder, tmp_path / "prepared", **options)
+    def make(cases: int = 4, **options: Any) -> AddedOrgan:
+        return AddedOrgan(make_project(cases).folder, tmp_path / "prepared", **options)
 
     return make

@@ -15,7 +15,7 @@ from multiorganseg_training.acceptance.budget import (
     free_bytes,
 )
 from multiorganseg_training.acceptance.check import Split
-from multiorganseg_training.acceptance.plan import Wishes, extension_recipe
+from multiorganseg_training.acceptance.plan import AddOrganOptions, add_organ_recipe
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.build import recipe_network
 
@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def recipe(base) -> Recipe:
     """Batches of two patches of 16 × 40 × 48 voxels, in float32."""
-    wished = Wishes(str(base.folder), ("spleen",))
-    made = extension_recipe(base, Split((), (), "none"), wished)
+    options = AddOrganOptions(str(base.folder), ("spleen",))
+    made = add_organ_recipe(base, Split((), (), "none"), options)
     return replace(made, optimisation=replace(made.optimisation, precision="fp32"))
 
 

@@ -36,9 +36,9 @@ def test_the_median_of_the_later_iterations(phantom_recipe, prepared, monkeypatc
 
 def test_it_measures_and_leaves_nothing(phantom_recipe, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    told: list[str] = []
-    progress = Progress(lambda stage, fraction: told.append(stage), CancelToken())
+    reported: list[str] = []
+    progress = Progress(lambda stage, fraction: reported.append(stage), CancelToken())
     recipe = phantom_recipe(optimisation={"head_alone": 0.9})
     assert seconds_per_iteration(recipe, prepared, torch.device("cpu"), progress) > 0
-    assert told == ["measuring the pace"] * 6
+    assert reported == ["measuring the pace"] * 6
     assert not list(tmp_path.glob(".*"))

@@ -181,17 +181,17 @@ def test_an_unknown_classifier(finished, phantom_run):
 
 def test_progress_rises_and_cancels(finished, phantom_run):
     place = phantom_run.place
-    told: list[tuple[str, float]] = []
+    reported: list[tuple[str, float]] = []
     token = CancelToken()
 
     def report(stage: str, fraction: float) -> None:
-        told.append((stage, fraction))
+        reported.append((stage, fraction))
         if stage.startswith("measuring") and 0.2 < fraction < 0.9:
             token.cancel()
 
     with pytest.raises(Cancelled):
         evaluate_run(finished, place.data, place.cache, place.device, Options(), Progress(report, token))
-    assert told[-1][0] == "measuring, case_c"
-    fractions = [fraction for stage, fraction in told if stage.startswith("measuring")]
+    assert reported[-1][0] == "measuring, case_c"
+    fractions = [fraction for stage, fraction in reported if stage.startswith("measuring")]
     assert fractions == sorted(fractions)
     assert not (finished / "evaluation").exists()

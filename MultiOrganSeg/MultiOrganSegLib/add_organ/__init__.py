@@ -1,0 +1,1 @@
+"""Adding organs to a model: projects, annotated cases, trainings and their reports, without Qt."""

@@ -1,1 +1,0 @@
-"""Teaching a model further organs: projects, annotated cases, trainings and their reports, without Qt."""
