@@ -40,6 +40,13 @@ class MultiOrganSeg(ScriptedLoadableModule):
         )
         slicer.app.connect("startupCompleted()", _register_sample_data)
 
+    def setup(self) -> None:
+        """Make the Segment Editor's effect known; without a window there is no editor."""
+        if slicer.app.layoutManager() is not None:
+            from MultiOrganSegEffects.CorrectOrganEffect import register
+
+            register()
+
 
 class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):
     """The logic for scripts: `process`, `start`, `undo` and `canUndo`."""

@@ -2,6 +2,8 @@
 
 set(MODULE_SCRIPTS
   MultiOrganSeg.py
+  MultiOrganSegEffects/CorrectOrganEffect.py
+  MultiOrganSegEffects/__init__.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/add_organ/__init__.py
   MultiOrganSegLib/add_organ/answers.py
@@ -16,7 +18,10 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/correct/__init__.py
   MultiOrganSegLib/correct/correction.py
   MultiOrganSegLib/correct/editors.py
+  MultiOrganSegLib/correct/pane.py
+  MultiOrganSegLib/correct/pointer.py
   MultiOrganSegLib/correct/segments.py
+  MultiOrganSegLib/correct/work.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
@@ -271,6 +276,7 @@ set(MODULE_SCRIPTS
   )
 
 set(MODULE_RESOURCES
+  Resources/Icons/CorrectOrgan.png
   Resources/Icons/MultiOrganSeg.png
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png

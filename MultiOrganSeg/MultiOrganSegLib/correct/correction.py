@@ -59,6 +59,7 @@ class Correction:
         note: What happened that is no error; empty when there is nothing to tell.
         stage: What the engine does while it prepares; empty else.
         fraction: Of that stage, in [0, 1].
+        lock_others: Whether answers leave all other segments as they are.
         answered: How many prompts were answered.
         seconds: How long the last answer took, from its prompt's turn until it was written.
     """
@@ -76,6 +77,7 @@ class Correction:
         self.note = ""
         self.stage, self.fraction = "", 0.0
         self.answered = 0
+        self.lock_others = False
         self.seconds = 0.0
         self._engine, self._editor = engine, editor
         self._session = engine.new_name("session", "")
@@ -103,12 +105,9 @@ class Correction:
                 next_step=_("Wait for a moment."),
             )
             return
+        self.error = None
         self._waiting.append(_Said(segment, prompt))
         self.poll()
-
-    def drop(self) -> None:
-        """Forget what waits; the one that is being answered is still written."""
-        self._waiting.clear()
 
     def poll(self) -> None:
         """Move on, without waiting for anything; to be called from a timer while `busy`."""
@@ -133,13 +132,19 @@ class Correction:
         if self.error is not None:
             raise self.error
 
-    def close(self) -> None:
-        """Forget what waits, and let the engine forget the session."""
+    def pause(self) -> None:
+        """Forget what is asked for and what waits."""
         self._waiting.clear()
         if self._answer is not None:
             self._answer.cancel()
+            self._place = () if self._doing == _OPENING else self._place
+            self._owed = _whole(self._labels)
             self._answer = None
-        self.stage = ""
+        self.stage, self._began = "", 0.0
+
+    def close(self) -> None:
+        """Forget what waits, and let the engine forget the session."""
+        self.pause()
         if self._engine.is_open(self._session):
             self._engine.ask(CloseRequest(self._session))
 
@@ -204,6 +209,8 @@ class Correction:
     def _correct(self, said: _Said) -> None:
         keys = dict(zip(self._ids, segments.organ_keys(self.node, self._ids), strict=True))
         locked = segments.locked_segments(self.node, said.segment, self._editor.parameters)
+        if self.lock_others:
+            locked += [each for each in self._ids if each not in (said.segment, *locked)]
         self._send(
             _CORRECTING,
             CorrectRequest(

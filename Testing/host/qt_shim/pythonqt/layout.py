@@ -26,6 +26,10 @@ class SliceWidget:
     def __init__(self, logic: Any) -> None:
         self._logic = logic
 
+    def className(self) -> str:
+        """Name of the C++ class."""
+        return "qMRMLSliceWidget"
+
     def sliceLogic(self) -> Any:
         """The vtkMRMLSliceLogic."""
         return self._logic
@@ -50,6 +54,10 @@ class ThreeDView:
         self._node = node
         self.focal_point_resets = 0
         self.camera_resets = 0
+
+    def className(self) -> str:
+        """Name of the C++ class."""
+        return "qMRMLThreeDView"
 
     def mrmlViewNode(self) -> Any:
         """The vtkMRMLViewNode."""
