@@ -268,13 +268,14 @@ class Correction:
         asked = self._read(end["file"]) if end["file"] else before
         free = segments.allowed(self.node, self.volume, self._editor.parameters, self._ids, before, box)
         after = np.where(free, asked, before).astype(before.dtype)
-        self._owed = None if np.array_equal(after, asked) else box
+        self._owed = box
         number = 1 + max((entry["n"] for each in self._ids for entry in self._said_of(each)), default=0)
         entries = [*self._said_of(said.segment), {"n": number, "prompts": [said.prompt.to_json()]}]
         text = segments.prompts_text(entries)
         segments.write_answer(
             self._editor, self.node, self.volume, self._ids, box, before, after, (said.segment, text)
         )
+        self._owed = None if np.array_equal(after, asked) else box
         self._labels[box] = after
         self._stamp = segments.stamp(self.node)
         self._steps = self._collect_steps()

@@ -56,9 +56,7 @@ class CorrectPane:
         from multiorganseg.bundles import Bundle, list_bundles
 
         names = {entry.folder.name: entry for entry in list_bundles() if isinstance(entry, Bundle)}
-        tip = _(
-            "What the network saw in the image helps to tell organs apart. Takes one run, unless it has just run."
-        )
+        tip = _("What this network sees in the image helps. It runs once for it, unless it has just run.")
         self.model.fill(
             [
                 *(Choice(name, name, tip) for name in names),

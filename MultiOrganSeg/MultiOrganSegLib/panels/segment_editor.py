@@ -6,8 +6,9 @@ from typing import Any
 
 import slicer
 
+CORRECT = "Correct organ"
 PAINT, FILL, GROW = "Paint", "Fill between slices", "Grow from seeds"
-_EFFECTS = (PAINT, "Erase", "Threshold", GROW, FILL, "Islands", "Smoothing", "Scissors")
+_EFFECTS = (CORRECT, PAINT, "Erase", "Threshold", GROW, FILL, "Islands", "Smoothing", "Scissors")
 _TAG = "MultiOrganSegAddOrgan"
 _UNDO_STEPS = 10
 

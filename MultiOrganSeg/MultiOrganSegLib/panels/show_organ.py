@@ -30,6 +30,18 @@ def select_in_editor(node: Any, segment_id: str) -> None:
     editor.SetSelectedSegmentID(segment_id)
 
 
+def use_effect(node: Any, segment_id: str, effect: str) -> None:
+    """Take an effect of the module Segment Editor in hand, over the volume that a segmentation belongs to."""
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    editor.setSegmentationNode(node)
+    if (volume := node.GetNodeReference(role)) is not None:
+        editor.setSourceVolumeNode(volume)
+    editor.setCurrentSegmentID(segment_id)
+    editor.setActiveEffectByName(effect)
+    jump_to(node, segment_id)
+
+
 def set_surfaces_visible(node: Any, shown: bool) -> None:
     """Show or hide the surfaces in the 3D views; they are computed when they are shown first."""
     node.CreateDefaultDisplayNodes()

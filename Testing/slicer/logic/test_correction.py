@@ -10,27 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from correction_scene import IDS, MATRIX, SHAPE, add_scene, draw, labels_of, scene_labels
 
 from multiorganseg.errors import MultiOrganSegError, OptionError, OrganError, VolumeError
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine import Prompt, Session
 from multiorganseg.volumes import Volume
 
-SHAPE = (14, 40, 44)
-MATRIX = np.diag([-1.5, -1.5, 3.0, 1.0])
 ADD, REMOVE = Prompt.click((7, 20, 8)), Prompt.click((7, 20, 20), positive=False)
 NEIGHBOUR = Prompt.click((7, 20, 24))
-IDS = ["liver", "spleen"]
 TABLE = LabelTable.numbered(IDS)
-
-
-def scene_labels() -> tuple[np.ndarray, np.ndarray]:
-    """Intensities of liver and spleen in fat; labels lack the left half of the liver."""
-    k, j, i = np.indices(SHAPE)
-    liver = ((k - 7) / 5) ** 2 + ((j - 20) / 11) ** 2 + ((i - 14) / 10) ** 2 < 1
-    spleen = ((k - 7) / 4) ** 2 + ((j - 20) / 8) ** 2 + ((i - 32) / 8) ** 2 < 1
-    hu = np.select([liver, spleen], [120, 50], -80) + np.random.default_rng(1).normal(0, 8, SHAPE)
-    return hu.astype(np.int16), np.where(liver & (i > 13), 1, np.where(spleen, 2, 0)).astype(np.uint8)
 
 
 def core(labels: np.ndarray) -> Session:
@@ -45,37 +34,26 @@ def said(*prompts: Prompt) -> dict[str, Any]:
 class Case:
     """A volume and a segmentation of it in the scene, and their correction."""
 
-    def __init__(self, engine: Any, matrix: np.ndarray = MATRIX, ids: list[str] | None = None, shared: bool = True) -> None:
-        import slicer
-
+    def __init__(
+        self,
+        engine: Any,
+        matrix: np.ndarray = MATRIX,
+        ids: tuple[str, ...] | None = None,
+        shared: bool = True,
+    ) -> None:
         from MultiOrganSegLib.correct.correction import Correction
         from MultiOrganSegLib.correct.editors import ScriptEditor
 
-        voxels, labels = scene_labels()
-        self.volume = slicer.util.addVolumeFromArray(voxels, matrix, "CT")
-        self.node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "organs")
-        self.node.CreateDefaultDisplayNodes()
-        self.node.SetReferenceImageGeometryParameterFromVolumeNode(self.volume)
-        for value, identity in enumerate(ids if ids is not None else IDS, start=1):
-            self.node.GetSegmentation().AddEmptySegment(identity, identity.title())
-            self.draw(identity, labels == value)
-        if shared:
-            self.node.GetSegmentation().CollapseBinaryLabelmaps(False)
+        self.volume, self.node = add_scene(matrix, IDS if ids is None else ids, shared)
         self.editor = ScriptEditor(self.node, self.volume)
         self.engine = engine
         self.correction = Correction(engine, self.node, self.volume, self.editor)
 
     def draw(self, identity: str, mask: np.ndarray) -> None:
-        import slicer
-
-        slicer.util.updateSegmentBinaryLabelmapFromArray(
-            mask.astype(np.uint8), self.node, identity, self.volume
-        )
+        draw(self.node, self.volume, identity, mask)
 
     def labels(self) -> np.ndarray:
-        from MultiOrganSegLib.correct.segments import read_labels
-
-        return read_labels(self.node, self.volume)[1]
+        return labels_of(self.node, self.volume)
 
     def say(self, *prompts: Prompt, segment: str = "liver") -> None:
         for prompt in prompts:
@@ -268,7 +246,7 @@ def test_a_grid_that_is_turned_and_a_volume_under_a_transform_are_met_to_the_vox
 
 
 def test_an_organ_is_drawn_from_nothing_and_one_voxel_is_enough_to_start(make: Any) -> None:
-    case = make(ids=[])
+    case = make(ids=())
     case.node.GetSegmentation().AddEmptySegment("pancreas", "Pancreas")
     case.say(Prompt.click((7, 20, 14)), segment="pancreas")
     found = case.labels() == 1

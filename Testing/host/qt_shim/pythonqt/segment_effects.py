@@ -120,9 +120,14 @@ class qSlicerSegmentEditorScriptedEffect:
         self, node: Any, segment: str, image: Any, mode: int, bypassMasking: bool = False
     ) -> None:
         """Change a segment; an extent in place of the last argument would be taken as it, as in Slicer."""
-        self.editor.logic.ModifySegmentByLabelmap(
-            node, segment, image, mode, self.perSegment, bool(bypassMasking)
+        logic = self.editor.logic
+        modes = (
+            logic.ModificationModeSet,
+            logic.ModificationModeAdd,
+            logic.ModificationModeRemove,
+            logic.ModificationModeRemoveAll,
         )
+        logic.ModifySegmentByLabelmap(node, segment, image, modes[mode], self.perSegment, bool(bypassMasking))
 
     def addOptionsWidget(self, widget: Any) -> None:
         """Show a widget among the options."""
