@@ -38,13 +38,13 @@ class Case:
         self,
         engine: Any,
         matrix: np.ndarray = MATRIX,
-        ids: tuple[str, ...] | None = None,
+        ids: tuple[str, ...] = IDS,
         shared: bool = True,
     ) -> None:
         from MultiOrganSegLib.correct.correction import Correction
         from MultiOrganSegLib.correct.editors import ScriptEditor
 
-        self.volume, self.node = add_scene(matrix, IDS if ids is None else ids, shared)
+        self.volume, self.node = add_scene(matrix, ids, shared)
         self.editor = ScriptEditor(self.node, self.volume)
         self.engine = engine
         self.correction = Correction(engine, self.node, self.volume, self.editor)

@@ -32,6 +32,7 @@ def editor(qt_host: Any) -> Iterator[Any]:
     widget.setSourceVolumeNode(volume)
     widget.setCurrentSegmentID("liver")
     widget.setActiveEffectByName(NAME)
+    widget.activeEffect().self().work._choose_model("none")
     yield widget
     widget.setActiveEffect(None)
     kept.poll()
