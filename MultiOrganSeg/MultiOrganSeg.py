@@ -41,15 +41,16 @@ class MultiOrganSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", _register_sample_data)
 
     def setup(self) -> None:
-        """Make the Segment Editor's effect known; without a window there is no editor."""
-        if slicer.app.layoutManager() is not None:
+        """Make the Segment Editor's effect known, where there are widgets."""
+        try:
             from MultiOrganSegEffects.CorrectOrganEffect import register
-
-            register()
+        except ImportError:  # Slicer without widgets has no effects
+            return
+        register()
 
 
 class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):
-    """The logic for scripts: `process`, `start`, `undo` and `canUndo`."""
+    """The logic for scripts: `process`, `start`, `correct`, `undo` and `canUndo`."""
 
     def getParameterNode(self) -> Parameters:
         """Return the parameters that the scene keeps, made with their defaults where there are none."""

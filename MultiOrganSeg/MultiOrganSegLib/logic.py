@@ -118,6 +118,59 @@ class Logic:
         self._runs[:] = [each for each in self._runs if each.state == RUNNING] + [run]
         return run
 
+    def correct(
+        self,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        segmentID: str,
+        *,
+        add: Sequence[Sequence[float]] = (),
+        remove: Sequence[Sequence[float]] = (),
+        volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        lockOthers: bool = False,
+        model: str = "",
+    ) -> None:
+        """Correct a segment by clicks, one after the other, and wait; the application stays alive meanwhile.
+
+        Args:
+            segmentationNode: The segmentation, on the volume's grid.
+            segmentID: Its segment; an empty one is drawn from nothing.
+            add: Points in RAS, mm, that belong to it.
+            remove: Points that do not; they come after the others.
+            volumeNode: What is looked at; the reference volume of the segmentation when None.
+            lockOthers: Whether all other segments keep every voxel.
+            model: Whose features are looked at: a bundle's name, or "none" for intensity alone; that which
+                drew the segments when empty.
+
+        Raises:
+            DependencyError: A Python package is missing.
+            OptionError: There is no such segment.
+            OrganError: The segment is locked, or a point lies in one that is.
+            VolumeError: Nodes are missing, or do not fit, or a point lies outside the volume.
+
+        Example:
+            >>> logic.correct(segmentation, "liver", add=[(52.0, 31.5, -120.0)])
+        """
+        from MultiOrganSegLib.correct.correction import Correction
+        from MultiOrganSegLib.correct.editors import ScriptEditor
+        from MultiOrganSegLib.correct.segments import clicks_at
+
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        volume = volumeNode or segmentationNode.GetNodeReference(role)
+        check_volume_node(volume)
+        if missing := missing_packages(SEGMENT):
+            raise missing_dependency(missing)
+        editor = ScriptEditor(segmentationNode, volume)
+        correction = Correction(self.engine, segmentationNode, volume, editor, model)
+        correction.lock_others = lockOthers
+        try:
+            for points, positive in ((add, True), (remove, False)):
+                for click in clicks_at(volume, points, positive):
+                    correction.say(segmentID, click)
+                    correction.wait()
+        finally:
+            correction.close()
+            editor.close()
+
     def canUndo(self, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> bool:
         """Whether `undo` can give something back to this node."""
         return self._history.can_undo(segmentationNode)

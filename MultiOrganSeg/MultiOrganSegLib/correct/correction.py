@@ -62,6 +62,7 @@ class Correction:
         lock_others: Whether answers leave all other segments as they are.
         answered: How many prompts were answered.
         seconds: How long the last answer took, from its prompt's turn until it was written.
+        engine_seconds: How long the engine thought about it.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Correction:
         self.stage, self.fraction = "", 0.0
         self.answered = 0
         self.lock_others = False
-        self.seconds = 0.0
+        self.seconds = self.engine_seconds = 0.0
         self._engine, self._editor = engine, editor
         self._session = engine.new_name("session", "")
         self._waiting: deque[_Said] = deque()
@@ -282,6 +283,7 @@ class Correction:
         self.answered += 1
         self.note = "" if (after != before).any() else _("Nothing had to change.")
         self.seconds, self._began = time.monotonic() - self._began, 0.0
+        self.engine_seconds = float(end["seconds"])
 
     def _fail(self, error: MultiOrganSegError) -> None:
         """Tell an error; the prompt that met it is given up, those behind it are not."""

@@ -11,6 +11,8 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
+from MultiOrganSegLib.correct.segments import voxels_at
+
 if TYPE_CHECKING:
     from multiorganseg.refine.prompts import Prompt
 
@@ -191,14 +193,7 @@ class _Stroke:
     def _voxels(self, volume: Any) -> np.ndarray:
         """Nearest voxels (k, j, i) below the positions, each only where it differs from the one before."""
         world = [self._effect.xyToRas(qt.QPoint(x, y), self.view) for x, y in self._positions]
-        points = np.array([(point.x(), point.y(), point.z(), 1.0) for point in world])
-        matrix, inverse = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
-        slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(
-            None, volume.GetParentTransformNode(), matrix
-        )
-        volume.GetRASToIJKMatrix(inverse)
-        to_voxel = slicer.util.arrayFromVTKMatrix(inverse) @ slicer.util.arrayFromVTKMatrix(matrix)
-        voxels = np.rint(points @ to_voxel.T)[:, 2::-1].astype(int)
+        voxels = voxels_at(volume, np.array([(point.x(), point.y(), point.z()) for point in world]))
         kept = [0, *(1 + np.flatnonzero((np.diff(voxels, axis=0) != 0).any(axis=1)))]
         return voxels[kept]
 

@@ -20,6 +20,7 @@ from MultiOrganSegLib.mrml import check_volume_node, merged_labels
 from MultiOrganSegLib.tags import PREFIX, organ_key, provenance_from_tags, set_tag, tag
 
 if TYPE_CHECKING:
+    from multiorganseg.refine.prompts import Prompt
     from multiorganseg.volumes import Grid
 
 LABELMAP, SURFACE = "Binary labelmap", "Closed surface"
@@ -73,6 +74,29 @@ def check_place(node: slicer.vtkMRMLSegmentationNode, volume: slicer.vtkMRMLScal
                     "in the Segment Editor, the button beside the source volume sets its geometry."
                 ),
             )
+
+
+def voxels_at(volume: slicer.vtkMRMLScalarVolumeNode, points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the nearest voxels (n, 3) in (k, j, i) of points (n, 3) in RAS of the world, mm."""
+    to_local, to_voxel = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+    slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(
+        None, volume.GetParentTransformNode(), to_local
+    )
+    volume.GetRASToIJKMatrix(to_voxel)
+    matrix = slicer.util.arrayFromVTKMatrix(to_voxel) @ slicer.util.arrayFromVTKMatrix(to_local)
+    return np.rint(points @ matrix[:3, :3].T + matrix[:3, 3])[:, ::-1].astype(np.intp)
+
+
+def clicks_at(
+    volume: slicer.vtkMRMLScalarVolumeNode, points: Sequence[Sequence[float]], positive: bool
+) -> list[Prompt]:
+    """Return clicks at points in RAS of the world, mm."""
+    from multiorganseg.refine.prompts import Prompt
+
+    if not len(points):
+        return []
+    voxels = voxels_at(volume, np.asarray(points, dtype=float).reshape(-1, 3))
+    return [Prompt.click(voxel, positive=positive) for voxel in voxels.tolist()]
 
 
 def stamp(node: slicer.vtkMRMLSegmentationNode) -> tuple[Any, ...]:

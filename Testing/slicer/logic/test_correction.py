@@ -442,3 +442,27 @@ def test_a_process_that_cannot_be_started_is_told(
     with pytest.raises(MultiOrganSegError, match="cannot be started"):
         case.say(ADD)
     assert not case.correction.busy
+
+
+def test_scripts_correct_by_points_in_ras(host: Any, engine: Any, logic: Any) -> None:
+    import slicer
+
+    volume, node = add_scene()
+    transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+    shift = np.eye(4)
+    shift[:3, 3] = (10.0, -4.0, 6.0)
+    transform.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(shift))
+    for each in (volume, node):
+        each.SetAndObserveTransformNodeID(transform.GetID())
+    session = core(labels_of(node, volume))
+    session.correct("liver", [ADD], ["spleen"])
+    session.correct("liver", [REMOVE], ["spleen"])
+    points = [(shift @ MATRIX @ (*p.points[0][::-1], 1.0))[:3] for p in (ADD, REMOVE)]
+    nodes = len(slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode"))
+    logic.correct(node, "liver", add=points[:1], remove=points[1:], lockOthers=True, model="none")
+    np.testing.assert_array_equal(labels_of(node, volume), session.labels)
+    assert len(slicer.util.getNodesByClass("vtkMRMLSegmentEditorNode")) == nodes
+    with pytest.raises(OptionError, match="is gone"):
+        logic.correct(node, "tail", add=points[:1], model="none")
+    with pytest.raises(VolumeError, match="outside"):
+        logic.correct(node, "liver", add=[(900.0, 0.0, 0.0)], model="none")
