@@ -60,8 +60,7 @@ class CorrectOrganEffect(AbstractScriptedSegmentEditorEffect):
         self.work.make_options()
 
     def setMRMLDefaults(self) -> None:
-        """Other organs may lose voxels."""
-        self.scriptedEffect.setParameterDefault("LockOthers", 0)
+        """There are none."""
 
     def updateGUIFromMRML(self) -> None:
         """The editor's parameters changed."""

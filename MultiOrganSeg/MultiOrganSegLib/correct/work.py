@@ -22,7 +22,7 @@ from MultiOrganSegLib.panels.show_organ import jump_to
 
 _POLL_MILLISECONDS = 20
 _IDLE_MILLISECONDS = 800
-_LOCK_OTHERS = "LockOthers"
+_LOCK_OTHERS = "MultiOrganSeg.LockOthers"
 _DEFAULT_MODEL = "abdomen-ct"
 
 
@@ -109,7 +109,7 @@ class CorrectWork:
             self._order = []
         self._shown = shown
         for box, checked in (
-            (self.pane.lock_others, self._effect.parameter(_LOCK_OTHERS) == "1"),
+            (self.pane.lock_others, self._locks_others),
             (self.pane.lock_this, bool(node and segment and segments.is_locked(node, segment))),
         ):
             blocked = box.blockSignals(True)
@@ -122,7 +122,7 @@ class CorrectWork:
         self.error = None
         try:
             correction = self._current()
-            correction.lock_others = self._effect.parameter(_LOCK_OTHERS) == "1"
+            correction.lock_others = self._locks_others
             correction.say(self._segment, prompt)
         except MultiOrganSegError as error:
             self.error = error
@@ -157,6 +157,12 @@ class CorrectWork:
     def _segment(self) -> str:
         parameters = self._effect.parameterSetNode()
         return (parameters.GetSelectedSegmentID() or "") if parameters is not None else ""
+
+    @property
+    def _locks_others(self) -> bool:
+        """Kept with the editor's other choices."""
+        parameters = self._effect.parameterSetNode()
+        return parameters is not None and parameters.GetAttribute(_LOCK_OTHERS) == "1"
 
     def _current(self) -> Correction:
         """The correction of what the editor shows now."""
@@ -217,7 +223,7 @@ class CorrectWork:
         self._model = name
 
     def _lock_others(self, checked: bool) -> None:
-        self._effect.setParameter(_LOCK_OTHERS, "1" if checked else "0")
+        self._effect.parameterSetNode().SetAttribute(_LOCK_OTHERS, "1" if checked else None)
 
     def _lock_this(self, checked: bool) -> None:
         if self._node is not None and self._segment:

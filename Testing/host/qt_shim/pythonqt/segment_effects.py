@@ -95,23 +95,6 @@ class qSlicerSegmentEditorScriptedEffect:
         """The editor's parameters."""
         return self.editor.mrmlSegmentEditorNode() if self.editor is not None else None
 
-    def parameter(self, name: str) -> str:
-        """A parameter of this effect, which must have been set."""
-        value = self.parameterSetNode().GetAttribute(f"{self.name}.{name}")
-        if value is None:
-            message = f"parameter named {name} cannot be found for effect {self.name}"
-            raise KeyError(message)
-        return str(value)
-
-    def setParameter(self, name: str, value: Any) -> None:
-        """Set a parameter of this effect."""
-        self.parameterSetNode().SetAttribute(f"{self.name}.{name}", str(value))
-
-    def setParameterDefault(self, name: str, value: Any) -> None:
-        """Set a parameter where it has no value yet."""
-        if self.parameterSetNode().GetAttribute(f"{self.name}.{name}") is None:
-            self.setParameter(name, value)
-
     def saveStateForUndo(self) -> None:
         """Begin a step of undo."""
         self.editor.logic.SaveStateForUndo()
