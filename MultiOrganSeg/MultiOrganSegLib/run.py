@@ -203,11 +203,14 @@ class SegmentRun:
         if self._answer.cancelled:
             self.state = CANCELLED
             return
-        result = self._engine.folder / self._output
         try:
             if self._answer.error is not None:
                 raise self._answer.error
-            self.segmentation_node = self._place(result)
+            result = self._engine.folder / self._output
+            try:
+                self.segmentation_node = self._place(result)
+            finally:
+                remove_file(result)
         except MultiOrganSegError as error:
             self.error = error
         except Exception as error:
@@ -216,7 +219,6 @@ class SegmentRun:
                 cause=f"{type(error).__name__}: {error}",
                 next_step=_("Try again; if it happens again, report it with the log."),
             )
-        remove_file(result)
         self.state = FAILED if self.error else FINISHED
         if self.state == FINISHED:
             self._progress.complete()

@@ -292,7 +292,7 @@ def test_a_result_that_is_ready_is_not_placed_into_a_cleared_scene(
     pretend(result=tools.result_file(volume))
     run = logic.start(volume)
     end = time.monotonic() + 60
-    while not (tools.results() and logic.engine._job._events.qsize() > 5):
+    while not (tools.results() and logic.engine._job._events.qsize() >= 5):
         assert time.monotonic() < end
         time.sleep(0.05)
     slicer.mrmlScene.Clear(0)
