@@ -144,7 +144,7 @@ class Engine:
 
     def is_open(self, session: str) -> bool:
         """Whether the process that runs now was asked to open a session."""
-        self.poll()
+        self._expire()
         return session in self._sessions
 
     def new_name(self, kind: str, suffix: str) -> str:

@@ -234,7 +234,10 @@ class Correction:
         if not answer.ended:
             return
         self._answer, self.stage = None, ""
-        if answer.crashed:
+        if answer.cancelled:
+            self._waiting.clear()
+            self._place = ()
+        elif answer.crashed:
             self._start_again(answer)
         elif answer.error is not None:
             if self._doing != _CORRECTING:

@@ -94,7 +94,10 @@ class Pointer:
         pixmap.fill(qt.QColor(0, 0, 0, 0))
         painter = qt.QPainter(pixmap)
         for color, width in ((qt.QColor(0, 0, 0), 4), (qt.QColor(*(_RED if self._removes else _GREEN)), 2)):
-            painter.setPen(qt.QPen(color, width))
+            pen = qt.QPen()
+            pen.setColor(color)
+            pen.setWidth(width)
+            painter.setPen(pen)
             middle, arm = _CURSOR // 2, 7
             painter.drawLine(middle - arm, middle, middle + arm, middle)
             if not self._removes:

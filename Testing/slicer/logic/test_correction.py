@@ -431,6 +431,28 @@ def test_a_crash_costs_a_restart_only_and_says_so(case: Case) -> None:
     assert case.correction.answered == 3
 
 
+def test_a_process_about_to_end_for_lack_of_requests_is_replaced_in_time(make: Any) -> None:
+    from MultiOrganSegLib.child import IDLE_SECONDS
+    from MultiOrganSegLib.engine import Engine
+
+    case = make()
+    case.correction._engine = case.engine = Engine()
+    case.say(ADD)
+    session = core(case.labels())
+    session.remember(said(ADD))
+    session.correct("liver", [NEIGHBOUR])
+    first = case.engine.pid
+    case.engine._used = time.monotonic() - IDLE_SECONDS + 10
+    case.say(NEIGHBOUR)
+    assert case.engine.pid != first
+    np.testing.assert_array_equal(case.labels(), session.labels)
+    case.correction.say("liver", REMOVE)
+    case.engine.end()
+    case.correction.wait()
+    assert (case.correction.error, case.engine.pid) == (None, None)
+    np.testing.assert_array_equal(case.labels(), session.labels)
+
+
 def test_a_process_that_cannot_be_started_is_told(
     host: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
