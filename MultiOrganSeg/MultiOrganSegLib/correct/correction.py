@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,7 @@ class Correction:
         self._waiting: deque[_Said] = deque()
         self._answer: Answer | None = None
         self._doing = ""
+        self._file: Path | None = None
         self._began = 0.0
         self._ids: list[str] = []
         self._labels: segments.Labels = np.zeros((0, 0, 0), np.uint8)
@@ -234,6 +236,9 @@ class Correction:
         if not answer.ended:
             return
         self._answer, self.stage = None, ""
+        if self._file is not None:
+            remove_file(self._file)
+            self._file = None
         if answer.cancelled:
             self._waiting.clear()
             self._place = ()
@@ -321,8 +326,9 @@ class Correction:
 
     def _write(self, labels: segments.Labels) -> str:
         name = self._engine.new_name("labels", ".npy")
+        self._file = self._engine.folder / name
         try:
-            np.save(self._engine.folder / name, labels, allow_pickle=False)
+            np.save(self._file, labels, allow_pickle=False)
         except OSError as error:
             raise no_room(self._engine.folder.parent, str(error)) from error
         return name

@@ -140,6 +140,7 @@ def test_what_people_paint_between_prompts_stays(case: Case) -> None:
     case.say(REMOVE)
     np.testing.assert_array_equal(case.labels(), session.labels)
     assert (case.labels()[1:3, 2:6, 30:36] == 1).all()
+    assert {path.name.split("-")[0] for path in case.engine.folder.iterdir()} == {"volume"}
 
 
 def test_redo_survives_the_timers_after_an_undo(case: Case) -> None:
