@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +42,11 @@ class MultiOrganSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", _register_sample_data)
 
     def setup(self) -> None:
-        """Make the Segment Editor's effect known, where there are widgets."""
-        try:
+        """Make the Segment Editor's effect known; Slicer without widgets has none."""
+        with suppress(ImportError):
             from MultiOrganSegEffects.CorrectOrganEffect import register
-        except ImportError:  # Slicer without widgets has no effects
-            return
-        register()
+
+            register()
 
 
 class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):

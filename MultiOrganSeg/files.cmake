@@ -35,6 +35,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
+  MultiOrganSegLib/panels/add_organ_keep.py
   MultiOrganSegLib/panels/add_organ_learning.py
   MultiOrganSegLib/panels/add_organ_project.py
   MultiOrganSegLib/panels/add_organ_report.py

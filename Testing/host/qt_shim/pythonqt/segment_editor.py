@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from PySide6 import QtCore
@@ -58,7 +59,8 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node = node
         self._logic.SetSegmentEditorNode(node)
         if node is not None:
-            self._tag = node.AddObserver("ModifiedEvent", lambda *_: self._update_effect())
+            update = weakref.WeakMethod(self._update_effect)
+            self._tag = node.AddObserver("ModifiedEvent", lambda *_: (update() or _nothing)())
             for effect in self._scripted.values():
                 effect.self().setMRMLDefaults()
 
@@ -174,6 +176,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._take("")
         for effect in self._scripted.values():
             effect.self().cleanup()
+        self.setMRMLSegmentEditorNode(None)
 
     logic = property(lambda self: self._logic)
     unorderedEffectsVisible = Property(
@@ -204,3 +207,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             segment = segmentation.GetSegmentation().GetSegment(self.currentSegmentID())
             lines.append(f"{segment.GetName() if segment else ''}: {self._effect or 'no effect'}")
         self._label.text = "\n".join(lines)
+
+
+def _nothing() -> None:
+    return None
