@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,11 +41,10 @@ class MultiOrganSeg(ScriptedLoadableModule):
         slicer.app.connect("startupCompleted()", _register_sample_data)
 
     def setup(self) -> None:
-        """Make the Segment Editor's effect known; Slicer without widgets has none."""
-        with suppress(ImportError):
-            from MultiOrganSegEffects.CorrectOrganEffect import register
+        """Make the Segment Editor's effect known."""
+        from MultiOrganSegLib.correct import register_effect
 
-            register()
+        register_effect()
 
 
 class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):

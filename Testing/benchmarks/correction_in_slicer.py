@@ -189,7 +189,7 @@ def _table(
 
 
 def _draw(correction: Any, path: Path) -> None:
-    """Cut a part off the liver, click where it is missing, and put both views side by side; then give it back."""
+    """Cut a part off the liver, click where it is missing, put both views side by side, and give it back."""
     import rendering
     import slicer
     from PIL import Image, ImageDraw
