@@ -23,8 +23,8 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/correct/segments.py
   MultiOrganSegLib/correct/work.py
   MultiOrganSegLib/corrections.py
-  MultiOrganSegLib/ct_window.py
   MultiOrganSegLib/dependencies.py
+  MultiOrganSegLib/dicom_objects.py
   MultiOrganSegLib/engine.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
@@ -41,20 +41,14 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ_report.py
   MultiOrganSegLib/panels/add_organ_train.py
   MultiOrganSegLib/panels/add_organ_worklist.py
-  MultiOrganSegLib/panels/choices.py
+  MultiOrganSegLib/panels/controls.py
   MultiOrganSegLib/panels/device.py
-  MultiOrganSegLib/panels/edits.py
-  MultiOrganSegLib/panels/facts.py
-  MultiOrganSegLib/panels/files.py
-  MultiOrganSegLib/panels/message.py
   MultiOrganSegLib/panels/models.py
   MultiOrganSegLib/panels/organs.py
   MultiOrganSegLib/panels/pictures.py
   MultiOrganSegLib/panels/results.py
-  MultiOrganSegLib/panels/reveal.py
   MultiOrganSegLib/panels/segment.py
   MultiOrganSegLib/panels/segment_editor.py
-  MultiOrganSegLib/panels/show_organ.py
   MultiOrganSegLib/panels/words.py
   MultiOrganSegLib/parameters.py
   MultiOrganSegLib/placing.py
@@ -88,7 +82,10 @@ set(MODULE_SCRIPTS
   multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
+  multiorganseg/cli/case.py
+  multiorganseg/cli/case_results.py
   multiorganseg/cli/channels.py
+  multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
   multiorganseg/cli/convert.py
   multiorganseg/cli/correct.py
@@ -99,10 +96,15 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/inputs.py
   multiorganseg/cli/kept.py
   multiorganseg/cli/models.py
+  multiorganseg/cli/pacs.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
+  multiorganseg/cli/ray_workers.py
+  multiorganseg/cli/remote.py
   multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
+  multiorganseg/cli/serve.py
+  multiorganseg/cli/zipped.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -127,13 +129,11 @@ set(MODULE_SCRIPTS
   multiorganseg/convert/source_json.py
   multiorganseg/convert/totalsegmentator.py
   multiorganseg/convert/try_network.py
-  multiorganseg/counted.py
-  multiorganseg/csv_text.py
   multiorganseg/earlier.py
   multiorganseg/errors.py
   multiorganseg/events.py
+  multiorganseg/folders.py
   multiorganseg/geometry/__init__.py
-  multiorganseg/geometry/axis_order.py
   multiorganseg/geometry/body.py
   multiorganseg/geometry/canonical.py
   multiorganseg/geometry/crop.py
@@ -149,36 +149,26 @@ set(MODULE_SCRIPTS
   multiorganseg/inference/original_space.py
   multiorganseg/inference/preflight.py
   multiorganseg/inference/prepare.py
-  multiorganseg/inference/prepare_converted.py
   multiorganseg/inference/report_device.py
   multiorganseg/inference/restore_interpolated.py
   multiorganseg/inference/segment.py
   multiorganseg/inference/slab.py
   multiorganseg/inference/stream.py
   multiorganseg/inference/stream_original.py
-  multiorganseg/inference/uncertainty.py
   multiorganseg/inference/windows.py
   multiorganseg/intensities.py
-  multiorganseg/intensity.py
   multiorganseg/memory.py
   multiorganseg/metrics/__init__.py
   multiorganseg/metrics/compare.py
-  multiorganseg/metrics/jaccard.py
   multiorganseg/metrics/overlap.py
-  multiorganseg/metrics/pairs.py
   multiorganseg/metrics/report.py
   multiorganseg/metrics/scores.py
-  multiorganseg/metrics/slice_hausdorff.py
-  multiorganseg/metrics/summary.py
   multiorganseg/metrics/surface.py
-  multiorganseg/metrics/surface_dice.py
-  multiorganseg/metrics/voxel_distances.py
   multiorganseg/needs.py
   multiorganseg/networks/__init__.py
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
-  multiorganseg/networks/load_weights.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
@@ -186,7 +176,6 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
   multiorganseg/networks/output.py
-  multiorganseg/networks/placing.py
   multiorganseg/networks/slice_unet.py
   multiorganseg/networks/strided_dynunet.py
   multiorganseg/networks/vnet.py
@@ -196,6 +185,12 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/labels.py
   multiorganseg/organs/table_file.py
   multiorganseg/outputs.py
+  multiorganseg/pacs/__init__.py
+  multiorganseg/pacs/address.py
+  multiorganseg/pacs/archive.py
+  multiorganseg/pacs/dicomweb.py
+  multiorganseg/pacs/dimse.py
+  multiorganseg/pacs/login.py
   multiorganseg/phantom.py
   multiorganseg/pictures.py
   multiorganseg/privacy.py
@@ -226,20 +221,19 @@ set(MODULE_SCRIPTS
   multiorganseg/refine/steps.py
   multiorganseg/resident/__init__.py
   multiorganseg/resident/loop.py
+  multiorganseg/resident/remote.py
   multiorganseg/resident/requests.py
   multiorganseg/resident/worker.py
-  multiorganseg/resources.py
   multiorganseg/results/__init__.py
-  multiorganseg/results/authorship.py
   multiorganseg/results/dicom_identity.py
+  multiorganseg/results/dicom_report.py
   multiorganseg/results/dicom_seg.py
-  multiorganseg/results/heat.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
-  multiorganseg/results/palette.py
   multiorganseg/results/planes.py
   multiorganseg/results/preview.py
   multiorganseg/results/preview3d.py
+  multiorganseg/results/rtstruct.py
   multiorganseg/results/seg_nrrd.py
   multiorganseg/results/segmentation.py
   multiorganseg/results/segments.py
@@ -247,8 +241,13 @@ set(MODULE_SCRIPTS
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
   multiorganseg/scratch.py
+  multiorganseg/serve/__init__.py
+  multiorganseg/serve/app.py
+  multiorganseg/serve/child.py
+  multiorganseg/serve/door.py
+  multiorganseg/serve/rooms.py
+  multiorganseg/text.py
   multiorganseg/unforeseen.py
-  multiorganseg/user_folders.py
   multiorganseg/volumes/__init__.py
   multiorganseg/volumes/check.py
   multiorganseg/volumes/dicom_geometry.py
@@ -262,15 +261,12 @@ set(MODULE_SCRIPTS
   multiorganseg/volumes/hounsfield.py
   multiorganseg/volumes/label_map.py
   multiorganseg/volumes/label_values.py
-  multiorganseg/volumes/layers.py
   multiorganseg/volumes/metaimage_header.py
   multiorganseg/volumes/modality.py
   multiorganseg/volumes/names.py
   multiorganseg/volumes/nifti.py
-  multiorganseg/volumes/nrrd_file.py
   multiorganseg/volumes/nrrd_header.py
   multiorganseg/volumes/read.py
-  multiorganseg/volumes/rescale.py
   multiorganseg/volumes/stored.py
   multiorganseg/volumes/volume.py
   multiorganseg/volumes/write.py
@@ -311,6 +307,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/__main__.py
   Training/multiorganseg_training/acceptance/__init__.py
   Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/away.py
   Training/multiorganseg_training/acceptance/budget.py
   Training/multiorganseg_training/acceptance/card.py
   Training/multiorganseg_training/acceptance/check.py
@@ -331,6 +328,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cli/add_organ.py
   Training/multiorganseg_training/cli/annotate.py
   Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/away.py
   Training/multiorganseg_training/cli/exchange.py
   Training/multiorganseg_training/cli/progress.py
   Training/multiorganseg_training/cli/project.py
@@ -344,6 +342,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/data/mixing.py
   Training/multiorganseg_training/losses/__init__.py
   Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/frozen.py
   Training/multiorganseg_training/losses/known.py
   Training/multiorganseg_training/losses/mutual.py
   Training/multiorganseg_training/losses/partial.py
@@ -351,6 +350,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
   Training/multiorganseg_training/methods/add_organ.py
+  Training/multiorganseg_training/methods/distil.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
@@ -369,9 +369,12 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/export_nnunet.py
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/labels.py
+  Training/multiorganseg_training/project/named_labels.py
   Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
+  Training/multiorganseg_training/project/rtstruct.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/recipe/__init__.py
   Training/multiorganseg_training/recipe/file.py
@@ -380,16 +383,19 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/__init__.py
   Training/multiorganseg_training/run/build.py
   Training/multiorganseg_training/run/checkpoint.py
+  Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/fixed.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/packed.py
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

@@ -12,9 +12,9 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.cli.console import err, out, prepare_output
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.progress_bar import progress_bar
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
 from multiorganseg.pictures import drawn
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.run.validate import Classifier, Options, Split, Weights
 
 app = typer.Typer(

@@ -117,8 +117,8 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
     for classifier in job.classifiers:
         folder = job.evaluation(classifier)
         if not (folder / "evaluation.json").is_file():
-            reported = ["--classifier", classifier, "--output", str(folder), *job.options]
-            commands.append(["research", "evaluate", str(job.run), *places, *reported])
+            options = ["--classifier", classifier, "--output", str(folder), *job.options]
+            commands.append(["research", "evaluate", str(job.run), *places, *options])
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
     for command in commands:
         with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:

@@ -69,11 +69,11 @@ def recount(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
     changed = []
     for identity, drawn in _drawn_segments(segmentation):
         segment = segmentation.GetSegment(identity)
-        reported = statistics_from_tags(segment, identity)
-        if reported is None:
+        stored = statistics_from_tags(segment, identity)
+        if stored is None:
             continue
         shape = tag(segment, _SHAPE)
-        if reported.voxels != drawn.count or shape not in ("", drawn.shape_text):
+        if stored.voxels != drawn.count or shape not in ("", drawn.shape_text):
             _tell_corrected(node, identity, drawn)
             changed.append(identity)
         set_tag(segment, _SHAPE, drawn.shape_text)
@@ -83,7 +83,7 @@ def recount(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
 
 def drawn_by_people(node: slicer.vtkMRMLSegmentationNode) -> list[str]:
     """IDs of the segments with voxels that are not just what the network left: corrected ones and others'."""
-    from multiorganseg.results.authorship import Author
+    from multiorganseg.results.segmentation import Author
 
     recount(node)
     segmentation = node.GetSegmentation()
@@ -102,8 +102,8 @@ def names_of(node: slicer.vtkMRMLSegmentationNode, identities: list[str]) -> str
 
 
 def _tell_corrected(node: Any, identity: str, drawn: _Drawn) -> None:
-    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import measured_tags
+    from multiorganseg.results.segmentation import Author
 
     segment = node.GetSegmentation().GetSegment(identity)
     texts = measured_tags(_measure(node, identity, drawn))

@@ -93,7 +93,7 @@ def ensure_dicom_export(ask: bool = True) -> None:
 
 
 def offline_steps(packages: Sequence[str]) -> str:
-    """Tell how to get packages onto a computer without a network: what to type, and where."""
+    """Return how to get packages onto a computer without a network: what to type, and where."""
     names = " ".join(f'"{TORCH}{TORCH_VERSION}"' if name == TORCH else name for name in packages)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return _(

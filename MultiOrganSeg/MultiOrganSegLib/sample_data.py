@@ -13,8 +13,7 @@ from slicer.i18n import tr as _
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError
-from MultiOrganSegLib.ct_window import set_ct_window
-from MultiOrganSegLib.mrml import add_volume_node
+from MultiOrganSegLib.mrml import add_volume_node, set_ct_window
 
 CATEGORY = "MultiOrganSeg"
 CT_NAME = "MultiOrganSegCT"

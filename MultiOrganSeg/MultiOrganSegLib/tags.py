@@ -16,7 +16,7 @@ from multiorganseg.errors import OrganError
 if TYPE_CHECKING:
     from multiorganseg.organs.catalogue import Catalogue, Code, Organ
     from multiorganseg.quality.statistics import OrganStatistics
-    from multiorganseg.results.authorship import Author
+    from multiorganseg.results.segmentation import Author
 
 PREFIX = "MultiOrganSeg."
 
@@ -70,7 +70,7 @@ def provenance_from_tags(segment: slicer.vtkSegment) -> dict[str, Any]:
 
 def author(segment: slicer.vtkSegment) -> Author:
     """Who drew a segment, as it says itself; people where it says nothing."""
-    from multiorganseg.results.authorship import TYPE_TAG, author_from_tag
+    from multiorganseg.results.segmentation import TYPE_TAG, author_from_tag
 
     return author_from_tag(tag(segment, TYPE_TAG))
 

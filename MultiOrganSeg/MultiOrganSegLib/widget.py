@@ -16,7 +16,7 @@ from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, Re
 from multiorganseg.needs import SEGMENT
 from MultiOrganSegLib import dependencies, sample_data
 from MultiOrganSegLib.corrections import drawn_by_people, names_of
-from MultiOrganSegLib.ct_window import use_ct_window
+from MultiOrganSegLib.mrml import use_ct_window
 from MultiOrganSegLib.panels.add_organ import AddOrganPanel
 from MultiOrganSegLib.panels.device import DeviceProbe
 from MultiOrganSegLib.panels.models import ModelsPanel

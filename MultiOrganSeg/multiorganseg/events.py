@@ -175,7 +175,7 @@ def failure(event: Mapping[str, Any]) -> MultiOrganSegError:
 
 
 class EventTail:
-    """Gives the events of a log as another process writes them; a log that became shorter is read anew.
+    """Returns the events of a log as another process writes them; a log that became shorter is read anew.
 
     Args:
         path: The log; it need not exist yet.

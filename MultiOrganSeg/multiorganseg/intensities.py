@@ -1,4 +1,4 @@
-"""Intensities as the networks of other programs see them."""
+"""Intensities as the networks see them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.bundles.original import Intensity
+
+AIR = -1.0
+
+
+def map_window(voxels: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.float32]:
+    """Clip to a window and map it linearly to [−1, 1].
+
+    Args:
+        voxels: Array of any shape, in HU for CT; left unchanged.
+        window: Lower and upper end.
+    """
+    low, high = window
+    mapped = np.clip(voxels, low, high)
+    mapped -= low
+    mapped *= 2 / (high - low)
+    mapped -= 1
+    return mapped
+
+
+def zscore(voxels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Subtract the mean of the volume and divide by its standard deviation."""
+    return (voxels - voxels.mean()) / max(float(voxels.std()), 1e-6)
+
 
 SMALLEST_DEVIATION = 1e-8
 
@@ -46,7 +69,7 @@ def normalise(
 
 
 def darkest(intensity: Intensity) -> float | None:
-    """Give what all values below what the network can tell apart become; None when there is no such value."""
+    """Return what all values below the network's range become; None when there is no such value."""
     said = intensity.values
     if intensity.kind == "clip_zscore":
         return (said["low"] - said["mean"]) / max(said["std"], SMALLEST_DEVIATION)

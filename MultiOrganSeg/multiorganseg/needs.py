@@ -16,17 +16,19 @@ _COMMAND_LINE = ("typer", "rich", "psutil")
 _NETWORK = (TORCH, "monai", "safetensors", "connected-components-3d")
 _TOML = () if sys.version_info >= (3, 11) else ("tomli",)
 
-OPEN, DEVICE, SEGMENT, ADD_ORGAN, TRAIN = "open", "device", "segment", "add_organ", "train"
+OPEN, DEVICE, SEGMENT, SERVER = "open", "device", "segment", "server"
+ADD_ORGAN, TRAIN = "add_organ", "train"
 
 NEEDS: dict[str, tuple[str, ...]] = {
     OPEN: (),
     DEVICE: (*_NETWORK, "psutil"),
     SEGMENT: (*_NETWORK, *_COMMAND_LINE),
+    SERVER: (*_COMMAND_LINE, "connected-components-3d"),
     ADD_ORGAN: (*_NETWORK, *_COMMAND_LINE, "filelock", *_TOML),
     TRAIN: (*_NETWORK, *_COMMAND_LINE, "filelock", *_TOML),
 }
 """By entry point: "open" the module, show results, load the phantom or the sample CT; ask for the "device";
-"segment"; "add_organ", a project's short commands; "train" and compare old with new."""
+"segment"; let a "server" do so; "add_organ", a project's short commands; "train" and compare old with new."""
 
 PICTURES = ("matplotlib",)
 """For previews, and for the pictures of a report. Without them the rest is written all the same."""

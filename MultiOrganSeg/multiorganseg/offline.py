@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any, cast
 
-from multiorganseg.user_folders import user_cache_dir
+from multiorganseg.folders import user_cache_dir
 
 
 def import_openvino() -> Any:
@@ -19,6 +19,12 @@ def import_openvino() -> Any:
     modules = cast(dict[str, Any], sys.modules)
     modules.setdefault("openvino_telemetry", None)
     return importlib.import_module("openvino")
+
+
+def import_ray() -> Any:
+    """Import Ray so that it does not report its use over the network, unless the user said otherwise."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    return importlib.import_module("ray")
 
 
 def keep_files_together() -> None:

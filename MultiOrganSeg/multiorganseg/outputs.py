@@ -18,6 +18,7 @@ OWN_SUFFIXES = (
     ".statistics.json",
     ".uncertainty.nii.gz",
     ".preview.png",
+    ".finished.json",
     ".jsonl",
 )
 """What an earlier run may have left in a folder of inputs, and a new one replaces."""

@@ -61,6 +61,13 @@ def no_more_readable_than(*sources: Path) -> Iterator[None]:
     for source in sources:
         granted &= _granted(source)
     granted |= (granted & 0o044) >> _READ_TO_SEARCH
+    with private(granted):
+        yield
+
+
+@contextmanager
+def private(granted: int = 0) -> Iterator[None]:
+    """Let files and folders that are made in this block be open to others for no more than is granted."""
     previous = os.umask(0o077)
     os.umask(previous | (0o077 & ~granted))
     try:

@@ -1,6 +1,6 @@
 """Correction by prompts: what each is worth, beside methods without a network.
 
-A simulated user prompts where the largest error is deepest. See docs/benchmarks.md.
+A simulated user prompts where the largest error is deepest. See docs/results/correction.md.
 """
 
 from __future__ import annotations

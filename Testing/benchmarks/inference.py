@@ -1,6 +1,6 @@
 """Seconds a stage and peak memory: the engine against the plain way and against nnU-Net's export.
 
-Every measurement runs in a process of its own. See docs/benchmarks.md.
+Every measurement runs in a process of its own. See docs/results/speed.md.
 """
 
 from __future__ import annotations

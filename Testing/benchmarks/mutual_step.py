@@ -1,6 +1,6 @@
 """Seconds of one training step of mutual learning against a straightforward rendering of the published step.
 
-See docs/benchmarks.md.
+See docs/results/training-steps.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report, wh
 from torch import Tensor, nn
 
 from multiorganseg.inference.backends import choose_device
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg_training.data.batches import BatchSource
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.recipe.file import load_recipe

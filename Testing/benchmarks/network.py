@@ -1,6 +1,6 @@
 """Seconds of one window: backends, ways to normalise, and ways to sum probabilities.
 
-See docs/benchmarks.md.
+See docs/results/speed.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.inference.backends import has_bf16, load_network, openvino_backend
 from multiorganseg.inference.slab import add_window
-from multiorganseg.networks.strided_dynunet import InstanceNorm
+from multiorganseg.networks.branching import InstanceNorm
 from multiorganseg_training.losses.partial import cross_entropy_and_dice
 
 OUTPUT = Path("build/benchmarks")

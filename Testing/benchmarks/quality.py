@@ -1,6 +1,6 @@
 """What each quality costs and gains: Dice on the validation fold and seconds a case.
 
-See docs/benchmarks.md.
+See docs/results/accuracy.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from multiorganseg.bundles import find_bundle
 from multiorganseg.inference.preflight import OVERLAPS
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import OrganScore, evaluate
-from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
+from multiorganseg.metrics.report import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg_training.data.cases import Case, find_cases, split_cases

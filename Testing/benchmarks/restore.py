@@ -1,7 +1,7 @@
 """Labels back to the CT's grid: nearest neighbour, vote of the eight corners, linear class by class.
 
 Reference labels go to the network's grid and back; what is lost is lost on the way.
-See docs/benchmarks.md.
+See docs/results/accuracy.md.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from multiorganseg.geometry.resample import (
     spacing_grid,
 )
 from multiorganseg.metrics import evaluate
+from multiorganseg.metrics.report import mean_by_organ, mean_over_organs
 from multiorganseg.metrics.scores import OrganScore
-from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Grid, Volume

@@ -1,6 +1,6 @@
 """What a network loses where a scan is not like those that it was trained on, by organ.
 
-See docs/benchmarks.md.
+See docs/results/changed-scans.md.
 """
 
 from __future__ import annotations

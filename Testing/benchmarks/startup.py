@@ -1,4 +1,4 @@
-"""Seconds that the module adds to Slicer's start, and to opening its panel: see docs/benchmarks.md.
+"""Seconds that the module adds to Slicer's start, and to opening its panel: see docs/results/speed.md.
 
 Each repetition is a process of its own. The panel is built on the Qt stand-in, so its time only tells what
 is in the module's hand.

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from multiorganseg.bundles import find_bundle
+from multiorganseg.folders import resources_dir
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.resources import resources_dir
 from multiorganseg.volumes import read_labels, read_volume
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

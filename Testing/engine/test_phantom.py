@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from multiorganseg.bundles import find_bundle
+from multiorganseg.folders import resources_dir
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.organs.catalogue import load_catalogue
@@ -15,7 +16,6 @@ from multiorganseg.phantom import ORGANS, SHAPE, SPACING, phantom_ct, phantom_la
 from multiorganseg.quality.components import keep_components
 from multiorganseg.quality.flags import CUT_BY_FIELD_OF_VIEW
 from multiorganseg.quality.measure import measure
-from multiorganseg.resources import resources_dir
 from multiorganseg.volumes.check import check_affine
 
 LONGEST_SECONDS = 2.0

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from multiorganseg.bundles import Bundle, read_weights, write_bundle
 from multiorganseg.events import read_events
+from multiorganseg.folders import resources_dir
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
-from multiorganseg.resources import resources_dir
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 from multiorganseg_training.acceptance.publish import Publication, publish

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 from multiorganseg.bundles.metadata_json import metadata_from_json
 from multiorganseg.earlier import COMMANDS
 from multiorganseg.events import EventKind, EventTail, read_events
+from multiorganseg.folders import resources_dir
 from multiorganseg.projects.acceptance import AcceptanceReport, load_acceptance, save_acceptance
 from multiorganseg.projects.runs import run_states
-from multiorganseg.resources import resources_dir
 from multiorganseg_training.acceptance.plan import PLAN_FILE, Plan, load_plan, save_plan
 from multiorganseg_training.cli.app import app
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict

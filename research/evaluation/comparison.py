@@ -75,7 +75,7 @@ def compare(runs: Iterable[FinishedRun]) -> Comparison:
 
 
 def evaluation_name(content: Mapping[str, Any]) -> str:
-    """Say in words which kind of evaluation an evaluation.json holds."""
+    """Return in words which kind of evaluation an evaluation.json holds."""
     components = "largest components" if content["largest_components"] else "all components"
     parts = ["evaluated", content["weights"], content["classifier"], components]
     if content["split"] != "validation":

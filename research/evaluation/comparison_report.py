@@ -54,7 +54,7 @@ def write_comparison(comparison: Comparison, folder: Path) -> None:
 
 
 def comparison_table(comparison: Comparison, width: int = WIDE) -> Table:
-    """Give the table for a terminal of so many columns: under each recipe, a row for each of its networks."""
+    """Return the table for a terminal of so many columns: a row for each network, by recipe."""
     columns = _columns(comparison)
     between = ("\n", "–") if FIRST_COLUMN + RANGE_COLUMN * len(columns) <= width else ("\n", "–\n")
     table = Table(box=None, pad_edge=False, header_style="bold", title_justify="left", title_style="")
@@ -75,7 +75,7 @@ def comparison_table(comparison: Comparison, width: int = WIDE) -> Table:
 
 
 def namesakes_text(comparison: Comparison) -> list[str]:
-    """Say what tells recipes of the same name apart, one line a recipe."""
+    """Return what distinguishes recipes of the same name, one line a recipe."""
     lines = []
     for recipe in comparison.recipes:
         said = [
@@ -87,7 +87,7 @@ def namesakes_text(comparison: Comparison) -> list[str]:
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """Give the tables as Markdown, with the picture of the curves."""
+    """Return the tables as Markdown, with the picture of the curves."""
     columns = _columns(comparison)
     lines = ["# Comparison of runs", "", CAPTION, "", *_head(("Recipe", "Seeds", "Network", *columns), 3)]
     for recipe in comparison.recipes:
@@ -110,7 +110,7 @@ def comparison_markdown(comparison: Comparison) -> str:
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Give everything that was compared, JSON-serialisable, with null for what no run has."""
+    """Return everything that was compared, JSON-serialisable, with null for what no run has."""
     return {
         "organs": list(comparison.organs),
         "recipes": [

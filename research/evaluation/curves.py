@@ -92,7 +92,7 @@ def draw_curves(comparison: Comparison, path: Path) -> None:
 
 
 def smoothed(curve: Curve, share: float = SMOOTHED_SHARE) -> dict[int, float]:
-    """Give the running median over a share of the points; at both ends the window is cut."""
+    """Return the running median over a share of the points; at both ends the window is cut."""
     values = np.array(list(curve.values()), float)
     half = int(len(values) * share / 2)
     medians: list[float] = []
@@ -102,7 +102,7 @@ def smoothed(curve: Curve, share: float = SMOOTHED_SHARE) -> dict[int, float]:
 
 
 def median_curve(curves: Sequence[Curve]) -> dict[int, float]:
-    """Give the median at each iteration that all curves have."""
+    """Return the median at each iteration that all curves have."""
     shared = sorted(set.intersection(*(set(curve) for curve in curves)))
     return {place: float(np.median([curve[place] for curve in curves])) for place in shared}
 

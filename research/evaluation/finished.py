@@ -163,7 +163,7 @@ def group_runs(runs: Iterable[FinishedRun]) -> list[RunGroup]:
 
 
 def _essence(run: FinishedRun) -> dict[str, Any]:
-    """Give the recipe's fields by dotted name."""
+    """Return the recipe's fields by dotted name."""
     fields = {name: value for name, value in _flat(run.recipe) if name not in IRRELEVANT}
     fields[INITIAL] = "another run or bundle" if fields.get(INITIAL) else ""
     return fields
@@ -184,7 +184,7 @@ def _label(recipe: Mapping[str, Any], recipes: list[dict[str, Any]]) -> str:
 
 
 def _letters(number: int) -> str:
-    """Give a…z, then aa, ab and so on."""
+    """Return a…z, then aa, ab and so on."""
     letter = ascii_lowercase[number % 26]
     return letter if number < 26 else _letters(number // 26 - 1) + letter
 

@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.metrics import evaluate, jaccard, slice_hausdorff, voxel_distances
+from multiorganseg.metrics.report import MetricMean, mean_of
 from multiorganseg.metrics.scores import ONLY_PREDICTION, ONLY_REFERENCE
-from multiorganseg.metrics.summary import MetricMean, mean_of
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
@@ -253,5 +253,5 @@ def evaluate_run(
 
 
 def _part(progress: Progress, stage: str, number: int, count: int) -> Progress:
-    """Give the progress of one of several equal parts."""
+    """Return the progress of one of several equal parts."""
     return Progress(lambda _, fraction: progress.report(stage, (number + fraction) / count), progress.token)

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.csv_text import csv_text
+from multiorganseg.text import csv_text
 from research.evaluation.measure import (
     LTUDA_METRICS,
     METRICS,
@@ -39,7 +39,7 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
 
 
 def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
-    """Give what was measured, JSON-serialisable, with null for values that are not defined."""
+    """Return what was measured, JSON-serialisable, with null for values that are not defined."""
     organs = organ_means(evaluation.cases)
     overall = mean_over_organs(organs)
     options = evaluation.options
@@ -73,7 +73,7 @@ def evaluation_report(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
-    """Give one row a case and organ, cells empty where a value is not defined."""
+    """Return one row a case and organ, cells empty where a value is not defined."""
     columns = [field.name for field in fields(OrganResult)]
     rows = (
         {"case": name, **{key: _defined(value) for key, value in asdict(result).items()}}
@@ -124,7 +124,7 @@ OTHER_DIGITS = 2
 
 
 def evaluation_tables(evaluation: Evaluation) -> Iterator[tuple[str, Table]]:
-    """Give a title and the table of the reading of LTUDA, then those of all metrics."""
+    """Return a title and the table of the reading of LTUDA, then those of all metrics."""
     options, recipe = evaluation.options, evaluation.recipe
     number = len(evaluation.cases)
     cases = f"{number} {options.split.value} {'case' if number == 1 else 'cases'}, on the network's grid"
@@ -134,7 +134,7 @@ def evaluation_tables(evaluation: Evaluation) -> Iterator[tuple[str, Table]]:
 
 
 def evaluation_title(evaluation: Evaluation) -> str:
-    """Say what was measured."""
+    """Return what was measured."""
     options = evaluation.options
     components = "largest components" if options.components else "all components"
     return (

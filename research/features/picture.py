@@ -15,7 +15,7 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.progress import Progress
-from multiorganseg.results.palette import BACKGROUND, FAINT, FRAME, TEXT
+from multiorganseg.results.legend import BACKGROUND, FAINT, FRAME, TEXT
 from research.features.pixels import FOLD, GROUPS, LABELLED, UNLABELLED, Pixels
 from research.features.study import PCA, PROJECTED, Plane, RunFeatures, Study, to_plane
 

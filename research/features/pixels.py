@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.windows import Shape, plan_windows
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.losses.known import on_grid
@@ -42,7 +42,7 @@ class Pixels:
     group: NDArray[np.int64]
 
     def of(self, *groups: str, channel: int | None = None) -> NDArray[np.bool_]:
-        """Tell which pixels belong to any of the groups, and to one organ where it is given."""
+        """Return which pixels belong to any of the groups, and to one organ where it is given."""
         chosen = np.isin(self.group, [GROUPS.index(group) for group in groups])
         return chosen if channel is None else chosen & (self.channel == channel)
 

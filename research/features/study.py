@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from multiorganseg.errors import DependencyError, OptionError, TrainingError
-from multiorganseg.metrics.summary import mean_of
+from multiorganseg.metrics.report import mean_of
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
 from multiorganseg_training.data.cache import PreparedCase, prepare_cases

@@ -19,8 +19,7 @@ from multiorganseg.organs.catalogue import Organ
 from multiorganseg.projects.matrix import LABELLED, LabelStatus
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
-from MultiOrganSegLib.ct_window import use_ct_window
-from MultiOrganSegLib.mrml import check_volume_node, merged_labels, volume_from_node
+from MultiOrganSegLib.mrml import check_volume_node, merged_labels, use_ct_window, volume_from_node
 from MultiOrganSegLib.placing import place_result, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
 
@@ -39,7 +38,7 @@ def find_node(project: Project, case: str, kind: str) -> Any:
 
 
 def mark(node: Any, project: Project, case: str) -> None:
-    """Say that a node belongs to a case."""
+    """Mark a node as belonging to a case."""
     node.SetAttribute(_CASE, case)
     node.SetAttribute(_PROJECT, str(project.folder))
 
@@ -99,8 +98,8 @@ def hide_others(node: Any) -> list[Any]:
 
 def ensure_segment(node: Any, organ: Organ) -> str:
     """Return the ID of an organ's segment, made with its name, colour and codes where there is none."""
-    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import terminology_entry
+    from multiorganseg.results.segmentation import Author
     from multiorganseg.results.segments import Segment
 
     segmentation = node.GetSegmentation()
@@ -119,7 +118,7 @@ def ensure_background(node: Any, organ: str) -> None:
     segmentation = node.GetSegmentation()
     if [each for each in segmentation.GetSegmentIDs() if each != organ]:
         return
-    from multiorganseg.results.authorship import Author
+    from multiorganseg.results.segmentation import Author
 
     segmentation.AddEmptySegment(_BACKGROUND, _("Everything else"), [0.55, 0.55, 0.55])
     set_author(segmentation.GetSegment(_BACKGROUND), Author.PEOPLE)
@@ -156,7 +155,7 @@ def kept_segments(node: Any, organ: str, annotated: Sequence[str]) -> list[str]:
 
 def confirm(node: Any, organ: str) -> None:
     """Let an organ's segment say that a person answers for it, also where a model drew it first."""
-    from multiorganseg.results.authorship import Author
+    from multiorganseg.results.segmentation import Author
 
     recount(node)
     segment = node.GetSegmentation().GetSegment(organ)
@@ -234,9 +233,8 @@ def _load_labels(project: Project, case: str, volume: Any) -> Any:
     if path is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
-    from multiorganseg.results.authorship import Author
     from multiorganseg.results.seg_nrrd import write_seg_nrrd
-    from multiorganseg.results.segmentation import Segmentation
+    from multiorganseg.results.segmentation import Author, Segmentation
     from multiorganseg.volumes import read_labels
 
     read = read_labels(path)

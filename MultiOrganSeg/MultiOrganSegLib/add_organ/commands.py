@@ -36,7 +36,7 @@ def annotate(project: Path, case: str, labels: Path, organ: str) -> list[str]:
 
 
 def set_absent(project: Path, case: str, organ: str) -> list[str]:
-    """Say that the image of a case does not hold an organ."""
+    """Mark an organ as absent from the image of a case."""
     return ["project", "annotate", str(project), case, "--absent", organ]
 
 
@@ -47,7 +47,7 @@ def next_case(project: Path, model: str, organ: str, answer: Path) -> list[str]:
 
 
 def inspect(project: Path, dataset: Path, answer: Path) -> list[str]:
-    """Say as JSON what a dataset of another tool holds, and which organs its labels seem to be."""
+    """Write as JSON what a dataset of another tool holds, and which organs its labels seem to be."""
     return ["project", "inspect", str(project), str(dataset), "--json", str(answer)]
 
 

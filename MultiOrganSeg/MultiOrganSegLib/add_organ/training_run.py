@@ -212,7 +212,7 @@ def _is_trainer(pid: int) -> bool:
 
 
 def readiness(project: Project, organs: tuple[str, ...], base: str) -> str:
-    """Say in HTML how many cases there are to learn each organ from."""
+    """Return as HTML how many cases there are to learn each organ from."""
     if not organs:
         return _("The base model {base} knows all organs of the project: add one in step 1.").format(
             base=base

@@ -18,7 +18,7 @@ from MultiOrganSegLib.correct.pane import CorrectPane
 from MultiOrganSegLib.correct.pointer import Pointer
 from MultiOrganSegLib.engine import shared_engine
 from MultiOrganSegLib.failure import missing_dependency
-from MultiOrganSegLib.panels.show_organ import jump_to
+from MultiOrganSegLib.panels.segment_editor import jump_to
 
 _POLL_MILLISECONDS = 20
 _IDLE_MILLISECONDS = 800

@@ -21,7 +21,7 @@ from MultiOrganSegLib.panels.add_organ_project import ProjectPane
 from MultiOrganSegLib.panels.add_organ_report import ReportPane
 from MultiOrganSegLib.panels.add_organ_train import TrainPane
 from MultiOrganSegLib.panels.add_organ_worklist import WorklistPane
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import MessageArea
 
 STEPS = ("project", "cases", "train", "report")
 _RUN_STEPS = ("train", "report")

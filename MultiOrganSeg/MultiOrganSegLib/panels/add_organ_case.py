@@ -9,17 +9,15 @@ from typing import Any
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError, OptionError
 from multiorganseg.organs.catalogue import Organ
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
+from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.corrections import recount
-from MultiOrganSegLib.panels.edits import Edits
-from MultiOrganSegLib.panels.reveal import reveal
-from MultiOrganSegLib.panels.segment_editor import CORRECT, FILL, GROW, PAINT, EmbeddedEditor
-from MultiOrganSegLib.panels.show_organ import jump_to
+from MultiOrganSegLib.panels.controls import reveal
+from MultiOrganSegLib.panels.segment_editor import CORRECT, FILL, GROW, PAINT, Edits, EmbeddedEditor, jump_to
 from MultiOrganSegLib.panels.words import status_text
 from MultiOrganSegLib.run import FINISHED, RUNNING
 

@@ -11,14 +11,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
+from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.add_organ.answers import FoundDataset, new_subfolder, nnunet_folder, read_found
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
-from MultiOrganSegLib.panels.files import ask_folder
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, ask_folder
 from MultiOrganSegLib.panels.pictures import lay_out
 
 

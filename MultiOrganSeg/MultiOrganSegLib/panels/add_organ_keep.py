@@ -17,8 +17,8 @@ from multiorganseg.organs.catalogue import Organ
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.panels.add_organ_worklist import free_names
+from MultiOrganSegLib.panels.controls import reveal
 from MultiOrganSegLib.panels.pictures import swatch
-from MultiOrganSegLib.panels.reveal import reveal
 
 
 class KeepPane:

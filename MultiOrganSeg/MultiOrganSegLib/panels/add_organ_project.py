@@ -11,16 +11,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.projects.file import is_project
+from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import commands
 from MultiOrganSegLib.add_organ.organ_choice import Offer, offers
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
-from MultiOrganSegLib.panels.facts import mean_dice
-from MultiOrganSegLib.panels.files import ask_folder
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, ask_folder
 from MultiOrganSegLib.panels.pictures import swatch
+from MultiOrganSegLib.panels.words import mean_dice
 
 _OWN_COLOR = (196, 120, 40)
 _MOST_OFFERS = 60

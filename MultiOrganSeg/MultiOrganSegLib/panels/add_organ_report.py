@@ -11,11 +11,11 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict, load_acceptance
 from multiorganseg.projects.project import Project
 from multiorganseg.projects.runs import RunState
+from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import commands
 from MultiOrganSegLib.add_organ.answers import newest_published
 from MultiOrganSegLib.panels.add_organ_learning import LearningPane

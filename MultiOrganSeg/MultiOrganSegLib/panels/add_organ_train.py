@@ -29,7 +29,7 @@ from MultiOrganSegLib.add_organ.training_run import (
     require_annotated,
 )
 from MultiOrganSegLib.failure import reported_failure
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox
 from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.pictures import training_plot
 from MultiOrganSegLib.panels.words import eta_text, run_state_text, stage_text

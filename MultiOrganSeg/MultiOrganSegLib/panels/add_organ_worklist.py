@@ -12,14 +12,13 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
+from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.add_organ.answers import read_ranking
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
-from MultiOrganSegLib.panels.files import ask_open_many
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, ask_open_many
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import status_text, status_tip
 

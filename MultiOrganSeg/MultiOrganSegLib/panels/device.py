@@ -14,7 +14,7 @@ from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.child import child_environment, python_executable
 from MultiOrganSegLib.folder import make_private_folder
 from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.panels.choices import Choice
+from MultiOrganSegLib.panels.controls import Choice
 
 _MODULE = "multiorganseg.inference.report_device"
 

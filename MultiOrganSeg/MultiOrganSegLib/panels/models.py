@@ -19,12 +19,11 @@ from multiorganseg.bundles import (
     remove_bundle,
     user_models_dir,
 )
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
-from MultiOrganSegLib.panels.facts import mean_dice
-from MultiOrganSegLib.panels.files import ask_open
-from MultiOrganSegLib.panels.message import MessageArea
+from multiorganseg.text import counted
+from MultiOrganSegLib.panels.controls import MessageArea, ask_open
 from MultiOrganSegLib.panels.pictures import lay_out
+from MultiOrganSegLib.panels.words import mean_dice
 
 
 class ModelsPanel:

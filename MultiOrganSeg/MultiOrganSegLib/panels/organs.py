@@ -8,8 +8,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.text import counted
 from MultiOrganSegLib.panels.pictures import swatch
 from MultiOrganSegLib.parameters import NO_ORGAN, organ_keys
 

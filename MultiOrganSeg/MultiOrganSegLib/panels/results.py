@@ -11,17 +11,15 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.counted import counted
 from multiorganseg.errors import MultiOrganSegError
-from MultiOrganSegLib import dependencies, result
+from multiorganseg.text import counted
+from MultiOrganSegLib import dependencies, dicom_objects, result
 from MultiOrganSegLib.corrections import recount
-from MultiOrganSegLib.panels.edits import Edits
-from MultiOrganSegLib.panels.files import ask_save
-from MultiOrganSegLib.panels.message import MessageArea
+from MultiOrganSegLib.panels.controls import MessageArea, ask_save, is_seen, reveal
 from MultiOrganSegLib.panels.pictures import lay_out, swatch
-from MultiOrganSegLib.panels.reveal import is_seen, reveal
-from MultiOrganSegLib.panels.segment_editor import CORRECT
-from MultiOrganSegLib.panels.show_organ import (
+from MultiOrganSegLib.panels.segment_editor import (
+    CORRECT,
+    Edits,
     jump_to,
     look_at_everything,
     select_in_editor,
@@ -61,6 +59,8 @@ class ResultsPanel:
         ui.exportSegButton.connect("clicked(bool)", lambda: self._export(".seg.nrrd", result.export_seg_nrrd))
         ui.exportCsvButton.connect("clicked(bool)", lambda: self._export(".csv", result.export_csv))
         ui.exportDicomButton.connect("clicked(bool)", lambda: self._export(".dcm", _export_dicom))
+        ui.toDatabaseButton.connect("clicked(bool)", lambda: self._to_database())
+        ui.toServerButton.connect("clicked(bool)", lambda: self._to_server())
         lay_out(ui.resultsTable)
         self.show(None)
 
@@ -128,8 +128,8 @@ class ResultsPanel:
             display and display.GetVisibility3D() and node.GetSegmentation().ContainsRepresentation(_SURFACE)
         )
         self._ui.show3dButton.blockSignals(blocked)
-        for name in ("show3d", "correct", "edit", "keep", "exportSeg", "exportDicom", "exportCsv"):
-            getattr(self._ui, f"{name}Button").enabled = bool(self._rows)
+        for name in _OF_A_RESULT:
+            getattr(self._ui, name).enabled = bool(self._rows)
 
     def _summary(self) -> str:
         if self._node is None:
@@ -216,15 +216,42 @@ class ResultsPanel:
             return
         self.message.show_note(_("Saved {path}").format(path=path))
 
+    def _to_database(self) -> list[str]:
+        """Put segmentation and report into Slicer's DICOM database; none when that failed, which is told."""
+        self.message.clear()
+        try:
+            dependencies.ensure_dicom_export()
+            kept = dicom_objects.add_to_database(self._node, _volume_of(self._node))
+        except MultiOrganSegError as error:
+            self.message.show_error(error)
+            return []
+        self.message.show_note(
+            _("Segmentation and report are in the DICOM database, in the volume's study. Nothing was sent.")
+        )
+        return kept
 
+    def _to_server(self) -> None:
+        if kept := self._to_database():
+            dicom_objects.ask_to_send(kept, slicer.util.mainWindow())
+
+
+_OF_A_RESULT = (
+    *("correctButton", "keepButton"),
+    *("show3dButton", "editButton", "exportSegButton", "exportDicomButton", "exportCsvButton"),
+    *("toDatabaseButton", "toServerButton"),
+)
 _ORGAN, _LOOK_AT, _VOLUME, _CONFIDENCE, _MEAN = range(5)
 _SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 
 def _export_dicom(node: Any, path: Path) -> None:
     dependencies.ensure_dicom_export()
+    result.export_dicom_seg(node, _volume_of(node), path)
+
+
+def _volume_of(node: Any) -> Any:
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    result.export_dicom_seg(node, node.GetNodeReference(role), path)
+    return node.GetNodeReference(role)
 
 
 def _in_short(flags: Sequence[str]) -> str:

@@ -9,15 +9,12 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
 from multiorganseg.bundles.custom_organs import with_custom_organs
-from multiorganseg.counted import counted
 from multiorganseg.organs.catalogue import load_catalogue
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from multiorganseg.text import counted
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, MessageArea, reveal
 from MultiOrganSegLib.panels.device import device_choices
-from MultiOrganSegLib.panels.facts import mean_dice, volume_facts
-from MultiOrganSegLib.panels.message import MessageArea
 from MultiOrganSegLib.panels.organs import OrganList
-from MultiOrganSegLib.panels.reveal import reveal
-from MultiOrganSegLib.panels.words import eta_text, stage_text
+from MultiOrganSegLib.panels.words import eta_text, mean_dice, stage_text, volume_facts
 from MultiOrganSegLib.parameters import Parameters
 
 
@@ -85,7 +82,7 @@ class SegmentPanel:
         self._show_model(self._parameters.model if self._parameters else self._choices["model"].value)
 
     def show_device(self, text: str) -> None:
-        """Tell what the automatic choice of the device comes to."""
+        """Show what the automatic choice of the device comes to."""
         self._choices["device"].set_text("auto", _("Automatic: {device}").format(device=text))
 
     def show_missing(self, packages: list[str]) -> None:

@@ -1,9 +1,12 @@
-"""What the engine's short names are called for people, in the language of the application."""
+"""What the panel calls things, and what it says of a volume and of a model."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from slicer.i18n import tr as _
 
+from multiorganseg.bundles import Metadata
 from multiorganseg.progress import Stage
 from multiorganseg.projects.acceptance import Verdict
 from multiorganseg.projects.matrix import LabelStatus
@@ -28,7 +31,7 @@ def stage_text(stage: str) -> str:
 
 
 def eta_text(seconds: float | None) -> str:
-    """Say how long is left; empty when that is not known."""
+    """Return how long is left; empty when that is not known."""
     if seconds is None:
         return ""
     if seconds < 60:
@@ -107,3 +110,30 @@ def verdict_text(verdict: Verdict) -> str:
         Verdict.FAIL: _("failed"),
         Verdict.UNPROVEN: _("not proven"),
     }[verdict]
+
+
+def mean_dice(metadata: Metadata) -> str:
+    """Mean Dice over the organs that were measured, with two decimals; a dash when none was."""
+    dice = [measured["dice"] for measured in metadata.metrics.values() if "dice" in measured]
+    return f"{sum(dice) / len(dice):.2f}" if dice else "–"
+
+
+def volume_facts(node: Any) -> str:
+    """Return size in voxels, spacing in mm and transform of a volume; a hint when there is none."""
+    if node is None:
+        return _("No CT at hand? Try one of these:")
+    image = node.GetImageData()
+    if image is None or image.GetNumberOfPoints() == 0:
+        return _("This volume is empty.")
+    size = " × ".join(str(length) for length in image.GetDimensions())
+    spacing = " × ".join(f"{length:.3g}" for length in node.GetSpacing())
+    facts = _("{size} voxels of {spacing} mm").format(size=size, spacing=spacing)
+    transform = node.GetParentTransformNode()
+    if transform is None:
+        return facts
+    sentence = (
+        _("under the transform “{name}”, which is minded")
+        if transform.IsTransformToWorldLinear()
+        else _("under the non-linear transform “{name}”: harden it first")
+    )
+    return f"{facts}, {sentence.format(name=transform.GetName())}"

@@ -10,8 +10,7 @@ from pathlib import Path
 from multiorganseg.bundles.bundle import Bundle, load_bundle
 from multiorganseg.bundles.folders import delete_folder, visible_folders
 from multiorganseg.errors import BundleError
-from multiorganseg.resources import resources_dir
-from multiorganseg.user_folders import user_data_dir
+from multiorganseg.folders import resources_dir, user_data_dir
 
 
 @dataclass(frozen=True)

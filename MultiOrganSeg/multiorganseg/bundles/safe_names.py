@@ -22,7 +22,7 @@ def is_litter(name: str) -> bool:
 
 
 def name_problem(name: str) -> str | None:
-    """Say what is unsafe about a relative path with "/" between its parts; None when it is safe."""
+    """Return what is unsafe about a relative path with "/" between its parts; None when it is safe."""
     if not name or len(name) > 200:
         return "is empty or longer than 200 characters"
     if name.startswith("/"):
@@ -40,7 +40,7 @@ def name_problem(name: str) -> str | None:
 
 
 def kind_problem(name: str) -> str | None:
-    """Say whether a file is of a kind that a bundle may not hold; None when it may."""
+    """Return whether a file is of a kind that a bundle may not hold; None when it may."""
     path = PurePosixPath(name)
     if path.name == "LICENSE" or path.suffix in ALLOWED_SUFFIXES:
         return None

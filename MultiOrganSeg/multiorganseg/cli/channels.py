@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from multiorganseg.cli.inputs import Case
+from multiorganseg.cli.case import Case
 from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
@@ -28,6 +28,15 @@ def further_channels(case: Case, count: int) -> tuple[Volume, ...]:
         VolumeError: One is missing or cannot be read.
         ResourceError: The voxels do not fit into memory.
     """
+    return tuple(read_volume(path) for path in channel_files(case, count))
+
+
+def channel_files(case: Case, count: int) -> tuple[Path, ...]:
+    """Name the files of the images that belong to a case, for a network of so many channels.
+
+    Raises:
+        VolumeError: One is missing.
+    """
     if count == 1:
         return ()
     found = _NUMBERED.fullmatch(case.path.name)
@@ -43,7 +52,7 @@ def further_channels(case: Case, count: int) -> tuple[Volume, ...]:
             cause=f"{', '.join(missing)} is not there." if found else "Its name ends in no number.",
             next_step="Lay them side by side as NAME_0000.nii.gz, NAME_0001.nii.gz … and give the first.",
         )
-    return tuple(read_volume(path) for path in paths)
+    return tuple(paths)
 
 
 def _number(path: Path) -> int:

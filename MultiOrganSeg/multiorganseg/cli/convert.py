@@ -11,10 +11,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.cli.case import Case
 from multiorganseg.cli.channels import further_channels
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
-from multiorganseg.cli.inputs import Case
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError

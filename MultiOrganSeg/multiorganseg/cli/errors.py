@@ -33,9 +33,9 @@ def reported_errors() -> Iterator[None]:
             warnings.showwarning = show_warning
             yield
     except (MultiOrganSegError, MemoryError) as error:
-        reported = as_typed(error)
-        show_error(reported)
-        raise typer.Exit(reported.exit_code) from error
+        typed_error = as_typed(error)
+        show_error(typed_error)
+        raise typer.Exit(typed_error.exit_code) from error
 
 
 def show_error(error: MultiOrganSegError) -> None:

@@ -19,11 +19,9 @@ from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.kept import keep_inputs
 from multiorganseg.errors import MultiOrganSegError, OrganError
-from multiorganseg.metrics.compare import CaseScores, Comparison, compare_files
-from multiorganseg.metrics.pairs import CasePairs, pair_cases
-from multiorganseg.metrics.report import report
+from multiorganseg.metrics.compare import CasePairs, CaseScores, Comparison, compare_files, pair_cases
+from multiorganseg.metrics.report import MetricMean, mean_by_organ, mean_over_organs, report
 from multiorganseg.metrics.scores import BOTH, OrganScore
-from multiorganseg.metrics.summary import MetricMean, mean_by_organ, mean_over_organs
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.outputs import require_free
 from multiorganseg.privacy import folders_of, without_folders

@@ -9,9 +9,7 @@ from pathlib import Path
 from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.outputs import keep
 from multiorganseg.results.nifti import label_table_path
-from multiorganseg.volumes.headers import read_image_header
-
-_DETACHED = (".mhd", ".nhdr")
+from multiorganseg.volumes.headers import detached_files
 
 
 def keep_inputs(paths: Iterable[Path | None]) -> AbstractContextManager[None]:
@@ -21,7 +19,7 @@ def keep_inputs(paths: Iterable[Path | None]) -> AbstractContextManager[None]:
         if path is None:
             continue
         kept += [path, label_table_path(path)]
-        if path.suffix.lower() in _DETACHED and path.is_file():
+        if path.is_file():
             with suppress(MultiOrganSegError, OSError):
-                kept += read_image_header(path)[0].stored.files
+                kept += detached_files(path)
     return keep(kept)

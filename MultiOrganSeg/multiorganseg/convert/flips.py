@@ -11,7 +11,7 @@ import numpy as np
 
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import VolumeError
-from multiorganseg.geometry.axis_order import orientations
+from multiorganseg.geometry.orient import orientations
 from multiorganseg.geometry.resample import restore_labels_nearest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress

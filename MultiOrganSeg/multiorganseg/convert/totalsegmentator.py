@@ -55,7 +55,7 @@ class Task:
 
 
 def recognise_task(dataset: str) -> Task | None:
-    """Tell by the name of its data set, such as "Dataset297_TotalSegmentator_total_3mm_1559subj"."""
+    """Recognise by the name of its data set, such as "Dataset297_TotalSegmentator_total_3mm_1559subj"."""
     found = _NUMBER.fullmatch(dataset)
     if not found:
         return None

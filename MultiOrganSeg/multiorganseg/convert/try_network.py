@@ -18,8 +18,7 @@ def try_network(converted: Converted, path: Path) -> None:
     """
     import torch
 
-    from multiorganseg.networks.build import build_network
-    from multiorganseg.networks.load_weights import load_weights
+    from multiorganseg.networks.build import build_network, load_weights
 
     channels = len(converted.labels) + (converted.activation == "softmax")
     inputs = len(converted.original.channels)

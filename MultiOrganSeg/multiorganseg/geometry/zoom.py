@@ -57,7 +57,7 @@ def spaced_positions(count: int, step: float) -> NDArray[np.float64]:
 
 
 def separate_axis(first: Spacing, second: Spacing) -> int | None:
-    """Give the axis along which slices are far apart, judged by the first spacing and else by the second."""
+    """Return the axis along which slices are far apart, by the first spacing and else by the second."""
     for spacing in (first, second):
         if max(spacing) / min(spacing) > SEPARATE_FROM:
             far = [axis for axis in range(3) if spacing[axis] == max(spacing)]

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +17,14 @@ from multiorganseg.atomic import atomic_path
 from multiorganseg.bundles import Bundle, read_weights
 from multiorganseg.bundles.bundle import weights_header
 from multiorganseg.errors import BundleError, ResourceError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.inference.ensemble import Ensemble
-from multiorganseg.inference.stream import Predict
-from multiorganseg.networks.build import build_network, network_on_paper
-from multiorganseg.networks.load_weights import load_weights
+from multiorganseg.networks.build import build_network, load_weights, network_on_paper, place_network
 from multiorganseg.networks.output import decoder_outputs, feature_stride
-from multiorganseg.networks.placing import place_network
 from multiorganseg.offline import import_openvino
-from multiorganseg.user_folders import user_cache_dir
+
+if TYPE_CHECKING:
+    from multiorganseg.inference.stream import Predict
 
 _SLACK = 4
 """Constructors make layers that they replace by others."""

@@ -12,8 +12,8 @@ from scipy.ndimage import binary_fill_holes, find_objects
 from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.original import Original
 from multiorganseg.errors import VolumeError
-from multiorganseg.geometry.axis_order import AxisOrder, axis_order
 from multiorganseg.geometry.crop import Box
+from multiorganseg.geometry.orient import AxisOrder, axis_order
 from multiorganseg.geometry.zoom import (
     AxisMap,
     Shape,

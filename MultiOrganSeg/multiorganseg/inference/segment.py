@@ -29,14 +29,12 @@ from multiorganseg.inference.backends import (
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.original_space import prepare_original
 from multiorganseg.inference.preflight import OVERLAPS, Settings, limit_time, plan_settings
-from multiorganseg.inference.prepare import prepare
-from multiorganseg.inference.prepare_converted import TurnedCanonical, prepare_converted
+from multiorganseg.inference.prepare import TurnedCanonical, prepare, prepare_converted
+from multiorganseg.inference.slab import describe
 from multiorganseg.inference.stream import StreamedLabels, stream_labels
 from multiorganseg.inference.stream_original import OriginalLabels, stream_original
-from multiorganseg.inference.uncertainty import describe
 from multiorganseg.inference.windows import plan_windows
-from multiorganseg.intensities import darkest, seen_window
-from multiorganseg.intensity import AIR
+from multiorganseg.intensities import AIR, darkest, seen_window
 from multiorganseg.memory import available_memory
 from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue

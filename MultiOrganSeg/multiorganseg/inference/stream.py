@@ -30,7 +30,7 @@ class StreamedLabels:
         confidence: uint8 (k, j, i): probability of the label, 0…255 for 0…1.
         windows: Number of windows that the network saw; those in air are not among them.
         uncertainty: uint8 (k, j, i), 0…255 for 0…1; None when it was not asked for. See
-            `multiorganseg.inference.uncertainty`.
+            `multiorganseg.inference.slab`.
     """
 
     labels: NDArray[np.unsignedinteger]

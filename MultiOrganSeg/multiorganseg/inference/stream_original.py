@@ -14,9 +14,8 @@ from multiorganseg.bundles.original import Original
 from multiorganseg.geometry.zoom import Shape
 from multiorganseg.inference.original_space import OriginalSpace
 from multiorganseg.inference.restore_interpolated import InterpolatedLabels, winners
-from multiorganseg.inference.slab import Slab, probabilities
+from multiorganseg.inference.slab import Slab, probabilities, uncertainty
 from multiorganseg.inference.stream import Predict, StreamedLabels, as_bytes, run_windows
-from multiorganseg.inference.uncertainty import uncertainty
 from multiorganseg.inference.windows import (
     WindowPlan,
     delta_weights,

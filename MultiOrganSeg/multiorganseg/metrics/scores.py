@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.metrics.overlap import dice, volume_error_percent
-from multiorganseg.metrics.surface import surface_distances
-from multiorganseg.metrics.surface_dice import normalized_surface_distance
+from multiorganseg.metrics.surface import normalized_surface_distance, surface_distances
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.volume import Grid
 

@@ -1,11 +1,11 @@
-"""Networks by name: only what stands on the whitelist can be built from a bundle."""
+"""Networks by name, with their weights: only what stands on the whitelist can be built from a bundle."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,12 @@ _BUILDERS: Mapping[str, str] = {
 }
 """Class by module, which is imported when it is built: MONAI takes seconds."""
 
+_FITTING: set[tuple[str, str]] = set()
+"""Networks that were built on paper already, which takes about as long as to build them."""
+
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
-    """Build a network with random weights, after `network_on_paper` was built without trouble.
+    """Build a network with random weights, after `network_on_paper` was once built without trouble.
 
     Args:
         architecture: A name of `ARCHITECTURES`.
@@ -43,7 +46,8 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingN
     Raises:
         BundleError: The name is not on the whitelist, the arguments do not fit, or the network is too large.
     """
-    network_on_paper(architecture, arguments)
+    if _key(architecture, arguments) not in _FITTING:
+        network_on_paper(architecture, arguments)
     return _build(architecture, _builder(architecture), arguments)
 
 
@@ -72,11 +76,17 @@ def network_on_paper(
         )
     _require_plain(architecture, arguments)
     builder = _builder(architecture)
-    with _counted(architecture, most_parameters, most_tensors), _OnPaper():
+    most = min(most_parameters, MOST_PARAMETERS), min(most_tensors, MOST_TENSORS)
+    with _counted(architecture, *most), _OnPaper():
         network = _build(architecture, builder, arguments).to("meta")
     if sum(buffer.numel() for buffer in network.buffers()) > MOST_PARAMETERS:
         raise _unfit(architecture, f"It would keep more than {MOST_PARAMETERS} numbers.")
+    _FITTING.add(_key(architecture, arguments))
     return network
+
+
+def _key(architecture: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    return architecture, repr(sorted(arguments.items()))
 
 
 def _builder(architecture: str) -> Callable[..., BranchingNetwork]:
@@ -158,3 +168,35 @@ class _OnPaper(TorchFunctionMode):
 def _unfit(architecture: str, cause: str) -> BundleError:
     msg = f"The arguments of '{architecture}' do not fit."
     return BundleError(msg, cause=cause, next_step="Compare them with the network's documentation.")
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load weights strictly; what is no floating-point number, such as a counter, the network has itself.
+
+    Raises:
+        RuntimeError: One is missing, of another shape, or of no use.
+    """
+    state = network.state_dict()
+    own = {name: tensor for name, tensor in state.items() if not tensor.is_floating_point()}
+    network.load_state_dict({**own, **weights})
+
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def place_network(network: NetworkT, device: torch.device) -> NetworkT:
+    """Move a network to a device, with the channels of its convolutions innermost, where they are fastest.
+
+    Weights of two- and of three-dimensional convolutions may stand side by side, which `Module.to` with a
+    memory format refuses.
+
+    Returns:
+        The network itself.
+    """
+    network.to(device)
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim in _FORMATS:
+            tensor.data = tensor.data.contiguous(memory_format=_FORMATS[tensor.ndim])
+    return network

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from multiorganseg.errors import OrganError
-from multiorganseg.resources import resources_dir
+from multiorganseg.folders import resources_dir
 
 SCHEMA_VERSION = 1
 

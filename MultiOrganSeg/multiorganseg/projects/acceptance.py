@@ -105,10 +105,14 @@ class AcceptanceReport:
 
     @property
     def passed(self) -> bool:
-        """Whether no organ fails and every new one passes; an unproven old organ does not count."""
+        """Whether no organ fails and every new one passes; an unproven old organ does not count.
+
+        Where there is no new organ, as when branches were merged, every organ must pass.
+        """
         verdicts = self.organs.values()
+        must = self.with_role("new") or self.organs
         return all(organ.verdict is not Verdict.FAIL for organ in verdicts) and all(
-            organ.verdict is Verdict.PASS for organ in verdicts if organ.role == "new"
+            organ.verdict is Verdict.PASS for organ in must.values()
         )
 
     def with_role(self, role: str) -> dict[str, OrganVerdict]:

@@ -115,7 +115,7 @@ def _list(value: Any, what: str) -> list[Any]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        problem = f"{value!r} is no organ key"
+        problem = f"{value!r} is no text"
         raise TypeError(problem)
     return value
 
@@ -146,11 +146,13 @@ def save_project(project: Project) -> None:
             for key, organ in project.custom_organs.items()
         },
         "sources": {name: dict(about) for name, about in project.sources.items()},
+        **({"patient_key": project.patient_key} if project.patient_key else {}),
         "cases": {
             name: {
                 "image": case.image,
                 "labels": case.labels,
                 "source": case.source,
+                **({"patient": case.patient} if case.patient else {}),
                 "status": status["cases"][name],
             }
             for name, case in project.cases.items()
@@ -212,39 +214,33 @@ def _project(folder: Path, data: Mapping[str, Any]) -> Project:
     cases = {
         name: ProjectCase(
             name,
-            _project_text(entry["image"]),
-            None if entry["labels"] is None else _project_text(entry["labels"]),
-            _project_text(entry["source"]),
+            _text(entry["image"]),
+            None if entry["labels"] is None else _text(entry["labels"]),
+            _text(entry["source"]),
+            _text(entry.get("patient", "")),
         )
         for name, entry in entries.items()
     }
     sources = {
-        name: {key: _project_text(value) for key, value in about.items()}
-        for name, about in data["sources"].items()
+        name: {key: _text(value) for key, value in about.items()} for name, about in data["sources"].items()
     }
     custom = {key: _custom_organ(organ) for key, organ in data.get("custom_organs", {}).items()}
     return Project(
         folder,
-        _project_text(data["name"]),
+        _text(data["name"]),
         table,
         cases,
         matrix,
-        _project_text(data["modality"]),
+        _text(data["modality"]),
         sources,
         custom,
+        _text(data.get("patient_key", "")),
     )
 
 
 def _custom_organ(entry: Mapping[str, Any]) -> CustomOrgan:
     red, green, blue = entry["color"]
-    return CustomOrgan(_project_text(entry["name"]), (red, green, blue))
-
-
-def _project_text(value: Any) -> str:
-    if not isinstance(value, str):
-        problem = f"{value!r} is no text"
-        raise TypeError(problem)
-    return value
+    return CustomOrgan(_text(entry["name"]), (red, green, blue))
 
 
 PROJECT_SECONDS = 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,12 +27,14 @@ class ProjectCase:
         image: File relative to the project's folder, with "/" between its parts.
         labels: Label file, relative as well, on the image's grid; None when nothing is labelled.
         source: Dataset that it came from, a key of `Project.sources`; empty for own cases.
+        patient: Code of the patient, the same in all of their cases; empty where nobody said whose it is.
     """
 
     name: str
     image: str
     labels: str | None
     source: str = ""
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Project:
         modality: "CT" or "MR".
         sources: By name of a dataset, what it says of itself, such as its licence and reference.
         custom_organs: By organ key, organs of the table that the catalogue does not know.
+        patient_key: Secret that makes codes of patients from those in DICOM; empty until one is made.
     """
 
     folder: Path
@@ -58,6 +61,7 @@ class Project:
     modality: str = "CT"
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
+    patient_key: str = ""
 
     def __post_init__(self) -> None:
         """Check the parts against each other; no file is read.
@@ -76,6 +80,20 @@ class Project:
     def keys(self) -> tuple[str, ...]:
         """Organ keys in the order of their label values."""
         return self.table.keys
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Patient by case name, of the cases of which it is known."""
+        return {name: case.patient for name, case in self.cases.items() if case.patient}
+
+    def with_patient(self, cases: Collection[str], patient: str) -> Project:
+        """Copy in which some cases belong to one patient; an empty code forgets whose they are.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        changed = {name: replace(self.case(name), patient=patient) for name in cases}
+        return replace(self, cases={**self.cases, **changed})
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -249,7 +249,7 @@ RESUMABLE = frozenset({RunState.PAUSED, RunState.FAILED, RunState.INTERRUPTED})
 
 
 def run_state(run: Path, ended: str, *, running: bool) -> RunState:
-    """Say how a run stands.
+    """Return how a run stands.
 
     Args:
         run: Its folder.

@@ -219,7 +219,7 @@ def judge(
 
 
 def _is_slender(found: Mapping[str, float], domain: Domain) -> bool:
-    """Tell a neck, a head or a leg, seen whole, from a trunk and from a small field of view of one."""
+    """Distinguish a neck, a head or a leg, seen whole, from a trunk and from a small field of view of one."""
     if not {"width_mm", "depth_mm", "cut_share"} <= domain.scan.keys():
         return False
     low, high = domain.scan["cut_share"]

@@ -20,10 +20,9 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import read_table_file
 from multiorganseg.quality.measure import measure
 from multiorganseg.refine.session import Session
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_authors
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 from multiorganseg.results.write import write_results
 from multiorganseg.volumes.check import VolumeWarning
 from multiorganseg.volumes.read import read_labels
@@ -76,8 +75,8 @@ def read_start(
             VolumeWarning,
             stacklevel=2,
         )
-    told = {} if table_file else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
-    return table, placed, {key: told.get(key, Author.PEOPLE) for key in table.keys}
+    authors = {} if table_file else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
+    return table, placed, {key: authors.get(key, Author.PEOPLE) for key in table.keys}
 
 
 def catalogue_with(keys: Collection[str], names: Mapping[str, str] | None = None) -> Catalogue:

@@ -184,7 +184,7 @@ class Session:
         self._settle(0)
 
     def replay(self, data: Mapping[str, Any]) -> None:
-        """Say again what was said, step by step; organs that are not in the table join.
+        """Repeat the prompts step by step; organs that are not in the table join.
 
         Raises:
             OptionError: It was not written by `to_json`.

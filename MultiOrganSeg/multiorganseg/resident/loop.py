@@ -7,8 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from multiorganseg import __version__
 from multiorganseg.events import EventKind, EventStream
@@ -21,7 +20,6 @@ from multiorganseg.resident.requests import (
     RequestError,
     parse_request,
 )
-from multiorganseg.resident.worker import Worker
 from multiorganseg.scratch import discard_scratch_folders
 
 _CHUNK = 2**16
@@ -36,8 +34,18 @@ class _Waiting:
     token: CancelToken = field(default_factory=CancelToken)
 
 
+class Answering(Protocol):
+    """What answers requests: `Worker`, or `RemoteWorker` by a server."""
+
+    def answer(self, identity: str, ask: Ask, token: CancelToken | None = None) -> bool:
+        """Answer a request by events."""
+
+    def close(self) -> None:
+        """Let go of what is held elsewhere."""
+
+
 def answer_requests(
-    folder: Path,
+    worker: Answering,
     source: int,
     sink: TextIO,
     *,
@@ -49,7 +57,7 @@ def answer_requests(
     When the stream ends, the process ends at once, whatever it does: who asked is gone.
 
     Args:
-        folder: See `Worker`.
+        worker: What answers.
         source: Descriptor that gives requests.
         sink: Gets events; the first is "started" with "protocol" and "version", the last "finished" with a
             "reason"; these two have no id.
@@ -57,15 +65,20 @@ def answer_requests(
         at_end: What is done instead when the stream ends; for tests.
     """
     waiting: queue.Queue[_Waiting] = queue.Queue()
-    reader = _Reader(source, waiting, at_end or _end_process)
+
+    def leave() -> None:
+        worker.close()
+        (at_end or _end_process)()
+
+    reader = _Reader(source, waiting, leave)
     stream = EventStream(sink)
     stream.emit(EventKind.STARTED, protocol=PROTOCOL, version=__version__)
     threading.Thread(target=reader.run, name="requests", daemon=True).start()
-    worker = Worker(folder, sink)
     while True:
         try:
             request = waiting.get(timeout=idle_seconds)
         except queue.Empty:
+            worker.close()
             stream.emit(EventKind.FINISHED, reason="idle")
             return
         if isinstance(request.ask, RequestError):

@@ -41,7 +41,7 @@ class SegmentRequest:
         mode: See `Options.mode`.
         formats: Further formats beside the one that `output` names.
         preview: Whether to draw a picture.
-        uncertainty: Whether to map where the network is unsure.
+        uncertainty: Whether to map where the network is uncertain.
         keep_maps: Whether to keep what a correction of this volume needs. Nothing is kept of a faithful run,
             which would take a second one, and where less than 4 GiB of memory are free.
     """
@@ -157,6 +157,19 @@ class CloseRequest:
 
 
 @dataclass(frozen=True)
+class ForgetRequest:
+    """Forget the volume that was read last, so that no image stays in memory; networks stay.
+
+    Attributes:
+        sessions: Names of sessions to be closed.
+        maps: Whether to forget the maps that were kept, too; open sessions keep theirs.
+    """
+
+    sessions: tuple[str, ...] = ()
+    maps: bool = False
+
+
+@dataclass(frozen=True)
 class CancelRequest:
     """Stop a request, or drop it from the queue; this one has no answer but that of the other.
 
@@ -175,6 +188,7 @@ Ask: TypeAlias = (
     | UndoRequest
     | SaveRequest
     | CloseRequest
+    | ForgetRequest
     | CancelRequest
 )
 
@@ -186,6 +200,7 @@ REQUESTS: dict[str, type[Ask]] = {
     "undo": UndoRequest,
     "save": SaveRequest,
     "close": CloseRequest,
+    "forget": ForgetRequest,
     "cancel": CancelRequest,
 }
 _NAMES = {kind: name for name, kind in REQUESTS.items()}

@@ -29,13 +29,14 @@ from multiorganseg.resident.requests import (
     Ask,
     CloseRequest,
     CorrectRequest,
+    ForgetRequest,
     OpenRequest,
     PutRequest,
     SaveRequest,
     SegmentRequest,
     UndoRequest,
 )
-from multiorganseg.results.authorship import Author
+from multiorganseg.results.segmentation import Author
 from multiorganseg.results.write import write_results
 from multiorganseg.volumes import VolumeWarning, dicom_files, read_volume
 from multiorganseg.volumes.label_map import refuse_label_map
@@ -81,7 +82,7 @@ class Worker:
         self._answers = 0
 
     def answer(self, identity: str, ask: Ask, token: CancelToken | None = None) -> bool:
-        """Answer a request by events: whatever goes wrong is told, and leaves all sessions as they were.
+        """Answer a request by events: whatever goes wrong is reported, and leaves all sessions as they were.
 
         Args:
             identity: Given back in each event.
@@ -113,11 +114,14 @@ class Worker:
                 stream.fail(error)
                 return False
             finally:
-                told = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
-                for message in dict.fromkeys(told):
+                warned = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
+                for message in dict.fromkeys(warned):
                     stream.emit(EventKind.WARNING, message=message)
         stream.emit(EventKind.FINISHED, seconds=round(time.perf_counter() - started, 3), **end)
         return True
+
+    def close(self) -> None:
+        """Nothing of it is elsewhere."""
 
     def _answer(self, ask: Ask, stream: EventStream, progress: Progress) -> dict[str, Any]:
         if isinstance(ask, SegmentRequest):
@@ -134,6 +138,8 @@ class Worker:
             return self._save(ask, progress)
         if isinstance(ask, CloseRequest):
             self._sessions.pop(ask.session, None)
+        if isinstance(ask, ForgetRequest):
+            self._forget(ask)
         return {}
 
     def _segment(self, ask: SegmentRequest, stream: EventStream, progress: Progress) -> dict[str, Any]:
@@ -252,6 +258,13 @@ class Worker:
             {},
         )
         return {"files": [file.name for file in files], "steps": session.to_json()}
+
+    def _forget(self, ask: ForgetRequest) -> None:
+        self._last = None
+        for name in ask.sessions:
+            self._sessions.pop(name, None)
+        if ask.maps:
+            self._maps.clear()
 
     def _opened(self, name: str) -> _Opened:
         if name not in self._sessions:

@@ -1,4 +1,4 @@
-"""The legend of the preview: organs by volume, with confidence and quality flags."""
+"""Colours of the preview, and its legend: organs by volume, with confidence and quality flags."""
 
 from __future__ import annotations
 
@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from multiorganseg.results.palette import FAINT, FRAME, TEXT, WARNING
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import Segment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+BACKGROUND = "#0c0f14"
+PANEL = "#000000"
+FRAME = "#232a35"
+TEXT = "#e8ecf1"
+FAINT = "#8a94a3"
+MARK = "#ffd866"
+WARNING = "#ffb454"
+SHADE = "#000000b0"
+
 
 MOST_ROWS = 32
 TALLEST_ROW = 0.046

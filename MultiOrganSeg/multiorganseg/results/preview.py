@@ -1,4 +1,4 @@
-"""A picture of the segmentation: three planes, the organs in 3D and a legend with their volumes."""
+"""A picture of the segmentation: planes, organs in 3D, a legend, and where the network is uncertain."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.privacy import without_input
-from multiorganseg.results.heat import draw_heat, draw_heat_bar
-from multiorganseg.results.legend import draw_legend
-from multiorganseg.results.palette import BACKGROUND, FAINT, FRAME, MARK, PANEL, SHADE, TEXT
+from multiorganseg.results.legend import BACKGROUND, FAINT, FRAME, MARK, PANEL, SHADE, TEXT, draw_legend
 from multiorganseg.results.planes import Plane, make_planes
 from multiorganseg.results.preview3d import render_in_child
 from multiorganseg.results.segmentation import Segmentation
@@ -234,3 +232,37 @@ def _draw_header(figure: Figure | SubFigure, title: str, model: str) -> None:
 
 def _shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 + 1 :]}"
+
+
+COLOURS = "inferno"
+OPAQUE_FROM = 0.5
+STRONGEST = 0.85
+
+
+def draw_heat(axes: Axes, uncertainty: NDArray[np.float32]) -> None:
+    """Lay the uncertainty (row, column) in [0, 1] over a plane; what is certain stays clear."""
+    axes.imshow(_heat(uncertainty), interpolation="bilinear")
+
+
+def draw_heat_bar(axes: Axes) -> None:
+    """Fill narrow axes with the scale of the colours."""
+    steps = np.linspace(0, 1, 128, dtype=np.float32)[:, None]
+    axes.imshow(np.broadcast_to(0.25, (128, 1)), cmap="gray", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(_heat(steps), extent=(-0.5, 0.5, 127.5, -0.5), origin="upper", aspect="auto")
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.set_yticks([0, 63.5, 127], ["0", "0.5", "1"], color=FAINT, fontsize=9)
+    axes.tick_params(length=0)
+    axes.yaxis.tick_right()
+    axes.set_title("uncertain", color=TEXT, fontsize=9.5)
+    axes.set_xlabel("certain", color=TEXT, fontsize=9.5)
+    for spine in axes.spines.values():
+        spine.set_color(FRAME)
+
+
+def _heat(uncertainty: NDArray[np.float32]) -> NDArray[np.float64]:
+    from matplotlib import colormaps
+
+    colours = np.array(colormaps[COLOURS](uncertainty))
+    colours[..., 3] = STRONGEST * np.clip(uncertainty / OPAQUE_FROM, 0, 1)
+    return colours

@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
-from multiorganseg.errors import OrganError
+from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
 from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import TYPE_TAG, Author, author_from_tag
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import TYPE_TAG, Author, Segmentation, author_from_tag
 from multiorganseg.results.segments import Segment, model_title, segments_of
-from multiorganseg.volumes.headers import read_image_header
-from multiorganseg.volumes.layers import segment_value
-from multiorganseg.volumes.nrrd_file import write_nrrd
+from multiorganseg.volumes.check import check_header
+from multiorganseg.volumes.headers import read_image_header, read_image_voxels
+from multiorganseg.volumes.label_values import segment_value
 from multiorganseg.volumes.volume import Affine
+from multiorganseg.volumes.write import write_nrrd
 
 PROVENANCE_KEY = "MultiOrganSeg_Provenance"
 TAG_PREFIX = "MultiOrganSeg."
@@ -103,6 +103,39 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
     return LabelTable(organs)
 
 
+def read_seg_nrrd_masks(path: Path) -> tuple[dict[str, NDArray[np.bool_]], Affine]:
+    """Read the segments of a file one by one, layer by layer, so that they may overlap.
+
+    Returns:
+        Mask (k, j, i) by organ key, or of what is no organ of the catalogue by name, and their affine.
+
+    Raises:
+        OrganError: As `read_seg_nrrd_table`, but for overlaps.
+        VolumeError: As `read_seg_nrrd_table`, or a segment names a layer that is not there.
+        ResourceError: The voxels do not fit into memory.
+    """
+    header, pairs = read_image_header(path)
+    check_header(header, layered=True)
+    voxels = read_image_voxels(header)
+    layers = voxels if voxels.ndim == 4 else voxels[..., None]
+    masks: dict[str, NDArray[np.bool_]] = {}
+    organs = load_catalogue().organs
+    numbers = {int(found[1]) for key in pairs if (found := _SEGMENT.match(key))}
+    for prefix in (f"Segment{number}_" for number in sorted(numbers)):
+        layer = pairs.get(f"{prefix}Layer", "0").strip()
+        if not (layer.isascii() and layer.isdigit() and int(layer) < layers.shape[-1]):
+            msg = f"{path.name} puts a segment on a layer that it does not have."
+            raise VolumeError(msg, cause=f"Layer: {layer[:20]}.", next_step="Save it again in 3D Slicer.")
+        value = segment_value(pairs.get(f"{prefix}LabelValue", "1"), path)
+        key, mask = _segment_key(prefix, pairs, path), layers[..., int(layer)] == value
+        name = key if key in organs else pairs.get(f"{prefix}Name", "").strip() or key
+        masks[name] = masks[name] | mask if name in masks else mask
+    if not masks:
+        msg = f"{path} names no segments."
+        raise OrganError(msg, next_step="Save it from 3D Slicer as a segmentation.")
+    return masks, header.affine
+
+
 def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
     """Read who drew each organ of a segmentation file; people where it does not say so.
 
@@ -114,8 +147,8 @@ def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
     authors, index = {}, 0
     while f"Segment{index}_ID" in pairs:
         prefix = f"Segment{index}_"
-        reported = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
-        authors[_segment_key(prefix, pairs, path)] = author_from_tag(reported[1] if reported else "")
+        tag = re.search(rf"{re.escape(TYPE_TAG)}:([^|]*)", pairs.get(f"{prefix}Tags", ""))
+        authors[_segment_key(prefix, pairs, path)] = author_from_tag(tag[1] if tag else "")
         index += 1
     return authors
 
@@ -124,12 +157,12 @@ def _segment_key(prefix: str, pairs: Mapping[str, str], path: Path) -> str:
     identity, name = (pairs.get(f"{prefix}{part}", "").strip() for part in ("ID", "Name"))
     entry = _TERMINOLOGY.search(pairs.get(f"{prefix}Tags", ""))
     catalogue = load_catalogue()
-    reported = {
+    found = {
         f"ID '{identity}'": known_key(identity, catalogue),
         f"name '{name}'": known_key(name, catalogue),
         "code": _coded_key(entry[1], catalogue) if entry else None,
     }
-    keys = {what: key for what, key in reported.items() if key is not None}
+    keys = {what: key for what, key in found.items() if key is not None}
     if len(set(keys.values())) > 1:
         msg = f"{path.name} calls one segment by several organs."
         raise OrganError(

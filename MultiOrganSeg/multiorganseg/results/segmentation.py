@@ -1,9 +1,10 @@
-"""The result of one segmentation, before it is written anywhere."""
+"""The result of one segmentation, before it is written anywhere, and who drew each segment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,30 @@ from numpy.typing import NDArray
 
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import Author
 from multiorganseg.volumes.volume import Affine, Grid
+
+ALGORITHM_NAME = "MultiOrganSeg"
+TYPE_TAG = "DICOM.SegmentAlgorithmType"
+NAME_TAG = "DICOM.SegmentAlgorithmName"
+
+
+class Author(Enum):
+    """Who drew a segment. The values are those of DICOM's Segment Algorithm Type (0062,0008)."""
+
+    NETWORK = "AUTOMATIC"
+    CORRECTED = "SEMIAUTOMATIC"
+    PEOPLE = "MANUAL"
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """Segment tags of 3D Slicer; what people drew names no algorithm (an empty text)."""
+        name = "" if self is Author.PEOPLE else ALGORITHM_NAME
+        return {TYPE_TAG: self.value, NAME_TAG: name}
+
+
+def author_from_tag(text: str) -> Author:
+    """The author that a segment's tag names; people where it names none."""
+    return next((author for author in Author if author.value == text), Author.PEOPLE)
 
 
 @dataclass(frozen=True, eq=False)

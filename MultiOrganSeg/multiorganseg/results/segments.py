@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from multiorganseg.organs.catalogue import Catalogue, Code, Organ
 from multiorganseg.quality.statistics import OrganStatistics
-from multiorganseg.results.authorship import Author
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 
 TISSUE = Code("SCT", "85756007", "Tissue")
 

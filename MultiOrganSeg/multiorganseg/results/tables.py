@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 
 from multiorganseg.atomic import write_text_atomically
-from multiorganseg.csv_text import csv_text
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import segments_of
+from multiorganseg.text import csv_text
 
 Row = dict[str, str | int | float | list[str] | None]
 
@@ -54,8 +54,8 @@ def write_csv(rows: list[Row], path: Path) -> None:
     Raises:
         ResourceError: The file cannot be written.
     """
-    reported = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
-    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], reported))
+    written = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
+    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], written))
 
 
 def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:

@@ -16,10 +16,10 @@ from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.file_header import FileHeader
 from multiorganseg.volumes.metaimage_header import read_metaimage_header
 from multiorganseg.volumes.nrrd_header import read_nrrd_header
-from multiorganseg.volumes.rescale import rescaled
-from multiorganseg.volumes.stored import damaged, not_opened, read_stored
+from multiorganseg.volumes.stored import damaged, not_opened, read_stored, rescaled
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
+_DETACHED = (".mhd", ".nhdr")
 
 
 def read_image_header(path: Path) -> tuple[FileHeader, Mapping[str, str]]:
@@ -40,6 +40,15 @@ def read_image_header(path: Path) -> tuple[FileHeader, Mapping[str, str]]:
     except OSError as error:
         raise not_opened(path, error) from error
     return header, header.pairs
+
+
+def detached_files(path: Path) -> tuple[Path, ...]:
+    """Name the files beside a header that hold its voxels; none for a file that holds them itself.
+
+    Raises:
+        VolumeError: As `read_image_header`.
+    """
+    return read_image_header(path)[0].stored.files if path.suffix.lower() in _DETACHED else ()
 
 
 def read_image_voxels(header: FileHeader) -> NDArray:

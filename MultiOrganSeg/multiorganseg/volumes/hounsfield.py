@@ -140,7 +140,7 @@ def _problem(seen: NDArray) -> str:
 
 
 def _cut(seen: NDArray, window: tuple[float, float]) -> str:
-    """Say that the voxels were clipped within the network's window; empty when they were not."""
+    """Return a note that the voxels were clipped within the network's window; empty when they were not."""
     low, high = float(seen.min()), float(seen.max())
     below = low > window[0] and share(seen, (low, low)) >= SMALLEST_CLIPPED_SHARE
     above = high < window[1] and share(seen, (high, high)) >= SMALLEST_CLIPPED_SHARE

@@ -38,7 +38,7 @@ class Appearance:
 
 
 def apparent_modality(volume: Volume) -> Appearance | None:
-    """Tell a CT from an MR; None when that is not evident.
+    """Distinguish a CT from an MR; None when that is not evident.
 
     The DICOM tag Modality wins over the voxels. Without it a volume is a CT when air near −1000 HU and soft
     tissue are both there. It is an MR when no voxel is negative, the darkest percent is far below the

@@ -26,8 +26,7 @@ from multiorganseg.volumes.check import (
     check_header,
     check_spacing,
 )
-from multiorganseg.volumes.rescale import rescaled
-from multiorganseg.volumes.stored import native, not_opened
+from multiorganseg.volumes.stored import native, not_opened, rescaled
 from multiorganseg.volumes.volume import Affine, Volume
 
 # fmt: off

@@ -163,7 +163,7 @@ def _stored(path: Path, fields: Mapping[str, str], listed: list[str], offset: in
 
 
 def _axes(path: Path, fields: Mapping[str, str], sizes: list[int]) -> tuple[list[int], int | None]:
-    """Tell which axes are those of space, and which one holds components; others have a single entry."""
+    """Find which axes are those of space, and which one holds components; others have a single entry."""
     count = len(sizes)
     kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["none"] * count
     vectors = _vectors(fields.get("spacedirections", "")) or [np.zeros(0)] * count

@@ -12,8 +12,7 @@ from multiorganseg.volumes.check import VolumeWarning, check_header, check_voxel
 from multiorganseg.volumes.dicom_scan import is_dicomdir
 from multiorganseg.volumes.dicom_series import SeriesInfo, is_dicom, read_dicom, read_series
 from multiorganseg.volumes.headers import read_image_header, read_image_voxels
-from multiorganseg.volumes.label_values import label_values
-from multiorganseg.volumes.layers import merge_layers
+from multiorganseg.volumes.label_values import label_values, merge_layers
 from multiorganseg.volumes.nifti import read_nifti, read_nifti_header
 from multiorganseg.volumes.volume import Volume
 

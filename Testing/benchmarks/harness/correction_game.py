@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.simulated_user import SimulatedUser
 from multiorganseg.metrics.overlap import dice
-from multiorganseg.metrics.surface_dice import normalized_surface_distance
+from multiorganseg.metrics.surface import normalized_surface_distance
 from multiorganseg.refine import Prompt
 from multiorganseg.volumes import Volume
 

@@ -17,7 +17,7 @@ from harness.stages import Recorder
 from multiorganseg.bundles import load_bundle
 from multiorganseg.inference.backends import load_network, torch_backend
 from multiorganseg.inference.windows import CENTRE_SIGMA
-from multiorganseg.intensity import AIR, map_window
+from multiorganseg.intensities import AIR, map_window
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
 

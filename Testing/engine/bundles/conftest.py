@@ -12,9 +12,9 @@ import pytest
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, write_bundle
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.bundles.manifest import MANIFEST, build_manifest
+from multiorganseg.folders import resources_dir
 from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.resources import resources_dir
 
 Make = Callable[..., Bundle]
 

@@ -127,5 +127,5 @@ def test_the_users_folder(monkeypatch, tmp_path, platform, variable, value, expe
     monkeypatch.delenv("MULTIORGANSEG_MODELS", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr("multiorganseg.user_folders.sys.platform", platform)
+    monkeypatch.setattr("multiorganseg.folders.sys.platform", platform)
     assert user_models_dir() == Path(expected.replace("HOME", str(tmp_path))) / "multiorganseg" / "models"

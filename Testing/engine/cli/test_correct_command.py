@@ -11,10 +11,9 @@ from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine import NetworkMaps
 from multiorganseg.refine.maps import plain_maps
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_authors, write_seg_nrrd
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 from multiorganseg.volumes import Volume, read_labels, write_volume
 
 TABLE = LabelTable({2: "liver", 5: "spleen"})

@@ -13,9 +13,9 @@ from multiorganseg.bundles import Bundle, Metadata, Preprocessing, pack_bundle, 
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.models import models_app
 from multiorganseg.errors import VolumeError
+from multiorganseg.folders import resources_dir
 from multiorganseg.networks.names import ARCHITECTURES
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.resources import resources_dir
 
 
 def _run(*arguments: object, answer: str | None = None) -> Result:

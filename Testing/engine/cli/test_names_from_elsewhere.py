@@ -19,7 +19,7 @@ from multiorganseg.cli import segment as segment_module
 from multiorganseg.cli.app import app
 from multiorganseg.cli.console import SafeConsole, printable
 from multiorganseg.cli.errors import reported_errors
-from multiorganseg.csv_text import csv_text
+from multiorganseg.text import csv_text
 
 COMMANDS = "\x1b]0;x\x07\x1b[31m\x9b2J\u202e\x00\r\x7f\u2028"
 QUICK = ("--no-preview", "--device", "cpu")

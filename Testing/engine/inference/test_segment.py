@@ -94,6 +94,21 @@ def test_organs_land_where_they_are(bundle, monkeypatch, degrees) -> None:
         assert 0.6 < row.confidence <= 1
 
 
+def test_pieces_that_are_removed_do_not_count_in_the_confidence(bundle, monkeypatch) -> None:
+    _no_network(monkeypatch, _by_intensity)
+    volume, truth = _phantom(0.0)
+    voxels = volume.voxels.copy()
+    piece = (slice(9, 15), slice(61, 71), slice(54, 64))
+    assert not truth[piece].any()
+    voxels[piece] = HU["liver"] - 33
+    segmenter = Segmenter(bundle, Options(device="cpu", quality="fast"))
+    plain = segmenter.segment(volume)
+    result = segmenter.segment(Volume(voxels, volume.affine))
+    assert not result.labels[piece].any()
+    for row, alone in zip(result.statistics, plain.statistics, strict=True):
+        assert row.confidence == pytest.approx(alone.confidence, abs=1e-3), row.key
+
+
 @pytest.mark.parametrize("degrees", POSITIONS.values(), ids=POSITIONS)
 def test_a_real_network_runs_end_to_end(bundle, degrees) -> None:
     volume, _ = _phantom(degrees)

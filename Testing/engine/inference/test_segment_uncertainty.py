@@ -13,7 +13,7 @@ import pytest
 from multiorganseg.bundles import Bundle, Preprocessing
 from multiorganseg.inference.backends import load_network
 from multiorganseg.inference.segment import Options, Segmenter
-from multiorganseg.inference.uncertainty import describe
+from multiorganseg.inference.slab import describe
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes import Volume
 

@@ -5,8 +5,8 @@ import pytest
 
 from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.metrics import evaluate
+from multiorganseg.metrics.report import mean_by_organ, mean_over_organs, mean_scores
 from multiorganseg.metrics.scores import ABSENT, BOTH, ONLY_PREDICTION, ONLY_REFERENCE
-from multiorganseg.metrics.summary import mean_by_organ, mean_over_organs, mean_scores
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes import Grid
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from multiorganseg.errors import BundleError
 from multiorganseg.networks import build
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.build import build_network, place_network
 from multiorganseg.networks.names import ARCHITECTURES
-from multiorganseg.networks.placing import place_network
 
 ARGUMENTS = {"in_channels": 1, "out_channels": 3, "filters": [8, 8, 8]}
 
@@ -57,6 +57,7 @@ def test_a_network_on_paper_has_the_shapes_and_uses_no_randomness(
     small_network, small_image, architecture, monkeypatch
 ) -> None:
     papers, on_paper = [], build.network_on_paper
+    monkeypatch.setattr(build, "_FITTING", set())
     monkeypatch.setattr(build, "network_on_paper", lambda *arguments: papers.append(on_paper(*arguments)))
     built = small_network(architecture, 3)
     monkeypatch.setattr(build, "network_on_paper", lambda *_: None)
@@ -68,3 +69,32 @@ def test_a_network_on_paper_has_the_shapes_and_uses_no_randomness(
     assert shapes[0] == shapes[1]
     with torch.no_grad():
         assert paper(small_image.to("meta")).logits.shape == built(small_image).logits.shape
+
+
+def test_a_network_is_built_on_paper_once(monkeypatch) -> None:
+    asked, on_paper = [], build.network_on_paper
+    monkeypatch.setattr(build, "_FITTING", set())
+    monkeypatch.setattr(build, "network_on_paper", lambda *given: asked.append(given) or on_paper(*given))
+    for arguments in (ARGUMENTS, dict(reversed(ARGUMENTS.items())), {**ARGUMENTS, "out_channels": 4}):
+        build_network("strided_dynunet", arguments)
+    for _ in range(2):
+        with pytest.raises(BundleError):
+            build_network("strided_dynunet", {**ARGUMENTS, "filters": [8]})
+    assert [given[1]["out_channels"] for given in asked] == [3, 4, 3, 3]
+
+
+def test_channels_lie_innermost_in_two_and_in_three_dimensions() -> None:
+    network = nn.ModuleList([nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, 3), nn.Linear(4, 6)])
+    before = {name: weight.clone() for name, weight in network.state_dict().items()}
+    optimised = list(network.parameters())
+    assert place_network(network, torch.device("cpu")) is network
+    assert all(one is other for one, other in zip(optimised, network.parameters(), strict=True))
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, before[name])
+
+
+def test_the_device_is_that_asked_for() -> None:
+    network = place_network(nn.Conv2d(1, 1, 1), torch.device("meta"))
+    assert {tensor.device.type for tensor in network.parameters()} == {"meta"}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from multiorganseg.folders import resources_dir
 from multiorganseg.organs import Catalogue, Code, Organ, load_catalogue
-from multiorganseg.resources import resources_dir
 
 SOURCED = Path(__file__).with_name("sourced_codes.json")
 

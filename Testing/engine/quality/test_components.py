@@ -99,6 +99,26 @@ def test_specks_are_judged_by_physical_volume():
     assert kept == {6.0: 27, 7.0: 35}
 
 
+def test_a_piece_of_exactly_the_speck_volume_is_no_speck():
+    labels = np.zeros(SHAPE, np.uint8)
+    for value, row in ((1, 0), (3, 20)):
+        put(labels, value, (0, 3), (row, row + 3), (0, 3))
+        put(labels, value, (10, 12), (row, row + 1), (0, 1))
+        put(labels, value, (15, 16), (row, row + 1), (0, 1))
+    cleaned = clean(labels, ["liver", "kidneys", "colon"])
+    assert cleaned.fragmentation["liver"].surplus_pieces == 1
+    assert np.count_nonzero(cleaned.labels == 3) == 27 + 2
+
+
+def test_specks_are_smaller_than_a_twentieth_of_a_millilitre():
+    labels = np.zeros(SHAPE, np.uint8)
+    put(labels, 1, (0, 5), (0, 5), (0, 5))
+    put(labels, 1, (10, 15), (10, 12), (10, 15))
+    put(labels, 1, (17, 18), (10, 17), (10, 17))
+    cleaned = keep_components(labels, LabelTable.numbered(["liver"]), KNOWN, voxel_volume=1.0)
+    assert cleaned.fragmentation["liver"].surplus_pieces == 1
+
+
 def test_diagonal_neighbours_hold_together():
     labels = np.zeros(SHAPE, np.uint8)
     for step in range(10):
@@ -126,6 +146,16 @@ def test_what_lies_within_an_organ_does_not_cut_it(inner):
     assert np.array_equal(cleaned.labels[:10], labels[:10])
     assert not cleaned.labels[15:].any()
     assert cleaned.fragmentation["liver"].kept_share == pytest.approx(3000 / 3075)
+
+
+def test_what_lies_within_a_removed_piece_stays():
+    labels = np.zeros(SHAPE, np.uint8)
+    put(labels, 1, (0, 10), (0, 10), (0, 30))
+    put(labels, 1, (14, 18), (14, 18), (0, 10))
+    put(labels, 4, (14, 18), (14, 18), (4, 6))
+    cleaned = clean(labels, ["liver", "kidneys", "colon", "tumor"])
+    assert np.array_equal(cleaned.labels[10:] == 4, labels[10:] == 4)
+    assert not (cleaned.labels[10:] == 1).any()
 
 
 def test_values_without_an_organ_are_left_alone():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from multiorganseg.bundles.metadata import Domain, Metadata, Preprocessing
-from multiorganseg.intensity import map_window
+from multiorganseg.intensities import map_window
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.quality.domain import (
     ABOVE_SLACK_MM,
@@ -85,6 +85,26 @@ def test_measures_say_what_the_scan_shows() -> None:
     assert found["cut_share"] == 0
     assert 0.2 < found["fat_share"] < 0.5
     assert found["fat_share"] + found["soft_share"] + found["bright_share"] < 1
+
+
+def test_measures_of_a_block_are_exact() -> None:
+    """A block of 16 × 20 voxels in the plane, its last row on the image's edge; a fifth of it each HU."""
+    window, spacing = (-200.0, 300.0), (3.0, 4.0, 5.0)
+    hu = np.full((12, 20, 30), -1000.0, np.float32)
+    bands = np.repeat([-120.0, -110.0, 50.0, 150.0, 250.0], 4)
+    hu[1:11, 4:, 5:25] = bands
+    found = scan_measures(map_window(hu, window), spacing, window)
+    assert found == pytest.approx(
+        {
+            "length_mm": 10 * 3,
+            "width_mm": 20 * 5,
+            "depth_mm": 16 * 4,
+            "cut_share": 20 / (2 * (16 + 20)),
+            "fat_share": 0.2,
+            "soft_share": 0.2,
+            "bright_share": 0.2,
+        }
+    )
 
 
 def test_a_scan_like_those_of_the_training_is_not_flagged() -> None:
@@ -186,3 +206,26 @@ def test_in_a_slender_body_unreliable_organs_are_dropped(unreliable, dropped) ->
     field = np.ascontiguousarray(image[:, 20:50, 30:60])
     assert not judge(metadata, field, labels[:, 20:50, 30:60], rows).another_part
     assert not judge(metadata, image, labels, rows).another_part
+
+
+@pytest.mark.parametrize(
+    ("width", "cut", "slender"),
+    [
+        ((300.0, 600.0), (0.0, 0.0), True),
+        ((120.0, 600.0), (0.0, 0.0), False),
+        ((300.0, 600.0), (0.3, 0.4), True),
+    ],
+)
+def test_slender_is_narrower_than_the_narrowest_of_the_training(width, cut, slender) -> None:
+    image, labels = _scan()
+    metadata = _metadata(image, labels)
+    scan = {**metadata.domain.scan, "width_mm": width, "depth_mm": (1.0, 600.0), "cut_share": cut}
+    metadata = replace(metadata, domain=replace(metadata.domain, scan=scan))
+    rows = (*_rows((NOT_FOUND,), (NOT_FOUND,), (NOT_FOUND,)), *FINE[:2])
+    leg = np.full_like(image, -1)
+    leg[:, 20:50, 30:60] = image[:, 20:50, 30:60]
+    assert judge(metadata, leg, labels, rows).another_part is slender
+    cut_on_three_sides = np.pad(leg[:, 20:50, 30:60], ((0, 0), (0, 10), (0, 0)), constant_values=-1)
+    assert scan_measures(cut_on_three_sides, SPACING, WINDOW)["cut_share"] == pytest.approx(0.75, abs=0.02)
+    seen = np.pad(labels[:, 20:50, 30:60], ((0, 0), (0, 10), (0, 0)))
+    assert not judge(metadata, cut_on_three_sides, seen, rows).another_part

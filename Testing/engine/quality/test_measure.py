@@ -116,6 +116,30 @@ def test_a_tip_at_the_border_is_no_cut():
     assert run(labels)["spleen"].flags == (flags.CUT_BY_FIELD_OF_VIEW,)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(("axis", "small"), [(0, 3), (1, 2), (2, 1)])
+def test_the_area_of_a_cut_is_that_of_the_voxels_faces(axis, small, padded):
+    """Of voxels of 5 × 3 × 2 mm (k, j, i), three faces along k are 18 mm², two along j 20, one along i 15."""
+    affine = np.diag([2.0, 3.0, 5.0, 1.0])
+    labels = scene(spleen=((8, 13), (8, 13), (8, 13)))
+    voxels = np.full(SHAPE, 40, np.int16)
+    at = [10, 10, 10]
+    if padded and axis > 0:
+        voxels.swapaxes(0, axis)[:5] = -2000
+        labels.swapaxes(0, axis)[5:8, 9, 9] = 1
+        at[axis] = 5
+    else:
+        labels.swapaxes(0, axis)[:8, 9, 9] = 1
+        at[axis] = 0
+    along = 2 if axis != 2 else 1
+    for faces in (small, small + 1):
+        at[along] = slice(10, 10 + faces)
+        labels.swapaxes(0, axis)[at[axis], 9, 9] = 0
+        labels[tuple(at)] = 1
+        expected = (flags.CUT_BY_FIELD_OF_VIEW,) if faces > small else ()
+        assert run(labels, voxels, affine)["spleen"].flags == expected
+
+
 def test_the_round_field_of_view_cuts():
     voxels = np.full(SHAPE, 40, np.int16)
     voxels[:, :, :5] = -2000
@@ -188,6 +212,11 @@ def test_worst_first():
     )["spleen"]
     assert spleen.flags == (flags.LOW_CONFIDENCE, flags.FRAGMENTED, flags.CUT_BY_FIELD_OF_VIEW)
     assert all(flags.TEXTS[flag].endswith(".") for flag in spleen.flags)
+
+
+def test_without_organs_nothing_is_measured():
+    volume = Volume(np.zeros(SHAPE, np.int16), AFFINE)
+    assert measure(np.zeros(SHAPE, np.uint8), volume, LabelTable({}), {}, CATALOGUE) == ()
 
 
 def test_values_without_an_organ_are_ignored():

@@ -24,8 +24,8 @@ from multiorganseg.resident.requests import (
     UndoRequest,
 )
 from multiorganseg.resident.worker import MOST_SESSIONS, Worker
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.seg_nrrd import read_seg_nrrd_authors
+from multiorganseg.results.segmentation import Author
 from multiorganseg.volumes import Volume, read_labels, write_volume
 
 TABLE = {"1": "liver", "2": "spleen"}

@@ -17,9 +17,8 @@ import SimpleITK as sitk
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 from multiorganseg.results.write import write_results
 from multiorganseg.volumes.read import read_volume
 

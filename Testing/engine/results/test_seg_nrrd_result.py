@@ -13,11 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.nifti import read_label_table
 from multiorganseg.results.seg_nrrd import PROVENANCE_KEY, read_seg_nrrd_table, write_seg_nrrd
-from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.volumes.nrrd_file import write_nrrd
+from multiorganseg.results.segmentation import Author, Segmentation
+from multiorganseg.volumes.write import write_nrrd
 
 CATALOGUE = load_catalogue()
 

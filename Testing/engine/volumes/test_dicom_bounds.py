@@ -143,11 +143,11 @@ def test_a_value_representation_that_is_none_is_damage(write_series: Callable[..
 
 
 def test_a_description_of_very_many_values_takes_no_time(write_series: Callable[..., Path]) -> None:
-    folder = write_series()
+    folder = write_series(keep=lambda k: k < 3)
     for file in folder.iterdir():
         data = pydicom.dcmread(file)
         data.SeriesDescription = ["x"] * 200_000
         data.save_as(file)
     started = time.process_time()
     assert read_volume(folder).voxels.ndim == 3
-    assert time.process_time() - started < 8
+    assert time.process_time() - started < 2

@@ -1,23 +1,6 @@
 """The CTK widgets that the host stands in for; any other name raises AttributeError."""
 
-from pythonqt.ctk_widgets import (
-    ctkCollapsibleButton,
-    ctkCollapsibleGroupBox,
-    ctkComboBox,
-    ctkPathLineEdit,
-    ctkPushButton,
-    ctkSearchBox,
-    ctkSliderWidget,
-)
+from pythonqt.ctk_widgets import ctkCollapsibleButton
 from pythonqt.dialogs import ctkMessageBox
 
-__all__ = [
-    "ctkCollapsibleButton",
-    "ctkCollapsibleGroupBox",
-    "ctkComboBox",
-    "ctkMessageBox",
-    "ctkPathLineEdit",
-    "ctkPushButton",
-    "ctkSearchBox",
-    "ctkSliderWidget",
-]
+__all__ = ["ctkCollapsibleButton", "ctkMessageBox"]

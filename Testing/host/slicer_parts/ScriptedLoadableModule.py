@@ -50,12 +50,6 @@ class ScriptedLoadableModule:
         """Path of a file in the module's Resources folder."""
         return str(Path(self.parent.path).parent / "Resources" / filename)
 
-    def getDefaultModuleDocumentationLink(self, docPage: str | None = None) -> str:
-        """A paragraph with a link to the documentation."""
-        base = slicer.app.documentationBaseUrl
-        url = base + docPage if docPage else slicer.app.moduleDocumentationUrl(self.moduleName)
-        return f'<p>For more information see the <a href="{url}">online documentation</a>.</p>'
-
     def runTest(self, msec: int = 100, **kwargs: Any) -> None:
         """Run `<ModuleName>Test`."""
         case = getattr(importlib.import_module(type(self).__module__), f"{self.moduleName}Test")()
@@ -114,32 +108,20 @@ class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
         super().__init__()
         self.moduleName = type(self).__name__.removesuffix("Logic")
-        self.isSingletonParameterNode = True
 
     def getParameterNode(self) -> Any:
         """The parameter node in the scene, made when there is none."""
-        if self.isSingletonParameterNode:
-            node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
-            if node:
-                node.SetAttribute("ModuleName", self.moduleName)
-                return node
-        else:
-            nodes = self.getAllParameterNodes()
-            if nodes:
-                return nodes[0]
+        node = slicer.mrmlScene.GetSingletonNode(self.moduleName, "vtkMRMLScriptedModuleNode")
+        if node:
+            node.SetAttribute("ModuleName", self.moduleName)
+            return node
         return slicer.mrmlScene.AddNode(self.createParameterNode())
-
-    def getAllParameterNodes(self) -> list[Any]:
-        """All parameter nodes of this module in the scene."""
-        nodes = slicer.util.getNodesByClass("vtkMRMLScriptedModuleNode")
-        return [node for node in nodes if node.GetAttribute("ModuleName") == self.moduleName]
 
     def createParameterNode(self) -> Any:
         """A new parameter node, not yet in the scene."""
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLScriptedModuleNode")
         node.UnRegister(None)
-        if self.isSingletonParameterNode:
-            node.SetSingletonTag(self.moduleName)
+        node.SetSingletonTag(self.moduleName)
         node.SetAttribute("ModuleName", self.moduleName)
         node.SetName(slicer.mrmlScene.GenerateUniqueName(self.moduleName))
         return node

@@ -38,13 +38,9 @@ class Application:
     """
 
     applicationName = "Slicer"
-    applicationVersion = "5.12.4"
     majorVersion = 5
     minorVersion = 12
-    revision = "0"
-    repositoryRevision = "0"
     os = "linux"
-    documentationBaseUrl = "https://slicer.readthedocs.io/en/latest/"
 
     def __init__(self, parts: SceneParts, temporary: Path) -> None:
         self.temporaryPath = str(temporary)
@@ -71,8 +67,6 @@ class Application:
         """Reads and writes nodes."""
         return self._io
 
-    ioManager = coreIOManager
-
     def moduleManager(self) -> ModuleManager:
         """Knows the loaded modules."""
         return self._modules
@@ -90,15 +84,10 @@ class Application:
         return self.window.settings() if self.window else self._settings
 
     userSettings = settings
-    revisionUserSettings = settings
 
     def translate(self, context: str, text: str) -> str:
         """The text itself: no language file is loaded."""
         return text
-
-    def moduleDocumentationUrl(self, module: str) -> str:
-        """Where the documentation of a module lies."""
-        return f"{self.documentationBaseUrl}user_guide/modules/{module.lower()}.html"
 
     def connect(self, signature: str, slot: Callable[..., Any]) -> bool:
         """Call `slot` when the application emits the signal."""
@@ -130,12 +119,6 @@ class Application:
 
     def restoreOverrideCursor(self) -> None:
         """Take the last mouse pointer back."""
-
-    def pauseRender(self) -> None:
-        """Hold rendering; the host renders only on demand."""
-
-    def resumeRender(self) -> None:
-        """Render again."""
 
     def clear_state(self) -> None:
         """Forget settings and connections, between two tests."""

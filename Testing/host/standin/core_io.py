@@ -10,21 +10,10 @@ from standin.scene import SceneParts
 
 _EXTENSIONS = {
     "SegmentationFile": (".seg.nrrd", ".seg.nhdr", ".seg.vtm"),
-    "TransformFile": (".tfm", ".h5"),
-    "ModelFile": (".vtk", ".vtp", ".stl", ".obj", ".ply"),
-    "ColorTableFile": (".ctbl", ".cxml"),
-    "TableFile": (".csv", ".tsv"),
     "SceneFile": (".mrb", ".mrml"),
     "VolumeFile": (".nrrd", ".nhdr", ".nii.gz", ".nii", ".mha", ".mhd", ".dcm"),
 }
-_WRITERS = (
-    ("vtkMRMLSegmentationNode", "SegmentationFile"),
-    ("vtkMRMLVolumeNode", "VolumeFile"),
-    ("vtkMRMLModelNode", "ModelFile"),
-    ("vtkMRMLTransformNode", "TransformFile"),
-    ("vtkMRMLTableNode", "TableFile"),
-    ("vtkMRMLColorNode", "ColorTableFile"),
-)
+_WRITERS = (("vtkMRMLSegmentationNode", "SegmentationFile"), ("vtkMRMLVolumeNode", "VolumeFile"))
 
 
 class CoreIO:
@@ -114,26 +103,6 @@ class CoreIO:
         imported = logic.ImportLabelmapToSegmentationNode(labelmap, node)
         scene.RemoveNode(labelmap)
         return node if imported else None
-
-    def _read_ColorTableFile(self, path: Path, properties: Mapping[str, Any]) -> Any:
-        return self._parts.logics["Colors"].LoadColorFile(str(path), _name(path, properties))
-
-    def _read_ModelFile(self, path: Path, properties: Mapping[str, Any]) -> Any:
-        return self._read_by_storage(path, properties, "vtkMRMLModelNode")
-
-    def _read_TransformFile(self, path: Path, properties: Mapping[str, Any]) -> Any:
-        return self._parts.logics["Transforms"].AddTransform(str(path), self._parts.scene)
-
-    def _read_TableFile(self, path: Path, properties: Mapping[str, Any]) -> Any:
-        return self._read_by_storage(path, properties, "vtkMRMLTableNode")
-
-    def _read_by_storage(self, path: Path, properties: Mapping[str, Any], class_name: str) -> Any:
-        node = self._parts.scene.AddNewNodeByClass(class_name, _name(path, properties))
-        node.AddDefaultStorageNode(str(path))
-        if node.GetStorageNode().ReadData(node):
-            return node
-        self._parts.scene.RemoveNode(node)
-        return None
 
 
 def _name(path: Path, properties: Mapping[str, Any]) -> str:

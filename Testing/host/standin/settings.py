@@ -28,10 +28,6 @@ class Settings:
         for name in [name for name in self._values if name == key or name.startswith(f"{key}/")]:
             del self._values[name]
 
-    def allKeys(self) -> list[str]:
-        """All keys, sorted."""
-        return sorted(self._values)
-
     def clear(self) -> None:
         """Forget everything."""
         self._values.clear()

@@ -157,7 +157,7 @@ def _attempt(kind: Kind, index: int, seed: int, sample: Path, folder: Path, pipe
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_SPACE,) * 2)
     spent = int(time.process_time()) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (spent + PROCESSOR_SECONDS, spent + PROCESSOR_SECONDS + 2))
-    with warnings.catch_warnings(record=True) as reported:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         result, said = _read(kind, folder)
     peak, grown = _status("VmPeak") - mapped, _status("VmHWM") - resident
@@ -171,11 +171,11 @@ def _attempt(kind: Kind, index: int, seed: int, sample: Path, folder: Path, pipe
     say(**said)
     if said["outcome"] != "accepted":
         return
-    reported = [each for each in reported if issubclass(each.category, UserWarning)]
+    warned = [each for each in warned if issubclass(each.category, UserWarning)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wrong = kind.judge(folder, result)
-    if wrong and not reported:
+    if wrong and not warned:
         say(outcome="wrong", detail=wrong)
 
 

@@ -16,20 +16,16 @@ UI = """<?xml version="1.0" encoding="UTF-8"?>
   <property name="nodeTypes"><stringlist><string>vtkMRMLScalarVolumeNode</string></stringlist></property>
   <property name="noneEnabled"><bool>true</bool></property>
   <property name="SlicerParameterName" stdset="0"><string>volume</string></property></widget></item>
-<item row="1" column="0"><widget class="QComboBox" name="quality">
-  <property name="SlicerParameterName" stdset="0"><string>quality</string></property></widget></item>
-<item row="2" column="0"><widget class="ctkSliderWidget" name="threshold">
-  <property name="SlicerParameterName" stdset="0"><string>threshold</string></property></widget></item>
-<item row="3" column="0"><widget class="QCheckBox" name="smooth">
-  <property name="SlicerParameterName" stdset="0"><string>smooth</string></property></widget></item>
-<item row="4" column="0"><widget class="QPushButton" name="apply">
+<item row="1" column="0"><widget class="ctkCollapsibleButton" name="more"/></item>
+<item row="2" column="0"><widget class="QPushButton" name="apply">
   <property name="text"><string>Apply</string></property></widget></item>
 </layout></widget>
 <customwidgets>
 <customwidget><class>qMRMLWidget</class><extends>QWidget</extends><header>q.h</header>
   <container>1</container></customwidget>
 <customwidget><class>qMRMLNodeComboBox</class><extends>QWidget</extends><header>q.h</header></customwidget>
-<customwidget><class>ctkSliderWidget</class><extends>QWidget</extends><header>c.h</header></customwidget>
+<customwidget><class>ctkCollapsibleButton</class><extends>QWidget</extends><header>c.h</header>
+  <container>1</container></customwidget>
 </customwidgets>
 <connections><connection><sender>Probe</sender><signal>mrmlSceneChanged(vtkMRMLScene*)</signal>
 <receiver>volume</receiver><slot>setMRMLScene(vtkMRMLScene*)</slot></connection></connections>
@@ -40,7 +36,7 @@ MODULE = """
 from typing import Annotated
 
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import Choice, Default, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 from slicer.ScriptedLoadableModule import *
 
 import slicer
@@ -58,8 +54,6 @@ class Probe(ScriptedLoadableModule):
 class Parameters:
     volume: vtkMRMLScalarVolumeNode
     quality: Annotated[str, Choice(["fast", "best"])] = "best"
-    threshold: Annotated[float, WithinRange(0, 10), Default(2.5)]
-    smooth: bool = True
 
 
 class ProbeLogic(ScriptedLoadableModuleLogic):

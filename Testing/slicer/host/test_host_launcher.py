@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,37 +16,49 @@ LAUNCHER = Path(__file__).resolve().parents[2] / "host" / "launcher.py"
 RUN_TEST = "import slicer.testing; slicer.testing.runUnitTest([{folder!r}], 'Probe')"
 
 
-def _launch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(LAUNCHER), "--no-splash", "--testing", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
 def test_modules_test_runs_and_passes(probe_folder: Path) -> None:
     code = RUN_TEST.format(folder=str(probe_folder))
-    ended = _launch("--additional-module-paths", str(probe_folder), "--python-code", code)
+    command = [sys.executable, str(LAUNCHER), "--no-splash", "--testing"]
+    command += ["--additional-module-paths", str(probe_folder), "--python-code", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "Probe.ProbeTest.runTest) ... ok" in ended.stderr
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("broken", ["test", "module"])
-def test_failure_gives_an_exit_code(probe_folder: Path, broken: str) -> None:
+@pytest.fixture
+def launch(widget_host: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The launcher's `main` in this process, which leaves modules and path as they were."""
+    import launcher
+
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "argv", list(sys.argv))
+    yield lambda *arguments: launcher.main(["--no-splash", "--testing", *arguments])
+    if widget_host.app.moduleManager().module("Probe"):
+        widget_host.unload_module("Probe")
+    sys.modules.pop("Probe", None)
+
+
+@pytest.mark.parametrize("broken", ["test", "module", "slot"])
+def test_failure_gives_an_exit_code(launch: Any, widget_host: Any, probe_folder: Path, broken: str) -> None:
     path = probe_folder / "Probe.py"
-    right, wrong = {"test": ('"Probe")\n', '"Other")\n'), "module": ('_("Probe")', "missing_name")}[broken]
+    code = RUN_TEST.format(folder=str(probe_folder))
     text = path.read_text(encoding="utf-8")
-    head, tail = text.rsplit(right, 1) if broken == "test" else text.split(right, 1)
-    path.write_text(head + wrong + tail, encoding="utf-8")
-    ended = _launch(
-        "--additional-module-paths",
-        str(probe_folder),
-        "--python-code",
-        RUN_TEST.format(folder=str(probe_folder)),
-    )
-    assert ended.returncode == 1, ended.stderr
+    if broken == "test":
+        text = '"Other")\n'.join(text.rsplit('"Probe")\n', 1))
+    elif broken == "module":
+        text = text.replace('_("Probe")', "missing_name")
+    else:
+        code = "import slicer; slicer.modules.ProbeWidget.ui.apply.click()"
+    path.write_text(text, encoding="utf-8")
+    ended = launch("--additional-module-paths", str(probe_folder), "--python-code", code)
+    widget_host.forget_errors()
+    assert ended == 1
 
 
-def test_script_gets_its_arguments_and_its_exit_code_is_kept(tmp_path: Path) -> None:
+def test_script_gets_its_arguments_and_its_exit_code_is_kept(
+    launch: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     script = tmp_path / "script.py"
     script.write_text("import sys\nprint(sys.argv[1:])\nsys.exit(3)\n", encoding="utf-8")
-    ended = _launch("--no-main-window", "--python-script", str(script), "--flag", "value")
-    assert ended.returncode == 3, ended.stderr
-    assert "['--flag', 'value']" in ended.stdout
+    assert launch("--no-main-window", "--python-script", str(script), "--flag", "value") == 3
+    assert "['--flag', 'value']" in capsys.readouterr().out

@@ -34,7 +34,7 @@ def test_unknown_attributes_signals_and_classes_are_refused(widget_host: Any) ->
     with pytest.raises(TypeError):
         button.connect("clicked()", None)
     with pytest.raises(AttributeError):
-        ctk.ctkSliderWidget().tick = 3
+        ctk.ctkCollapsibleButton().tick = 3
     with pytest.raises(AttributeError):
         ctk.ctkNoSuchWidget()
     with pytest.raises(AttributeError):

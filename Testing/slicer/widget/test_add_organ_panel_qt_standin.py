@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from add_organ_project import SHAPE, use_fake_trainer, write_project
 
-from multiorganseg.results.authorship import TYPE_TAG
+from multiorganseg.results.segmentation import TYPE_TAG
 
 NEW = "colon"
 SECONDS = 60.0

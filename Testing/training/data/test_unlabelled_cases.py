@@ -97,7 +97,9 @@ def test_each_batch_holds_as_many_labelled_patches_as_asked_for(mutual_recipe, c
     seen = []
     draw = PatchSampler.draw
     monkeypatch.setattr(
-        PatchSampler, "draw", lambda sampler, kind=None: seen.append(kind) or draw(sampler, kind)
+        PatchSampler,
+        "draw",
+        lambda sampler, kind=None, generator=None: seen.append(kind) or draw(sampler, kind, generator),
     )
     optimisation = {**OPTIMISATION, "iterations": 2, "batch_size": 3, "labelled_per_batch": 2}
     _train(mutual_recipe(optimisation=optimisation), cases, tmp_path / "some")

@@ -12,6 +12,7 @@ from multiorganseg_training.losses.known import (
     known_map,
     may_be,
     nearest_known,
+    on_grid,
     within_matrix,
 )
 
@@ -79,6 +80,7 @@ def test_the_innermost_annotated_organ_around():
     found = nearest_known(known, NESTED)
     assert found is not None
     assert found.tolist() == expected
+    assert found.dtype == torch.int64
     spread = nearest_known(known_map(known, (2, 3)), NESTED)
     assert spread is not None
     assert spread[..., 1, 2].tolist() == expected
@@ -101,3 +103,12 @@ def test_what_a_voxel_may_be(spread):
     plain = may_be(labels, known)
     assert plain[0, :, 0, LIVER].tolist() == [False] * 4
     assert plain[0, :, 0, 0].tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("space", [(4,), (1, 4), (1, 2, 4)])
+def test_coarse_features_are_interpolated_and_others_are_given_back(space):
+    features = torch.tensor([0.0, 1.0]).expand(3, 2, *space[:-1], 2).contiguous()
+    finer = on_grid(features, space)
+    assert finer.shape == (3, 2, *space)
+    assert torch.allclose(finer, torch.tensor([0.0, 0.25, 0.75, 1.0]))
+    assert on_grid(finer, space) is finer

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.known import log_probs, organ_probs, probs
+from multiorganseg_training.losses.known import log_probs, organ_probs, probs, within_matrix
 
 
 def test_sigmoids_by_hand():
@@ -20,6 +20,16 @@ def test_softmax_is_softmax():
     logits = torch.randn(2, 4, 3, 2, 5, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(probs(logits, "softmax"), logits.softmax(1))
     assert torch.allclose(organ_probs(logits, "softmax"), logits.softmax(1)[:, 1:])
+
+
+def test_what_lies_inside_an_organ_counts_for_it_under_a_softmax():
+    """1 liver, 2 a tumour in it, 3 a cyst in that."""
+    p = torch.tensor([0.1, 0.3, 0.2, 0.4]).reshape(1, 4, 1, 1)
+    within = within_matrix({2: 1, 3: 2}, 3)
+    found = organ_probs(p.log(), "softmax", within).flatten()
+    assert found.tolist() == pytest.approx([0.9, 0.6, 0.4])
+    sigmoids = torch.tensor([0.5, 0.2, 0.7]).reshape(1, 3, 1, 1)
+    assert torch.allclose(organ_probs(sigmoids.logit(), "sigmoid", within), sigmoids)
 
 
 def test_one_sigmoid_is_itself():

@@ -125,9 +125,9 @@ def test_pseudo_labels_teach_with_their_weight_and_by_the_ramp():
         _step(_method(network, pseudo_label_weight=weight, similarity=similarity), network, batch)
         for weight, similarity in ((0.0, True), (1.0, True), (1.0, False))
     ]
-    pseudo_labelled = steps[1].logs["pseudo_labels"]
-    torch.testing.assert_close(steps[1].loss - steps[0].loss, pseudo_labelled, rtol=1e-4, atol=1e-6)
-    assert 0 < pseudo_labelled < steps[2].logs["pseudo_labels"]
+    from_teacher = steps[1].logs["pseudo_labels"]
+    torch.testing.assert_close(steps[1].loss - steps[0].loss, from_teacher, rtol=1e-4, atol=1e-6)
+    assert 0 < from_teacher < steps[2].logs["pseudo_labels"]
     method = _method(network, ramp_steps=4, ramp_every=1)
     early = _step(method, network, batch).loss.detach()
     for _ in range(4):

@@ -130,9 +130,9 @@ def test_an_organ_may_have_a_threshold_of_its_own(batch):
         & (likely[others, 0] >= 0.5)
         & ((likely[others, 0] >= likely[others, 1]) | (likely[others, 1] < 0.3)),
     )
-    pseudo_labelled = labels[first] == 2
-    assert (likely[first, 1][pseudo_labelled] < 0.5).any()
-    assert likely[first, 1][pseudo_labelled].min() >= 0.3
+    is_pseudo = labels[first] == 2
+    assert (likely[first, 1][is_pseudo] < 0.5).any()
+    assert likely[first, 1][is_pseudo].min() >= 0.3
 
 
 @pytest.mark.parametrize("ignore", [[0.5, 0.1], [0.0, 0.5], [0.1], [0.1, 0.5, 0.7], [0.1, 1.5]])
@@ -255,6 +255,35 @@ def test_the_teacher_follows_and_is_not_trained(batch):
         network.head.bias += 1
     method.after_step(network)
     torch.testing.assert_close(method.teacher.module.head.bias, first + 0.1)
+
+
+class Normalised(Small):
+    """Normalises by the statistics of the batch, or by running ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(self.trunk, nn.BatchNorm3d(WIDTH))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_teacher_normalises_by_the_statistics_of_its_mode(batch, mode):
+    network = Normalised()
+    setting = Setting(network, "sigmoid", ORGANS, WIDTH, torch.zeros((ORGANS, ORGANS), dtype=torch.bool))
+    method = build_method("ltuda", {"mixing": "none", "views": 1, "teacher_mode": mode}, setting)
+    default = build_method("ltuda", {"mixing": "none", "views": 1}, setting)
+    image = 3 * batch.image + 2
+    labelled = {}
+    with torch.no_grad():
+        for training in (False, True):
+            network.train(training)
+            probability, label = network(image).logits.sigmoid().max(dim=1)
+            label = torch.where(probability >= 0.5, label + 1, 0)
+            denied = batch.known.gather(1, (label - 1).clamp(min=0).flatten(1)).reshape(label.shape)
+            labelled[training] = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, label))
+    assert not torch.equal(labelled[True], labelled[False])
+    shown = replace(batch, image=image)
+    assert torch.equal(method._fuse(shown)[0].labels, labelled[mode == "train"])
+    assert torch.equal(default._fuse(shown)[0].labels, labelled[True])
 
 
 def test_its_state_holds_teacher_and_prototypes():

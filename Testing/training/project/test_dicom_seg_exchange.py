@@ -132,13 +132,6 @@ def test_a_seg_without_its_series_is_refused(folder, dicom, tmp_path):
         pass
 
 
-def test_two_segs_of_one_series_are_refused(dicom, folder):
-    export_dicom_seg(load_project(folder), dicom / "segs", dicom)
-    shutil.copyfile(dicom / "segs" / "axial.dcm", dicom / "segs" / "again.dcm")
-    with pytest.raises(TrainingError, match="refer to one series"), open_dataset(dicom):
-        pass
-
-
 def test_what_the_engine_wrote_can_be_imported(dicom, tmp_path):
     """As a result that somebody corrected."""
     volume = read_volume(dicom / "oblique")

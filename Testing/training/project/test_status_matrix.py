@@ -44,6 +44,13 @@ def test_a_change_leaves_the_original_alone(matrix):
     assert everywhere.known("a") == everywhere.known("b") == {"liver", "spleen"}
 
 
+def test_a_matrix_may_have_no_cases():
+    empty = LabelStatusMatrix(("liver",))
+    assert empty.cases == ()
+    assert empty.count("liver", ANNOTATED) == 0
+    assert empty.with_case("a").status("a", "liver") is UNKNOWN
+
+
 def test_rows_and_columns_come_and_go(matrix):
     grown = matrix.with_case("c", {"liver": ABSENT}).with_organ("aorta", PSEUDO)
     assert grown.cases == ("a", "b", "c")
@@ -62,6 +69,9 @@ def test_rows_and_columns_come_and_go(matrix):
         (lambda matrix: matrix.without_organ("heart"), "no organ 'heart'"),
         (lambda matrix: matrix.without_case("z"), "no case 'z'"),
         (lambda matrix: matrix.known("z"), "no case 'z'"),
+        (lambda matrix: matrix.status("a", "heart"), "no organ 'heart'"),
+        (lambda matrix: matrix.count("heart", ABSENT), "no organ 'heart'"),
+        (lambda matrix: matrix.counts("heart"), "no organ 'heart'"),
     ],
 )
 def test_changes_that_cannot_be(matrix, change, text):

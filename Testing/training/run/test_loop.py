@@ -224,9 +224,9 @@ def test_the_last_layer_learns_faster_by_its_factor(phantom_recipe, runner):
 
 
 def test_training_starts_from_a_bundle(phantom_recipe, runner, phantom_run, tmp_path):
-    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    publication = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
     first = publish(
-        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", publication, Progress()
     )
     recipe = phantom_recipe(
         network={"initial": str(first.folder)}, optimisation={"iterations": 1, "learning_rate": 1e-9}
@@ -253,9 +253,9 @@ def test_a_patch_that_the_network_cannot_halve_is_refused(phantom_recipe):
     ],
 )
 def test_a_bundle_of_another_network_or_organs_is_refused(phantom_recipe, phantom_run, tmp_path, changes):
-    reported = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
+    publication = Publication("1.0.0", "Apache-2.0", "Licence text", "Notes")
     first = publish(
-        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", reported, Progress()
+        phantom_run.place.run, phantom_run.place.data, tmp_path / "phantom-ct", publication, Progress()
     )
     changes["network"] = {**changes.get("network", {}), "initial": str(first.folder)}
     with pytest.raises(TrainingError, match="cannot start from"):
@@ -476,11 +476,10 @@ def test_a_further_organ_starts_on_a_branch(phantom_recipe, phantom_run, tmp_pat
     started = recipe_network(recipe)
     state = started.state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in checkpoint.network.items())
-    own, branch = started.own_decoders()[0], started.all_branches()[0]
-    _assert_equal_states(branch.decoders[0].state_dict(), own.state_dict())
+    branch = started.all_branches()[0]
     method = recipe_method(recipe, started)
     groups = build_optimiser(started, method, recipe.optimisation).param_groups
-    assert [id(p) for p in groups[1]["params"]][-2:] == [id(p) for p in branch.heads.parameters()]
+    assert [id(p) for p in groups[1]["params"]][-2:] == [id(p) for p in branch.head.parameters()]
 
     save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(recipe), network=state), tmp_path)
     _assert_equal_states(recipe_network(_branched(phantom_recipe, tmp_path)).state_dict(), state)

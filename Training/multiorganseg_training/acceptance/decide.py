@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from multiorganseg.counted import cases_text
 from multiorganseg.projects.acceptance import OrganVerdict, Verdict
+from multiorganseg.text import cases_text
 from multiorganseg_training.acceptance.score import CaseScore
 
 FEWEST_CASES = 3

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from multiorganseg.atomic import atomic_path
 from multiorganseg.geometry.orient import reorient
-from multiorganseg.results.palette import BACKGROUND, FAINT, FRAME, PANEL, SHADE, TEXT
+from multiorganseg.results.legend import BACKGROUND, FAINT, FRAME, PANEL, SHADE, TEXT
 from multiorganseg.results.planes import MARKS, NAMES, best_slices
 from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.acceptance.score import CaseScore

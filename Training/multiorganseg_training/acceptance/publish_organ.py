@@ -19,9 +19,9 @@ from multiorganseg.bundles import (
 from multiorganseg.bundles.folders import delete_folder, visible_folders
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.errors import MultiOrganSegError, TrainingError
+from multiorganseg.folders import resources_dir
 from multiorganseg.projects.acceptance import AcceptanceReport, load_acceptance
 from multiorganseg.projects.project import Project
-from multiorganseg.resources import resources_dir
 from multiorganseg_training.acceptance.card import added_organ_card
 from multiorganseg_training.acceptance.check import CANDIDATE
 from multiorganseg_training.acceptance.publish import finish_bundle, holds_network_of

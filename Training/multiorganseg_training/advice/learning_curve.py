@@ -95,7 +95,7 @@ class CasesNeeded:
     unreachable: float
 
     def sentence(self) -> str:
-        """Say it for people."""
+        """Return it as a sentence."""
         aim = f"a Dice of {self.target:.2f}"
         if self.interval is None:
             return f"By these runs, {aim} is out of reach with more cases alone. Look for another cause."
@@ -132,11 +132,11 @@ def fit_curve(points: Sequence[CurvePoint], seed: int = 0) -> LearningCurve:
     sizes = sorted({point.cases for point in points})
     if len(sizes) < FEWEST_SIZES:
         msg = "There are too few points for a learning curve."
-        reported = ", ".join(map(str, sizes)) or "none"
+        numbers = ", ".join(map(str, sizes)) or "none"
         raise TrainingError(
             msg,
             cause=f"It takes runs with {FEWEST_SIZES} different numbers of annotated cases; there are: "
-            f"{reported}.",
+            f"{numbers}.",
             next_step="Train with fewer and with more annotated cases, and check each run.",
         )
     counts = np.array([point.cases for point in points], np.float64)

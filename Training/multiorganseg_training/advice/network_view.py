@@ -19,8 +19,8 @@ from multiorganseg.inference.backends import choose_device, computes_bf16, load_
 from multiorganseg.inference.prepare import prepare
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.inference.windows import plan_windows
-from multiorganseg.intensity import AIR
-from multiorganseg.networks.placing import place_network
+from multiorganseg.intensities import AIR
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume

@@ -24,6 +24,7 @@ from multiorganseg.volumes.volume import Volume
 from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn
 from multiorganseg_training.project.add_case import add_case, cases_with_image
 from multiorganseg_training.project.annotate import save_annotation
+from multiorganseg_training.project.named_labels import has_named_layers, read_named_labels
 from multiorganseg_training.project.organs import add_organ
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
@@ -43,8 +44,18 @@ def add_command(
     pseudo: Annotated[str, typer.Option(help="Organ keys that a network labelled.")] = "",
     absent: Annotated[str, typer.Option(help="Organ keys that the images do not hold.")] = "",
     name: Annotated[str, typer.Option(help="Of the case of a single image; else the image's.")] = "",
+    patient: Annotated[
+        str,
+        typer.Option(
+            help="Code of the patient whose images these are, no name; DICOM says whose they are by itself."
+        ),
+    ] = "",
 ) -> None:
-    """Add cases; organs that are not named are unknown in them, and must not be labelled."""
+    """Add cases; organs that are not named are unknown in them, and must not be labelled.
+
+    Cases of one patient are held out together when a training is judged. Of DICOM a code is kept, not the
+    identifier; `set --patient` says it of cases that are in the project already.
+    """
     if len(images) > 1 and (labels or name):
         msg = "--labels and --name belong to a single image."
         raise OptionError(msg, next_step="Add images with labels, or under other names, one by one.")
@@ -57,7 +68,7 @@ def add_command(
             case = name or case_name(image.absolute().name)
             progress(f"adding {case}", number / len(images))
             twins = cases_with_image(load_project(folder), image)
-            project = add_case(folder, case, image, labels, row, table=table)
+            project = add_case(folder, case, image, labels, row, table=table, patient=patient)
             if twins:
                 doubled[case] = twins
         progress("adding", 1.0)
@@ -96,11 +107,17 @@ def annotate_command(
     folder: _Folder,
     case: Annotated[str, typer.Argument(help="Name of the case.")],
     labels: Annotated[
-        Path | None, typer.Argument(help="Label file on the voxels of the case's image.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Label file on the voxels of the case's image, DICOM SEG or RTSTRUCT.", show_default=False
+        ),
     ] = None,
     organ: Annotated[
         list[str] | None,
-        typer.Option(help="Organ key, or KEY=VALUE with its value in the file; repeat for more."),
+        typer.Option(
+            help="Organ key, or KEY=VALUE with its value in the file, or KEY=NAME of its segment; repeat for "
+            "more."
+        ),
     ] = None,
     pseudo: Annotated[
         list[str] | None, typer.Option(help="The same for an organ that a network labelled.")
@@ -114,6 +131,9 @@ def annotate_command(
     Which voxels of the file are an organ's: those of KEY=VALUE; else those that the file's own label table
     names (X.labels.json beside X.nii.gz, segments of a .seg.nrrd); else all above 0, when the file has one
     value and one organ is named; else those of the project's label value.
+
+    Of DICOM SEG, RTSTRUCT and .seg.nrrd with layers, the segments are found by name or code; others may
+    overlap them. Where two of them overlap, a structure keeps what lies within its organ.
     """
     drawn = {key: value for key, value in map(_halves, [*(organ or []), *(pseudo or [])])}
     said = {
@@ -125,9 +145,12 @@ def annotate_command(
     if not statuses:
         msg = "Say what the case holds."
         raise OptionError(msg, next_step="Pass --organ, --pseudo or --absent with an organ key.")
-    volume = None if labels is None else read_labels(labels)
-    table = None
-    if labels is not None and volume is not None:
+    volume, table = None, None
+    if labels is not None and has_named_layers(labels):
+        named = {key: None if part is None else str(part) for key, part in drawn.items()}
+        volume, table = read_named_labels(labels, load_project(folder), case, named)
+    elif labels is not None:
+        volume = read_labels(labels)
         table = _values(drawn, labels, volume, load_project(folder).table)
     saved = save_annotation(
         folder,
@@ -143,12 +166,17 @@ def annotate_command(
         out.print(Text(f"{voxels} voxels of {key} went to these organs."), soft_wrap=True)
 
 
-def _values(drawn: Mapping[str, int | None], labels: Path, volume: Volume, project: LabelTable) -> LabelTable:
+def _values(
+    drawn: Mapping[str, int | str | None], labels: Path, volume: Volume, project: LabelTable
+) -> LabelTable:
     own = _own_table(labels)
     occurring = np.unique(volume.voxels)
     occurring = occurring[occurring > 0]
     values: dict[int, str] = {}
     for key, value in drawn.items():
+        if isinstance(value, str):
+            msg = f"'{key}={value}' names no label value."
+            raise OptionError(msg, next_step="Write it as gallbladder=1; label maps have no names.")
         if value is None and own is not None:
             value = own.value(key)
         elif value is None and len(drawn) == len(occurring) == 1:
@@ -196,11 +224,11 @@ def _keys(text: str) -> list[str]:
     return [key.strip() for key in text.split(",") if key.strip()]
 
 
-def _halves(text: str) -> tuple[str, int | None]:
-    key, separator, value = text.partition("=")
+def _halves(text: str) -> tuple[str, int | str | None]:
+    key, separator, part = (each.strip() for each in text.partition("="))
     if not separator:
-        return key.strip(), None
-    if not value.strip().isdecimal() or not 0 < int(value) < 65536:
+        return key, None
+    if not part or (part.isdecimal() and not 0 < int(part) < 65536):
         msg = f"'{text}' names no label value."
         raise OptionError(msg, next_step="Write it as gallbladder=1.")
-    return key.strip(), int(value)
+    return key, int(part) if part.isdecimal() else part

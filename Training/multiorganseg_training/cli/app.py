@@ -17,11 +17,12 @@ from multiorganseg.cli.console import out, prepare_output
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.earlier import COMMANDS
 from multiorganseg.errors import OptionError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
 from multiorganseg.scratch import clean_up
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import acceptance_command
-from multiorganseg_training.cli.add_organ import add_organ_command
+from multiorganseg_training.cli.add_organ import DeviceCount, add_organ_command, merge_branches_command
+from multiorganseg_training.cli.away import pack_command, train_pack_command, unpack_command
 from multiorganseg_training.cli.progress import begin_events, reported_errors, warn
 from multiorganseg_training.cli.project import project_app
 
@@ -82,6 +83,10 @@ def renamed_command(command: Callable[..., None], earlier: str, now: str) -> Cal
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train networks for MultiOrganSeg.")
 app.add_typer(project_app, name="project")
 app.command("add-organ")(add_organ_command)
+app.command("merge-branches")(merge_branches_command)
+app.command("pack")(pack_command)
+app.command("train-pack")(train_pack_command)
+app.command("unpack")(unpack_command)
 app.command("acceptance")(acceptance_command)
 app.command("cache")(cache_command)
 _RENAMED: dict[str, Callable[..., None]] = {"add-organ": add_organ_command, "acceptance": acceptance_command}
@@ -118,6 +123,7 @@ def fit(
         Path | None, typer.Option(help="Folder of the run; else runs/ and the recipe's name.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: DeviceCount = 0,
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
     initial: Annotated[
@@ -134,7 +140,8 @@ def fit(
     from multiorganseg.inference.backends import choose_device
     from multiorganseg.projects.runs import Paused, process_start
     from multiorganseg_training.recipe.file import load_recipe
-    from multiorganseg_training.run.fit import Place
+    from multiorganseg_training.run.devices import joined
+    from multiorganseg_training.run.fit import Place, follow
     from multiorganseg_training.run.fit import fit as run_fit
 
     loaded = load_recipe(recipe)
@@ -142,12 +149,14 @@ def fit(
         loaded = replace(loaded, seed=seed)
     if initial is not None:
         loaded = replace(loaded, network=replace(loaded.network, initial=initial))
-    place = Place(
-        data, run or Path("runs") / loaded.name, cache or user_cache_dir() / "cases", choose_device(device)
-    )
+    run = run or Path("runs") / loaded.name
+    folders = (data, run, cache or user_cache_dir() / "cases")
     try:
-        with progress_bar() as progress:
-            scores = run_fit(loaded, place, progress, process_start())
+        with joined(choose_device(device), devices) as (together, own):
+            if not together.first:
+                return follow(together, own)
+            with progress_bar() as progress:
+                scores = run_fit(loaded, Place(*folders, own, together), progress, process_start())
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
         return
@@ -156,7 +165,7 @@ def fit(
         for key in scores["averaged"]:
             table.add_row(key, *(f"{values[key]:.3f}" for values in scores.values()))
         out.print(table)
-    out.print(Text(f"Next: multiorganseg-train publish {place.run} --data {data} --help"), soft_wrap=True)
+    out.print(Text(f"Next: multiorganseg-train publish {run} --data {data} --help"), soft_wrap=True)
 
 
 @app.command()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -12,11 +13,11 @@ from rich.text import Text
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
 from multiorganseg.cli.console import out
-from multiorganseg.counted import cases_text
 from multiorganseg.errors import OptionError
 from multiorganseg.outputs import keep
 from multiorganseg.projects.file import load_project, project_inputs
 from multiorganseg.projects.project import Project
+from multiorganseg.text import cases_text
 from multiorganseg_training.cli.progress import (
     ReportEvents,
     counts_table,
@@ -57,26 +58,23 @@ def nnunet_command(
     name: _Name = "",
     hardlink: _Hardlink = False,
 ) -> None:
-    """Import an nnU-Net v2 dataset folder as a new project.
+    """Import an nnU-Net dataset folder, of version 2 or 1, as a new project.
 
     Every label needs an organ key: --label 'left kidney=kidney_left'. What becomes of a tumour is yours to
     say: --label tumour=liver (part of the liver), --label tumour=liver_tumor (an organ of its own), or
     --label tumour=background. Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
-    rules = label_rules(label or [])
-    with reported_progress() as progress:
-        project = import_nnunet(
-            dataset,
-            target,
-            rules,
-            channel=channel,
-            modality=modality,
-            unlabelled=unlabelled,
-            name=name,
-            hardlink=hardlink,
-            progress=progress,
-        )
-    show_project(project)
+    _import(
+        import_nnunet,
+        dataset,
+        target,
+        label,
+        channel=channel,
+        modality=modality,
+        unlabelled=unlabelled,
+        name=name,
+        hardlink=hardlink,
+    )
 
 
 @reported_errors()
@@ -95,18 +93,24 @@ def msd_command(
 
     Mapped organs are annotated in all labelled cases; correct it with `set`.
     """
+    _import(
+        import_msd,
+        dataset,
+        target,
+        label,
+        modality=modality,
+        unlabelled=unlabelled,
+        name=name,
+        hardlink=hardlink,
+    )
+
+
+def _import(
+    importer: Callable[..., Project], dataset: Path, target: Path, label: list[str] | None, **options: Any
+) -> None:
     rules = label_rules(label or [])
     with reported_progress() as progress:
-        project = import_msd(
-            dataset,
-            target,
-            rules,
-            modality=modality,
-            unlabelled=unlabelled,
-            name=name,
-            hardlink=hardlink,
-            progress=progress,
-        )
+        project = importer(dataset, target, rules, **options, progress=progress)
     show_project(project)
 
 
@@ -196,38 +200,42 @@ def _halves(text: str, what: str, example: str) -> tuple[str, str]:
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
 _Dataset = Annotated[
-    Path, typer.Argument(help="nnU-Net v2 or Decathlon folder, or one with DICOM SEG and their series.")
+    Path,
+    typer.Argument(help="nnU-Net or Decathlon folder, or one with DICOM SEG or RTSTRUCT and their series."),
 ]
 _Format = Annotated[DatasetFormat | None, typer.Option("--format", help="Else the folder's content tells.")]
-_AlsoUnlabelled = Annotated[bool, typer.Option("--unlabelled", help="Take images without labels too.")]
 
 
 @reported_errors()
 def import_command(
     folder: _Folder,
     dataset: _Dataset,
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--label",
-            help="LABEL=ORGAN, by the dataset's name or value of a label; LABEL=background drops it. "
-            "Repeat for more. Labels spelt as organ keys need none.",
-        ),
-    ] = None,
+    label: _Rules = None,
     kind: _Format = None,
-    modality: Annotated[str | None, typer.Option(help="CT or MR; else the dataset tells.")] = None,
-    unlabelled: _AlsoUnlabelled = False,
+    channel: Annotated[int | None, typer.Option(help="Of nnU-Net, where there are several.")] = None,
+    modality: _Modality = None,
+    unlabelled: _Unlabelled = False,
     events: ReportEvents = False,
 ) -> None:
     """Add the annotated cases of a dataset to a project: all of them, or none.
 
-    Of nnU-Net and Decathlon folders every mapped organ is annotated in all labelled cases; of DICOM SEG, the
-    organs that a file has segments of. Segments with the codes of an organ need no rule.
+    Of nnU-Net and Decathlon folders every mapped organ is annotated in all labelled cases; of DICOM SEG and
+    RTSTRUCT, the organs that the files of a series have segments of. Segments with the codes of an organ need
+    no rule. Where segments overlap, a structure keeps what lies within its organ; of others, leave one out:
+    --label LABEL=background
     """
     rules = label_rules(label or [])
     with (
         reported_progress() as progress,
-        open_dataset(dataset, kind, unlabelled=unlabelled, modality=modality, progress=progress) as described,
+        open_dataset(
+            dataset,
+            kind,
+            unlabelled=unlabelled,
+            channel=channel,
+            modality=modality,
+            rules=rules,
+            progress=progress,
+        ) as described,
     ):
         report = import_into(described, folder, rules, progress)
     out.print(Text(f"Added {cases_text(len(report.cases))}."))
@@ -241,7 +249,7 @@ def inspect_command(
     folder: _Folder,
     dataset: _Dataset,
     kind: _Format = None,
-    unlabelled: _AlsoUnlabelled = False,
+    unlabelled: _Unlabelled = False,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="PATH", help="Write it as JSON.")
     ] = None,

@@ -85,7 +85,7 @@ def reported_progress() -> Iterator[Progress]:
 
 
 def warn(message: str, mark: str = "Warning") -> None:
-    """Say something that the user should know, to people and as an event."""
+    """Show something that the user should know, to people and as an event."""
     out.print(Text(f"{mark}: {message}", style="yellow"), soft_wrap=True)
     _events().emit(EventKind.WARNING, message=message)
 

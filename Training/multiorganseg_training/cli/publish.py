@@ -13,12 +13,12 @@ from rich.text import Text
 
 from multiorganseg.cli.console import out
 from multiorganseg.errors import TrainingError
+from multiorganseg.folders import user_cache_dir
 from multiorganseg.outputs import keep
 from multiorganseg.pictures import drawn
 from multiorganseg.projects.file import load_project, project_inputs, project_lock
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.user_folders import user_cache_dir
 from multiorganseg_training.cli.acceptance import find_run
 from multiorganseg_training.cli.progress import reported_errors, reported_progress
 from multiorganseg_training.project.organs import project_catalogue
@@ -104,9 +104,9 @@ def learning_curve_command(
         msg = "No run of this project has been through the acceptance check with an organ measured."
         raise TrainingError(msg, next_step="Train and judge one first: multiorganseg-train add-organ --help")
     catalogue = project_catalogue(project)
-    reported: dict[str, dict[str, object]] = {}
+    answers: dict[str, dict[str, object]] = {}
     for key, points in found.items():
-        reported[key] = {
+        answers[key] = {
             "points": [{"cases": point.cases, "dice": point.dice, "run": point.run} for point in points],
             "sentence": "",
             "picture": None,
@@ -129,7 +129,7 @@ def learning_curve_command(
         path = (output or folder) / f"learning-curve-{key}.png"
         draw = partial(draw_curve, learned, needed, catalogue.get(key).name, path)
         is_drawn = drawn(f"The curve of {key}", draw)
-        reported[key] |= {"sentence": needed.sentence(), "picture": str(path) if is_drawn else None}
+        answers[key] |= {"sentence": needed.sentence(), "picture": str(path) if is_drawn else None}
         out.print(Text(needed.sentence()))
         limit, drop, rate = learned.best
         out.print(Text(f"Fit: Dice(n) = {limit:.3f} − {drop:.3f}·n^(−{rate:.2f})", style="dim"))
@@ -137,7 +137,7 @@ def learning_curve_command(
             out.print(Text(f"Written: {path}"), soft_wrap=True)
     if json_path is not None:
         with keep(project_inputs(folder)):
-            write_text_atomically(json_path, format_json({"schema_version": 1, "organs": reported}))
+            write_text_atomically(json_path, format_json({"schema_version": 1, "organs": answers}))
 
 
 @reported_errors()

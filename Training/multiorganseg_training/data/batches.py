@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.augmentation import change_look, random_patch
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.data.mixing import around_organ, box_mask, draw_boxes
 from multiorganseg_training.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 POSITIONS_KEPT = 2000
 
@@ -67,35 +70,39 @@ class PatchSampler:
             False: [number for number, case in enumerate(cases) if not case.known],
         }
 
-    def draw(self, labelled: bool | None = None) -> tuple[PreparedCase, NDArray[np.float64] | None]:
+    def draw(
+        self, labelled: bool | None = None, generator: np.random.Generator | None = None
+    ) -> tuple[PreparedCase, NDArray[np.float64] | None]:
         """Return a case and a centre (k, j, i) in voxels: on an organ's voxel, or None for anywhere.
 
         A case without annotations is never exchanged for one with a favoured organ.
 
         Args:
             labelled: Whether some organ is annotated in the case (True) or none (False); None takes any.
+            generator: Source of the randomness of this draw; the sampler's own when None.
 
         Raises:
             TrainingError: There is no such case.
         """
-        if self._empty and labelled is not False and self._generator.random() < self._absent_share:
-            return self.cases[self._empty[int(self._generator.integers(len(self._empty)))]], None
+        generator = generator or self._generator
+        if self._empty and labelled is not False and generator.random() < self._absent_share:
+            return self.cases[self._empty[int(generator.integers(len(self._empty)))]], None
         occurring = [places for places in self._favoured if places]
-        if occurring and labelled is not False and self._generator.random() < self._favoured_share:
-            places = occurring[int(self._generator.integers(len(occurring)))]
-            number, organ = places[int(self._generator.integers(len(places)))]
-            return self.cases[number], organ[int(self._generator.integers(len(organ)))].astype(np.float64)
+        if occurring and labelled is not False and generator.random() < self._favoured_share:
+            places = occurring[int(generator.integers(len(occurring)))]
+            number, organ = places[int(generator.integers(len(places)))]
+            return self.cases[number], organ[int(generator.integers(len(organ)))].astype(np.float64)
         numbers = self._numbers[labelled]
         if not numbers:
             msg = f"No case {'has' if labelled else 'is without'} annotations."
             raise TrainingError(
                 msg, next_step="Correct data.known in the recipe, or optimisation.labelled_per_batch."
             )
-        number = numbers[int(self._generator.integers(len(numbers)))]
+        number = numbers[int(generator.integers(len(numbers)))]
         case, positions = self.cases[number], self._positions[number]
-        if positions and self._generator.random() < self._organ_centred:
-            organ = positions[int(self._generator.integers(len(positions)))]
-            return case, organ[int(self._generator.integers(len(organ)))].astype(np.float64)
+        if positions and generator.random() < self._organ_centred:
+            organ = positions[int(generator.integers(len(positions)))]
+            return case, organ[int(generator.integers(len(organ)))].astype(np.float64)
         return case, None
 
 
@@ -140,11 +147,20 @@ class BatchSource:
         cases: The cases drawn from.
         generator: Source of all randomness.
         device: Where the batches are wanted.
+        part: Which of several sources of one training this is, from 0; each has the same generator.
+        parts: How many there are. Together they draw what one would with as many times the batch.
     """
 
     def __init__(
-        self, recipe: Recipe, cases: list[PreparedCase], generator: np.random.Generator, device: torch.device
+        self,
+        recipe: Recipe,
+        cases: list[PreparedCase],
+        generator: np.random.Generator,
+        device: torch.device,
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
+        self._part, self._parts = part, parts
         self._recipe = recipe
         self._generator = generator
         self._device = device
@@ -162,25 +178,31 @@ class BatchSource:
             for case in cases
         }
 
-    def draw(self) -> Batch:
-        """Return the next batch; the first of it are annotated cases where the recipe says how many."""
+    def draw(self, seed: int | None = None) -> Batch:
+        """Return the next batch; the first of it are annotated cases where the recipe says how many.
+
+        Args:
+            seed: Of its randomness; None takes it from the source's generator.
+        """
         recipe = self._recipe
         images, labels, known = [], [], []
         organs = len(recipe.data.table.keys)
         annotated = recipe.optimisation.labelled_per_batch
+        seed = int(self._generator.integers(2**63)) if seed is None else seed
         for number in range(recipe.optimisation.batch_size):
-            case, centre = self._sampler.draw(number < annotated if annotated else None)
-            image, label = self._cut(case, centre)
+            generator = np.random.default_rng((seed, self._part + number * self._parts))
+            case, centre = self._sampler.draw(number < annotated if annotated else None, generator)
+            image, label = self._cut(case, centre, generator)
             spec = recipe.augmentation
-            if spec.mixed and len(case.known) == organs and self._generator.random() < spec.mixed:
-                image, label = self._paste(image, label)
+            if spec.mixed and len(case.known) == organs and generator.random() < spec.mixed:
+                image, label = self._paste(image, label, generator)
             image, label = change_look(
                 image,
                 label,
                 recipe.data.table.organs,
                 recipe.preprocessing.window,
                 spec,
-                self._generator,
+                generator,
                 recipe.preprocessing.air,
             )
             images.append(image)
@@ -188,7 +210,9 @@ class BatchSource:
             known.append(case.known)
         return Batch(torch.stack(images), torch.stack(labels), known_matrix(known, organs, self._device))
 
-    def _cut(self, case: PreparedCase, centre: NDArray[np.float64] | None) -> tuple[Tensor, Tensor]:
+    def _cut(
+        self, case: PreparedCase, centre: NDArray[np.float64] | None, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
         recipe = self._recipe
         return random_patch(
             *self._volumes[case.name],
@@ -196,21 +220,21 @@ class BatchSource:
             recipe.network.patch_shape,
             recipe.preprocessing.spacing_mm,
             recipe.augmentation,
-            self._generator,
+            generator,
             self._device,
             recipe.preprocessing.air,
         )
 
-    def _paste(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    def _paste(self, image: Tensor, label: Tensor, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Paste a box, or an organ with what is around it, of another fully annotated case."""
-        other = self._sampler.draw()
+        other = self._sampler.draw(generator=generator)
         if len(other[0].known) < len(self._recipe.data.table.keys):
             return image, label
-        other_image, other_label = self._cut(*other)
-        if self._generator.random() < 0.5:
-            mask = box_mask(draw_boxes(1, label.shape, self._generator), label.shape, label.device)[0]
+        other_image, other_label = self._cut(*other, generator)
+        if generator.random() < 0.5:
+            mask = box_mask(draw_boxes(1, label.shape, generator), label.shape, label.device)[0]
         else:
-            mask = around_organ(other_label, self._generator)
+            mask = around_organ(other_label, generator)
         return torch.where(mask, other_image, image), torch.where(mask, other_label, label)
 
 

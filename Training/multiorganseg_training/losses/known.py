@@ -208,10 +208,10 @@ def _table(known: Tensor, exclusive: bool, within: Tensor | None) -> Tensor:
     else:
         unknown = torch.full_like(on_organs, IGNORE)
     on_organs = on_organs.where(known[..., None], unknown)
-    reported = known
+    decided = known
     if exclusive and within is not None:
-        reported = known | (tells & within.to(known.device)).any(dim=2)
-    on_background = (reported.to(torch.int8) - 1)[..., None]
+        decided = known | (tells & within.to(known.device)).any(dim=2)
+    on_background = (decided.to(torch.int8) - 1)[..., None]
     return torch.cat([on_background, on_organs], dim=2)
 
 

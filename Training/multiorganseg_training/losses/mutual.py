@@ -225,6 +225,51 @@ def require_form(form: str) -> None:
         raise TrainingError(msg, next_step=f"Known are {', '.join(FORMS)}.")
 
 
+@dataclass(frozen=True)
+class PseudoLabelSpec:
+    """Which pseudo-labels a student learns from, and how much each counts.
+
+    Attributes:
+        selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
+        threshold: For "threshold".
+        similarity: Whether pseudo-labels are weighted by their reliability.
+        form: "mean" as published, or "half_sum" for many classes; see `reliability`.
+        min_voxels: Fewest voxels of a class in a patch that make a prototype of the reliability.
+
+    Raises:
+        TrainingError: A choice is unknown.
+    """
+
+    selection: str = ENTROPY
+    threshold: float = 0.5
+    similarity: bool = True
+    form: str = MEAN
+    min_voxels: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the choices.
+
+        Raises:
+            TrainingError: One is unknown.
+        """
+        require_selection(self.selection)
+        require_form(self.form)
+
+    def uncertainty(self, probabilities: Tensor) -> Tensor:
+        """Return the `uncertainty` (batch, *space) of probabilities (batch, classes + 1, *space)."""
+        return uncertainty(probabilities, self.selection)
+
+    def chosen(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Return the voxels (batch, *space), bool, by the uncertainties of both; see `more_certain`."""
+        return more_certain(student, teacher, self.selection, self.threshold)
+
+    def weights(self, features: Tensor, probabilities: Tensor, labels: Tensor | None = None) -> Tensor | None:
+        """Return the `reliability` (batch, *space) of a teacher; None where all labels weigh alike."""
+        if not self.similarity:
+            return None
+        return reliability(features, probabilities, self.form, self.min_voxels, labels)
+
+
 LOSS_EPSILON = 1e-6
 
 

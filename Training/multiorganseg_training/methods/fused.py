@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +23,11 @@ from multiorganseg_training.losses.known import (
     tri_state,
 )
 from multiorganseg_training.losses.mutual import (
-    ENTROPY,
     HALF_SUM,
     MIN_VOXELS,
+    PseudoLabelSpec,
     Ramp,
-    more_certain,
-    reliability,
     reliable_cross_entropy,
-    require_form,
-    require_selection,
-    uncertainty,
 )
 from multiorganseg_training.losses.partial import log_dice, masked_dice
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
@@ -40,6 +36,7 @@ from multiorganseg_training.methods.mean_teacher import follower
 from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
 SMOOTH = 1e-8
+PSEUDO_LABELS = PseudoLabelSpec(form=HALF_SUM, min_voxels=MIN_VOXELS)
 
 
 @dataclass(frozen=True)
@@ -89,11 +86,6 @@ class FusedMethod(Method):
         views: Strong views a step.
         position: "same" or "random": where a cut box is pasted.
         teacher_decay: Of the teacher, reached by way of 1 − 1 / (t + 1).
-        selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
-        threshold: For "threshold".
-        similarity: Whether pseudo-labels are weighted by their reliability.
-        form: "half_sum" or "mean"; see `reliability`.
-        min_voxels: Fewest voxels of a class in a patch that make a prototype of the reliability.
         ramp_every: Iterations between two steps of the ramp.
         ramp_steps: How many steps until it is 1; 0 for 1 from the start.
         prototypes: Whether the first decoder's features are aligned with LTUDA's two prototype banks.
@@ -101,6 +93,7 @@ class FusedMethod(Method):
         width: Of the projected features.
         prototype_momentum: Of the banks.
         pixels_per_class: Most voxels a class that are aligned.
+        pseudo_labels: The fields of `PseudoLabelSpec`; where they are left out, those of `PSEUDO_LABELS`.
 
     Raises:
         TrainingError: A choice is unknown.
@@ -119,11 +112,6 @@ class FusedMethod(Method):
         views: int = 2,
         position: str = SAME,
         teacher_decay: float = 0.99,
-        selection: str = ENTROPY,
-        threshold: float = 0.5,
-        similarity: bool = True,
-        form: str = HALF_SUM,
-        min_voxels: int = MIN_VOXELS,
         ramp_every: int = 150,
         ramp_steps: int = 40,
         prototypes: bool = False,
@@ -131,10 +119,9 @@ class FusedMethod(Method):
         width: int = 64,
         prototype_momentum: float = 0.999,
         pixels_per_class: int = 4096,
+        **pseudo_labels: Any,
     ) -> None:
         super().__init__()
-        require_selection(selection)
-        require_form(form)
         self.activation = setting.activation
         self.dice_weight = dice_weight
         self.log = log
@@ -142,11 +129,7 @@ class FusedMethod(Method):
         self.pseudo_label_weight = pseudo_label_weight
         self.views = views
         self.boxes = BoxSpec(position=position)
-        self.selection = selection
-        self.threshold = threshold
-        self.similarity = similarity
-        self.form = form
-        self.min_voxels = min_voxels
+        self.pseudo_labels = replace(PSEUDO_LABELS, **pseudo_labels)
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.teacher = follower(setting.network, teacher_decay)
         self.alignment = AlignmentSpec()
@@ -210,15 +193,10 @@ class FusedMethod(Method):
             each = [probs(output.logits, self.activation) for output in outputs]
             teacher = torch.stack(each).mean(dim=0)
             space = batch.labels.shape[1:]
-            weights = torch.ones_like(teacher[:, 0])
-            if self.similarity:
-                pairs = zip(outputs, each, strict=True)
-                weights = torch.stack(
-                    [
-                        reliability(on_grid(said.features, space), p, self.form, self.min_voxels)
-                        for said, p in pairs
-                    ]
-                ).mean(dim=0)
+            pairs = zip(outputs, each, strict=True)
+            reliable = [self.pseudo_labels.weights(on_grid(said.features, space), p) for said, p in pairs]
+            found = [weights for weights in reliable if weights is not None]
+            weights = torch.stack(found).mean(dim=0) if found else torch.ones_like(teacher[:, 0])
             fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP, within=self.within)
             certain = ~may_be(batch.labels, batch.known, self.within).any(dim=1)
             whole = batch.known.all(dim=1).reshape(-1, *[1] * len(space))
@@ -249,8 +227,8 @@ class FusedMethod(Method):
 
     def _strong(self, logits: Tensor, view: FusedView) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
-        mine, theirs = (uncertainty(said, self.selection) for said in (logs.detach().exp(), view.teacher))
-        chosen = more_certain(mine, theirs, self.selection, self.threshold)
+        mine, theirs = map(self.pseudo_labels.uncertainty, (logs.detach().exp(), view.teacher))
+        chosen = self.pseudo_labels.chosen(mine, theirs)
         return {
             "mixed_dice_loss": self._dice(logits, view),
             "certain": reliable_cross_entropy(logs, view.labels, view.certain),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,17 +13,7 @@ from torch import Tensor, nn
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import log_probs, on_grid, organ_probs, tri_state
-from multiorganseg_training.losses.mutual import (
-    ENTROPY,
-    MEAN,
-    Ramp,
-    more_certain,
-    reliability,
-    reliable_cross_entropy,
-    require_form,
-    require_selection,
-    uncertainty,
-)
+from multiorganseg_training.losses.mutual import PseudoLabelSpec, Ramp, reliable_cross_entropy
 from multiorganseg_training.losses.partial import masked_dice, partial_cross_entropy
 from multiorganseg_training.methods.method import Method, Setting, Step
 
@@ -62,13 +53,9 @@ class Mutual(Method):
         cross_entropy_weight: Of each decoder's cross-entropy with the annotations, which the paper does
             without.
         mutual_weight: Largest weight of the mutual losses.
-        selection: "entropy", "confidence", "threshold" or "everywhere"; see `more_certain`.
-        threshold: For "threshold".
-        similarity: Whether labels are weighted by their reliability.
-        form: "mean" as published, or "half_sum" for many classes; see `reliability`.
-        min_voxels: Fewest voxels of a class in a patch that make a prototype.
         ramp_every: Iterations between two steps of β.
         ramp_steps: How many steps until β is 1; 0 for 1 from the start.
+        pseudo_labels: The fields of `PseudoLabelSpec`.
 
     Raises:
         TrainingError: The network has one decoder only, or a choice is unknown.
@@ -83,29 +70,19 @@ class Mutual(Method):
         dice_weight: float = 0.5,
         cross_entropy_weight: float = 0.0,
         mutual_weight: float = 1.0,
-        selection: str = ENTROPY,
-        threshold: float = 0.5,
-        similarity: bool = True,
-        form: str = MEAN,
-        min_voxels: int = 1,
         ramp_every: int = 150,
         ramp_steps: int = 40,
+        **pseudo_labels: Any,
     ) -> None:
         super().__init__()
         if getattr(setting.network, "decoder_count", 1) < 2:
             msg = "The method 'mutual' needs a network with at least two decoders."
             raise TrainingError(msg, next_step="Take the architecture 'vnet' and name two decoders.")
-        require_selection(selection)
-        require_form(form)
         self.activation = setting.activation
         self.dice_weight = dice_weight
         self.cross_entropy_weight = cross_entropy_weight
         self.mutual_weight = mutual_weight
-        self.selection = selection
-        self.threshold = threshold
-        self.similarity = similarity
-        self.form = form
-        self.min_voxels = min_voxels
+        self.pseudo_labels = PseudoLabelSpec(**pseudo_labels)
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.register_buffer("within", setting.within, persistent=False)
         self.register_buffer("iteration", torch.zeros((), dtype=torch.long))
@@ -147,7 +124,7 @@ class Mutual(Method):
             views = [self._view(each.logits, on_grid(each.features, space)) for each in outputs]
             pairs = list(permutations(views, 2))
             chosen = [
-                more_certain(student.uncertainty, teacher.uncertainty, self.selection, self.threshold)
+                self.pseudo_labels.chosen(student.uncertainty, teacher.uncertainty)
                 for student, teacher in pairs
             ]
             mutual = torch.stack(
@@ -177,9 +154,5 @@ class Mutual(Method):
         logs = log_probs(logits, self.activation)
         probabilities = logs.detach().exp()
         labels = probabilities.max(dim=1).indices
-        weights = (
-            reliability(features, probabilities, self.form, self.min_voxels, labels)
-            if self.similarity
-            else None
-        )
-        return DecoderView(logs, labels, uncertainty(probabilities, self.selection), weights)
+        weights = self.pseudo_labels.weights(features, probabilities, labels)
+        return DecoderView(logs, labels, self.pseudo_labels.uncertainty(probabilities), weights)

@@ -31,6 +31,7 @@ from multiorganseg_training.project.case_files import (
     project_case,
 )
 from multiorganseg_training.project.labels import count_values, label_array, relabel, require_voxels
+from multiorganseg_training.project.patients import patient_code, patient_in, with_key
 
 
 def set_status(folder: Path, case: str, organ: str, status: LabelStatus) -> Project:
@@ -133,6 +134,7 @@ def add_case(
     status: Mapping[str, LabelStatus] | None = None,
     *,
     table: LabelTable | None = None,
+    patient: str = "",
 ) -> Project:
     """Copy a case into a project and save the project.
 
@@ -147,6 +149,7 @@ def add_case(
         labels: Its label map; see `on_image_grid`.
         status: What is known of its organs; what is left out is unknown.
         table: Meaning of the label values; by default the project's label table.
+        patient: Code of the patient; for DICOM one is made of what the image says (see `patient_code`).
 
     Returns:
         The project with the case.
@@ -169,6 +172,10 @@ def add_case(
         project = load_project(folder)
         _refuse_taken(project, name)
         matrix = project.matrix.with_case(name, status)
+        if not patient and picture is not image and isinstance(image, Path) and _is_dicom(image):
+            project = with_key(project)
+            patient = patient_code(patient_in(image), project.patient_key)
+        entry = replace(entry, patient=patient)
         extended = replace(project, cases={**project.cases, name: entry}, matrix=matrix)
         if drawn is not None and entry.labels is not None:
             values = {
@@ -193,12 +200,12 @@ def _files(*given: Path | Volume | None) -> list[Path]:
 
 
 def _is_converted(image: Path) -> bool:
+    return _is_dicom(image) or volume_suffix(image.name).lower() in (".nhdr", ".mhd")
+
+
+def _is_dicom(image: Path) -> bool:
     suffix = volume_suffix(image.name).lower()
-    return (
-        image.is_dir()
-        or suffix in (".nhdr", ".mhd", *DICOM_SUFFIXES)
-        or (not suffix and image.is_file() and is_dicom(image))
-    )
+    return image.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and image.is_file() and is_dicom(image))
 
 
 def _refuse_taken(project: Project, name: str) -> None:

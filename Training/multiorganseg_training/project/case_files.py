@@ -87,7 +87,7 @@ SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 def project_case(name: str, image: Path, *, labelled: bool, source: str = "") -> ProjectCase:
-    """Say where the files of a case will lie in a project.
+    """Return where the files of a case will lie in a project.
 
     Args:
         name: Of the case.

@@ -17,9 +17,8 @@ from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.results.authorship import Author
 from multiorganseg.results.dicom_seg import write_dicom_seg
-from multiorganseg.results.segmentation import Segmentation
+from multiorganseg.results.segmentation import Author, Segmentation
 from multiorganseg.volumes.dicom_series import find_dicom_series, series_files
 from multiorganseg.volumes.read import read_dicom_series, read_labels, read_volume
 from multiorganseg.volumes.volume import Volume

@@ -143,7 +143,7 @@ def known_channels(project: Project, case: str, organs: tuple[str, ...]) -> NDAr
 
 
 def status_problem(status: LabelStatus, voxels: int) -> str:
-    """Say what is wrong between a status and the number of labelled voxels; empty when nothing is."""
+    """Return what is wrong between a status and the number of labelled voxels; empty when nothing is."""
     if voxels and status not in LABELLED:
         return f"It is {status.value}, but labelled."
     if not voxels and status is LabelStatus.ANNOTATED:

@@ -12,8 +12,7 @@ from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg.bundles.metadata_schema import NAME_PATTERN
 from multiorganseg.bundles.original_json import original_from_json, original_problems
 from multiorganseg.errors import TrainingError
-from multiorganseg.intensities import darkest
-from multiorganseg.intensity import AIR
+from multiorganseg.intensities import AIR, darkest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.recipe.schedule import SCHEDULES
 
@@ -173,6 +172,8 @@ class OptimisationSpec:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
+        fixed_batches: How many different batches there are, each seen again in every pass over them; what a
+            method with a frozen network says of them is kept on the disk. 0 draws each anew.
         labelled_per_batch: How many of them come from cases in which some organ is annotated, the others from
             cases without annotations; 0 takes cases as they come.
         learning_rate: Peak of the schedule.
@@ -192,6 +193,7 @@ class OptimisationSpec:
 
     iterations: int = 2000
     batch_size: int = 1
+    fixed_batches: int = 0
     labelled_per_batch: int = 0
     learning_rate: float = 1e-3
     head_factor: float = 1.0
@@ -261,6 +263,7 @@ class Recipe:
             "optimisation.schedule must be cosine, poly or constant": optimisation.schedule in SCHEDULES,
             "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
             "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
+            "optimisation.fixed_batches must not be negative": optimisation.fixed_batches >= 0,
             "optimisation.labelled_per_batch must lie between 0 and batch_size": 0
             <= optimisation.labelled_per_batch
             <= optimisation.batch_size,

@@ -8,8 +8,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from torch import nn
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream, event_log
-from multiorganseg.metrics.summary import mean_of
+from multiorganseg.metrics.report import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
@@ -27,7 +28,8 @@ from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
 from multiorganseg_training.run.build import recipe_method, recipe_network
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
-from multiorganseg_training.run.loop import train
+from multiorganseg_training.run.devices import Devices
+from multiorganseg_training.run.loop import NotFiniteError, train
 from multiorganseg_training.run.validate import validation_dice
 
 RECIPE_FILE = "recipe.json"
@@ -43,12 +45,14 @@ class Place:
         run: Folder of the run.
         cache: Folder of prepared cases.
         device: Where to train.
+        devices: Those that train together.
     """
 
     data: Path
     run: Path
     cache: Path
     device: torch.device
+    devices: Devices = field(default_factory=Devices)
 
 
 def fit(
@@ -65,7 +69,7 @@ def fit(
         place: Where.
         progress: Reports every step.
         started: When the program began, in seconds since the epoch; a request to pause made since then is
-            heeded. The time of the call by default.
+            obeyed. The time of the call by default.
 
     Returns:
         Mean Dice by organ key, and their "mean", for "last" and "averaged", on the network's grid; NaN where
@@ -86,7 +90,7 @@ def fit(
 
 @contextmanager
 def report_end(events: EventStream) -> Iterator[None]:
-    """Tell that the block was paused or failed, where it does not come to its end."""
+    """Report that the block was paused or failed, where it does not come to its end."""
     try:
         yield
     except (Cancelled, Paused):
@@ -125,8 +129,8 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
-    reported = pausing(place.run, progress)
-    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, reported) for cases in (training, fold)]
+    watched = pausing(place.run, progress)
+    cached = [prepare_cases(cases, place.cache, recipe.preprocessing, watched) for cases in (training, fold)]
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,
@@ -143,6 +147,7 @@ def fit_locked(
         known = _without_nan(scores[name])
         events.emit(EventKind.METRIC, name=f"dice of {name} network", iteration=iteration, values=known)
 
+    place.devices.send((recipe, place.data, place.run, place.cache))
     trained = train(
         recipe,
         cached[0],
@@ -151,6 +156,7 @@ def fit_locked(
         events,
         progress,
         lambda network, iteration: measure("averaged", network, iteration),
+        place.devices,
     )
     if fold:
         progress("validating", 0.0)
@@ -161,6 +167,26 @@ def fit_locked(
     write_text_atomically(place.run / RESULT_FILE, json.dumps(known, indent=2) + "\n")
     events.emit(EventKind.FINISHED, **{name: values["mean"] for name, values in known.items()})
     return scores
+
+
+def follow(devices: Devices, device: torch.device) -> None:
+    """Train with the first device, run after run, until it has ended.
+
+    Args:
+        devices: Those that train together; this one is not the first.
+        device: Of this process.
+
+    Raises:
+        TrainingError: As `fit`.
+        ResourceError: Memory ran out, or the first device is gone.
+    """
+    nothing: Any = None
+    while (task := devices.send(nothing)) is not None:
+        recipe, data, run, cache = task
+        training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
+        cases = prepare_cases(training, cache, recipe.preprocessing, Progress())
+        with suppress(Cancelled, NotFiniteError):
+            train(recipe, cases, run, device, EventStream(), Progress(), lambda *_: None, devices)
 
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:

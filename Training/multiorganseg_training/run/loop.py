@@ -1,4 +1,4 @@
-"""The training loop. It knows neither methods nor devices by name."""
+"""The training loop. It knows neither methods nor devices by name, nor how many there are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,17 +16,21 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.placing import place_network
+from multiorganseg.networks.build import place_network
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
 from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
+from multiorganseg_training.run.devices import Devices
+from multiorganseg_training.run.fixed import Draw, fixed_batches, numbered
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -59,6 +63,8 @@ def train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    devices: Devices | None = None,
+    draw: Draw | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -70,6 +76,9 @@ def train(
         events: Told progress and metrics.
         progress: Reports each iteration; cancelling saves a checkpoint first.
         validate: Called with the averaged network and the iteration.
+        devices: Those that train together; each draws a batch of its own. The first one alone saves,
+            validates and tells; on others `Cancelled` stands for a pause, too.
+        draw: Gives the fixed batches instead of the cases.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -78,9 +87,13 @@ def train(
         Cancelled: The user asked for it.
         Paused: A pause was requested; a checkpoint is saved first.
     """
+    devices = devices or Devices()
     try:
-        return _train(recipe, cases, run, device, events, progress, validate)
+        return _train(recipe, cases, run, device, events, progress, validate, devices, draw)
+    except (Cancelled, Paused, NotFiniteError):  # these come on all devices at once
+        raise
     except (RuntimeError, MemoryError) as error:
+        devices.torn = True
         if not is_out_of_memory(error):
             raise
         msg = "Memory ran out."
@@ -89,6 +102,9 @@ def train(
             cause=str(error).splitlines()[0] if str(error) else "",
             next_step="Close other programs, or lower optimisation.batch_size or network.patch_shape.",
         ) from error
+    except Exception:
+        devices.torn = True
+        raise
 
 
 def _train(
@@ -99,6 +115,8 @@ def _train(
     events: EventStream,
     progress: Progress,
     validate: Validate,
+    devices: Devices,
+    draw: Draw | None,
 ) -> Trained:
     torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
@@ -109,11 +127,13 @@ def _train(
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)
-    batches = BatchSource(recipe, cases, generator, device)
+    batches = BatchSource(recipe, cases, generator, device, devices.number, devices.count)
     first = _resume(run, recipe, network, average, method, judging, optimiser, generator)
     seconds = 0.0
 
     def save(iteration: int) -> None:
+        if not devices.first:
+            return
         save_checkpoint(
             Checkpoint(
                 iteration,
@@ -129,58 +149,75 @@ def _train(
             run,
         )
 
-    stop_if_paused(run, first, optimisation.iterations)
+    devices.together(lambda: stop_if_paused(run, first, optimisation.iterations))
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for iteration in range(first, optimisation.iterations):
-        started = time.perf_counter()
-        factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        for parameter in optimiser.param_groups[TRUNK]["params"]:
-            parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
-        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, iteration)).generate_state(1)[0]))
+
+    def drawn() -> Step:
         batch = batches.draw()
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            step: Step = method(network, batch, generator)
-        loss = float(step.loss.detach())
-        _require_finite("loss", loss, iteration)
-        optimiser.zero_grad()
-        step.loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
-        _require_finite("norm of the gradient", float(norm), iteration)
-        optimiser.step()
-        method.after_step(network)
-        average.update(network)
-        if judge is not None and judging is not None:
-            judging.update(judge)
-        seconds = (
-            0.95 * seconds + 0.05 * (time.perf_counter() - started)
-            if seconds
-            else time.perf_counter() - started
-        )
-        done = iteration + 1
-        if _due(done, reporting.log_every) or done == optimisation.iterations:
-            _log(
-                events,
-                done,
-                loss,
-                step,
-                factor * optimisation.learning_rate,
-                seconds,
-                optimisation.iterations,
+        own = np.random.default_rng((int(generator.integers(2**63)), devices.number))
+        step: Step = method(network, batch, own)
+        return step
+
+    kept = (optimisation.fixed_batches, recipe.seed, run, devices.number)
+    with fixed_batches(method, draw or numbered(batches, recipe.seed), *kept) as fixed:
+        for iteration in range(first, optimisation.iterations):
+            started = time.perf_counter()
+            factor = rate_factor(
+                optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup
             )
-        if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
-            save(done)
-        try:
-            if _due(done, reporting.validate_every) and done < optimisation.iterations:
-                validate(average.network, done)
-            progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
-            stop_if_paused(run, done, optimisation.iterations)
-        except (Cancelled, Paused):
-            save(done)
-            raise
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+            for parameter in optimiser.param_groups[TRUNK]["params"]:
+                parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
+            numbers = np.random.SeedSequence((recipe.seed, iteration, devices.number))
+            torch.manual_seed(int(numbers.generate_state(1)[0]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+                step = fixed.step(network, iteration) if fixed is not None else drawn()
+            loss = float(devices.mean(step.loss.detach()))
+            _require_finite("loss", loss, iteration)
+            optimiser.zero_grad()
+            step.loss.backward()
+            devices.average_gradients(trained)
+            norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
+            _require_finite("norm of the gradient", float(norm), iteration)
+            optimiser.step()
+            method.after_step(network)
+            devices.average_buffers(network, method)
+            average.update(network)
+            if judge is not None and judging is not None:
+                judging.update(judge)
+            seconds = (
+                0.95 * seconds + 0.05 * (time.perf_counter() - started)
+                if seconds
+                else time.perf_counter() - started
+            )
+            done = iteration + 1
+            if _due(done, reporting.log_every) or done == optimisation.iterations:
+                _log(
+                    events,
+                    done,
+                    loss,
+                    step,
+                    factor * optimisation.learning_rate,
+                    seconds,
+                    optimisation.iterations,
+                )
+            if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
+                save(done)
+
+            def report(done: int = done, loss: float = loss) -> None:
+                if _due(done, reporting.validate_every) and done < optimisation.iterations:
+                    validate(average.network, done)
+                progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
+                stop_if_paused(run, done, optimisation.iterations)
+
+            try:
+                devices.together(report)
+            except (Cancelled, Paused):
+                save(done)
+                raise
     return Trained(network.eval(), average.network)
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from PySide6 import QtCore
 from PySide6.QtCore import Signal
 
 from pythonqt.classes import exported_names, stand_in
 
 _names = exported_names()
-Property: Any = QtCore.Property
-QPushButton: Any = _names["QPushButton"]
 QWidget: Any = _names["QWidget"]
 
 
@@ -34,11 +31,6 @@ class qMRMLWidget(QWidget):
     def mrmlScene(self) -> Any:
         """The scene."""
         return self._scene
-
-
-@stand_in
-class qSlicerWidget(qMRMLWidget):
-    """The same under the name of the application's base class."""
 
 
 @stand_in
@@ -91,38 +83,3 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
             self.exit()
         self.close()
         self.deleteLater()
-
-
-@stand_in
-class qMRMLSegmentationShow3DButton(QPushButton):
-    """Shows and hides the surfaces of a segmentation."""
-
-    mrml_slots = ("setMRMLScene", "setSegmentationNode")
-
-    def __init__(self, parent: Any = None) -> None:
-        super().__init__("Show 3D", parent)
-        self._node: Any = None
-        self.setCheckable(True)
-        self.setEnabled(False)
-        self.toggled.connect(self._show)
-
-    def setMRMLScene(self, scene: Any) -> None:
-        """Use a scene."""
-
-    def segmentationNode(self) -> Any:
-        """The segmentation."""
-        return self._node
-
-    def setSegmentationNode(self, node: Any) -> None:
-        """Act on this segmentation, or on none."""
-        self._node = node
-        self.setEnabled(node is not None)
-
-    def _show(self, shown: bool) -> None:
-        segmentation = self._node.GetSegmentation()
-        if shown:
-            self._node.CreateClosedSurfaceRepresentation()
-        else:
-            segmentation.RemoveRepresentation("Closed surface")
-
-    smoothingEnabled = Property(bool, lambda self: True, lambda self, v: None)

@@ -30,28 +30,19 @@ class qMRMLNodeComboBox(QWidget):
     """Lists the nodes of some classes; chooses one by itself unless "none" is allowed."""
 
     currentNodeChanged = Signal(object)
-    currentNodeIDChanged = Signal(str)
-    nodeAdded = Signal(object)
-    nodeAddedByUser = Signal(object)
     mrml_slots = ("setMRMLScene", "setCurrentNode")
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._settings: dict[str, Any] = {
             "nodeTypes": [],
-            "hideChildNodeTypes": [],
             "showChildNodeTypes": True,
-            "showHidden": False,
             "noneEnabled": False,
             "noneDisplay": "None",
             "addEnabled": True,
             "removeEnabled": True,
             "renameEnabled": False,
-            "editEnabled": False,
-            "selectNodeUponCreation": True,
-            "baseName": "",
         }
-        self._attributes: list[tuple[str, str, Any]] = []
         self._scene: Any = None
         self._node: Any = None
         self._listed: list[Any] = []
@@ -63,17 +54,12 @@ class qMRMLNodeComboBox(QWidget):
         self._box.activated.connect(self._activated)
 
     nodeTypes = _plain("nodeTypes", "QStringList")
-    hideChildNodeTypes = _plain("hideChildNodeTypes", "QStringList")
     showChildNodeTypes = _plain("showChildNodeTypes", bool)
-    showHidden = _plain("showHidden", bool)
     noneEnabled = _plain("noneEnabled", bool)
     noneDisplay = _plain("noneDisplay", str)
     addEnabled = _plain("addEnabled", bool)
     removeEnabled = _plain("removeEnabled", bool)
     renameEnabled = _plain("renameEnabled", bool)
-    editEnabled = _plain("editEnabled", bool)
-    selectNodeUponCreation = _plain("selectNodeUponCreation", bool)
-    baseName = _plain("baseName", str)
 
     def mrmlScene(self) -> Any:
         """The scene."""
@@ -102,46 +88,11 @@ class qMRMLNodeComboBox(QWidget):
 
     def setCurrentNode(self, node: Any) -> None:
         """Choose a node, or None; a node that is not listed counts as None."""
-        if isinstance(node, str):
-            node = self._scene.GetNodeByID(node) if self._scene else None
         self._choose(node if node in self._listed else None)
-
-    def setCurrentNodeID(self, node_id: str) -> None:
-        """Choose a node by its ID."""
-        self.setCurrentNode(node_id)
-
-    currentNodeID = property(lambda self: self._node.GetID() if self._node else "", setCurrentNodeID)
-
-    def nodeCount(self) -> int:
-        """How many nodes are listed."""
-        return len(self._listed)
-
-    def nodeFromIndex(self, index: int) -> Any:
-        """The node at an index."""
-        return self._listed[index]
 
     def nodes(self) -> list[Any]:
         """All listed nodes."""
         return list(self._listed)
-
-    def setCurrentNodeIndex(self, index: int) -> None:
-        """Choose by index."""
-        self._choose(self._listed[index])
-
-    def addAttribute(self, node_type: str, name: str, value: Any = None) -> None:
-        """List only nodes of the type that have the attribute (with the value)."""
-        self._attributes.append((node_type, name, value))
-        self._list_nodes()
-
-    def addNode(self, node_type: str | None = None) -> Any:
-        """Make a node as the user does by "Create new"; gives the node."""
-        class_name = node_type or self.nodeTypes[0]
-        base = self.baseName or slicer.mrmlScene.GenerateUniqueName(class_name.removeprefix("vtkMRML"))
-        node = self._scene.AddNewNodeByClass(class_name, self._scene.GenerateUniqueName(base))
-        if self.selectNodeUponCreation:
-            self.setCurrentNode(node)
-        self.nodeAddedByUser.emit(node)
-        return node
 
     def _scene_changed(self, caller: Any, event: str) -> None:
         if isValid(self):
@@ -164,7 +115,6 @@ class qMRMLNodeComboBox(QWidget):
             if added not in before:
                 added_tag = added.AddObserver(vtk.vtkCommand.ModifiedEvent, self._node_modified)
                 self._observers.append((added, added_tag))
-                self.nodeAdded.emit(added)
         self._choose(node)
 
     def _matching(self) -> list[Any]:
@@ -176,17 +126,8 @@ class qMRMLNodeComboBox(QWidget):
         return found
 
     def _accepts(self, node: Any) -> bool:
-        if node.GetHideFromEditors() and not self.showHidden:
-            return False
-        if not self.showChildNodeTypes and node.GetClassName() not in self.nodeTypes:
-            return False
-        if any(node.IsA(hidden) for hidden in self.hideChildNodeTypes):
-            return False
-        for node_type, name, value in self._attributes:
-            has = node.GetAttribute(name)
-            if node.IsA(node_type) and (has is None or (value is not None and has != str(value))):
-                return False
-        return True
+        is_listed_class = self.showChildNodeTypes or node.GetClassName() in self.nodeTypes
+        return is_listed_class and not node.GetHideFromEditors()
 
     def _node_modified(self, caller: Any, event: str) -> None:
         if isValid(self):
@@ -211,4 +152,3 @@ class qMRMLNodeComboBox(QWidget):
         self._node = node
         self._show(node)
         self.currentNodeChanged.emit(node)
-        self.currentNodeIDChanged.emit(node.GetID() if node else "")

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from multiorganseg.children import module_environment
 from multiorganseg.projects.runs import request_pause
 from multiorganseg_training.acceptance import add_organ as add_organ_module
 from multiorganseg_training.cli.app import app
+
+TRAINING = Path(__file__).parents[4] / "Training"
 
 
 @pytest.fixture
@@ -70,3 +75,26 @@ def test_errors(invoke, arguments, said, code):
     assert result.exit_code == code, result.output
     assert said in result.output
     assert not (invoke.project / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_devices_add_an_organ_through_all_folds(make_project, tmp_path):
+    """The second process follows the first from training to training, and ends with it."""
+    pytest.importorskip("lightning_fabric")
+    project = make_project(2).folder
+    words = ["--project", project, "--base", "liver-ct", "--cache", tmp_path / "prepared", "--devices", "2"]
+    words += ["--device", "cpu", "--organ", "spleen", "--iterations", "3"]
+    child = subprocess.run(
+        [sys.executable, "-m", "multiorganseg_training", "add-organ", *map(str, words)],
+        env={**module_environment([TRAINING]), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        check=False,
+    )
+    assert child.returncode == 0, child.stdout + child.stderr
+    run = project / "runs" / "liver-ct-plus-spleen"
+    results = sorted(path.relative_to(run).parent.as_posix() for path in run.rglob("result.json"))
+    assert results == [".", "folds/1", "folds/2"]
+    assert (run / "acceptance.json").is_file()
+    assert child.stdout.count("Acceptance check") == 1, "one process alone speaks"

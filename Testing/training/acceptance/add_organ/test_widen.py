@@ -42,11 +42,11 @@ def test_new_organs_start_with_the_prior(pair):
             torch.testing.assert_close(new[:, OLD:].sigmoid(), torch.full_like(new[:, OLD:], 0.01))
             continue
         background = old.softmax(dim=1)[:, :1]
-        pseudo_labelled = new.softmax(dim=1)
+        shared = new.softmax(dim=1)
         torch.testing.assert_close(
-            pseudo_labelled[:, OLD + 1 :], (0.01 / MORE * background).expand(-1, MORE, -1, -1, -1)
+            shared[:, OLD + 1 :], (0.01 / MORE * background).expand(-1, MORE, -1, -1, -1)
         )
-        torch.testing.assert_close(pseudo_labelled[:, :1], 0.99 * background)
+        torch.testing.assert_close(shared[:, :1], 0.99 * background)
 
 
 def test_the_last_layer_by_hand():
