@@ -82,3 +82,13 @@ def test_mixed_precision_is_computed_in_full(bank):
         bank.update(pixels, torch.tensor([0]))
     assert cosines.dtype == bank.prototypes.dtype == torch.float32
     assert float(cosines[0, 0, 0]) == float(pixels[0, 0])
+
+
+def test_following_another_bank_by_hand(bank):
+    """Halfway from east to north lies north-east, each prototype by itself."""
+    other = PrototypeBank(2, per_class=2, width=2)
+    other.prototypes.copy_(torch.tensor([[[0.0, 1], [0, 1]], [[0, 1], [-1, 0]]]))
+    bank.follow(other, 0.5)
+    half = 0.5**0.5
+    expected = torch.tensor([[[half, half], [0, 1]], [[-half, half], [-half, -half]]])
+    assert torch.allclose(bank.prototypes, expected)

@@ -42,6 +42,7 @@ def test_contrast_and_distance_by_hand():
     contrast = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(0.6))) / 2
     assert float(pixel_prototype_contrast(cosines, assigned)) == pytest.approx(contrast)
     assert float(pixel_prototype_distance(cosines, assigned)) == pytest.approx((0.25 + 0.64) / 2)
+    assert float(pixel_prototype_distance(cosines[:1], assigned[:1])) == pytest.approx(0.25)
 
 
 def test_without_pixels_both_are_zero():
