@@ -393,6 +393,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
+  Training/recipes/abdomen-ct-robust-on.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
   Training/recipes/add-organ/parts/small-few.toml
