@@ -22,6 +22,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
@@ -60,11 +61,10 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/manifest.py
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
-  multiorganseg/bundles/metadata_schema.py
   multiorganseg/bundles/original.py
-  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
+  multiorganseg/bundles/report_damage.py
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
@@ -158,9 +158,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
@@ -190,7 +192,6 @@ set(MODULE_SCRIPTS
   multiorganseg/projects/matrix.py
   multiorganseg/projects/project.py
   multiorganseg/projects/runs.py
-  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -229,6 +230,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/schema.py
   multiorganseg/scratch.py
   multiorganseg/serve/__init__.py
   multiorganseg/serve/app.py

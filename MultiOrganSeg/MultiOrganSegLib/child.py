@@ -11,6 +11,9 @@ from pathlib import Path
 import slicer
 
 from multiorganseg.children import module_command, module_environment
+from MultiOrganSegLib.failure import cannot_start
+from MultiOrganSegLib.folder import make_private_folder
+from MultiOrganSegLib.job import Job
 
 INPUT = "input.nrrd"
 RESULT = "result.seg.nrrd"
@@ -24,6 +27,27 @@ def segment_command(model: str, organs: Sequence[str], quality: str, device: str
     arguments += ["--model", model, "--quality", quality, "--device", device]
     arguments += ["--organs", ",".join(organs)] if organs else []
     return module_command("multiorganseg", arguments, python_executable())
+
+
+def start_engine(arguments: Sequence[str]) -> Job:
+    """Start a command of the engine that tells events; its job ends with Slicer.
+
+    Args:
+        arguments: Of `multiorganseg`; paths in it are absolute.
+
+    Raises:
+        ResourceError: The process cannot be started.
+    """
+    command = module_command(
+        "multiorganseg", [*arguments, "--events", "-", "--stop-with-parent"], python_executable()
+    )
+    try:
+        folder = make_private_folder(Path(slicer.app.temporaryPath))
+        job = Job(command, folder, child_environment())
+        job.start()
+    except OSError as error:
+        raise cannot_start(error) from error
+    return job
 
 
 def python_executable() -> str:

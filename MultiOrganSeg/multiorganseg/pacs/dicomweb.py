@@ -67,9 +67,14 @@ class DicomWeb:
         self.address, login, files = address, login_for(address), certificates()
 
         class Authorization(requests.auth.AuthBase):
-            """Logs in as given, and never as a file of the home folder (.netrc) says."""
+            """Logs in as given, and never as a file of the home folder (.netrc) says.
+
+            It is the last to see a request, and leaves a star as it is: Orthanc takes an escaped one for a
+            letter, not for the wildcard.
+            """
 
             def __call__(self, request: Any) -> Any:
+                request.url = request.url.replace("%2A", "*")
                 if login.token:
                     request.headers["Authorization"] = f"Bearer {login.token}"
                 elif login:
