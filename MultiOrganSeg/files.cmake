@@ -2,6 +2,8 @@
 
 set(MODULE_SCRIPTS
   MultiOrganSeg.py
+  MultiOrganSegEffects/CorrectOrganEffect.py
+  MultiOrganSegEffects/__init__.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/add_organ/__init__.py
   MultiOrganSegLib/add_organ/answers.py
@@ -13,9 +15,17 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/trainer.py
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/correct/__init__.py
+  MultiOrganSegLib/correct/correction.py
+  MultiOrganSegLib/correct/editors.py
+  MultiOrganSegLib/correct/pane.py
+  MultiOrganSegLib/correct/pointer.py
+  MultiOrganSegLib/correct/segments.py
+  MultiOrganSegLib/correct/work.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/dicom_objects.py
+  MultiOrganSegLib/engine.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
   MultiOrganSegLib/job.py
@@ -26,6 +36,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
+  MultiOrganSegLib/panels/add_organ_keep.py
   MultiOrganSegLib/panels/add_organ_learning.py
   MultiOrganSegLib/panels/add_organ_project.py
   MultiOrganSegLib/panels/add_organ_report.py
@@ -264,6 +275,7 @@ set(MODULE_SCRIPTS
   )
 
 set(MODULE_RESOURCES
+  Resources/Icons/CorrectOrgan.png
   Resources/Icons/MultiOrganSeg.png
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png

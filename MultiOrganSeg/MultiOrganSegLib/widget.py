@@ -53,7 +53,7 @@ class Widget(VTKObservationMixin):
         self.ui = slicer.util.childWidgetVariables(self.root)
         self.root.setMRMLScene(slicer.mrmlScene)
         self.segment = SegmentPanel(self.ui)
-        self.results = ResultsPanel(self.ui)
+        self.results = ResultsPanel(self.ui, lambda node: self.add_organ.keep_result(node))
         self.models = ModelsPanel(self.ui, self._models_installed)
         self.add_organ = AddOrganPanel(self.ui.addOrganSection, ui_path.parent, logic, self._models_changed)
         self._gui_tag: Any = None

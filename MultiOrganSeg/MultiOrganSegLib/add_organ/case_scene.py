@@ -43,6 +43,11 @@ def mark(node: Any, project: Project, case: str) -> None:
     node.SetAttribute(_PROJECT, str(project.folder))
 
 
+def case_of(node: Any) -> str:
+    """Name of the case that a node belongs to; empty when it belongs to none."""
+    return str(node.GetAttribute(_CASE) or "")
+
+
 def is_case(node: Any, project: Project) -> bool:
     """Whether a volume belongs to a case of a project."""
     case, folder = _mark(node)

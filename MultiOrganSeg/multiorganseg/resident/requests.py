@@ -42,8 +42,8 @@ class SegmentRequest:
         formats: Further formats beside the one that `output` names.
         preview: Whether to draw a picture.
         uncertainty: Whether to map where the network is uncertain.
-        keep_maps: Whether to keep what a correction of this volume needs. A faithful run keeps nothing, since
-            that would take a second one.
+        keep_maps: Whether to keep what a correction of this volume needs. Nothing is kept of a faithful run,
+            which would take a second one, and where less than 4 GiB of memory are free.
     """
 
     volume: str
