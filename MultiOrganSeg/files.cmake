@@ -2,6 +2,8 @@
 
 set(MODULE_SCRIPTS
   MultiOrganSeg.py
+  MultiOrganSegEffects/CorrectOrganEffect.py
+  MultiOrganSegEffects/__init__.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/add_organ/__init__.py
   MultiOrganSegLib/add_organ/answers.py
@@ -13,17 +15,28 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/trainer.py
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/correct/__init__.py
+  MultiOrganSegLib/correct/correction.py
+  MultiOrganSegLib/correct/editors.py
+  MultiOrganSegLib/correct/pane.py
+  MultiOrganSegLib/correct/pointer.py
+  MultiOrganSegLib/correct/segments.py
+  MultiOrganSegLib/correct/work.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/dependencies.py
+  MultiOrganSegLib/dicom_objects.py
+  MultiOrganSegLib/engine.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
   MultiOrganSegLib/job.py
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
+  MultiOrganSegLib/panels/add_organ_keep.py
   MultiOrganSegLib/panels/add_organ_learning.py
   MultiOrganSegLib/panels/add_organ_project.py
   MultiOrganSegLib/panels/add_organ_report.py
@@ -59,17 +72,18 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/manifest.py
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
-  multiorganseg/bundles/metadata_schema.py
   multiorganseg/bundles/original.py
-  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
+  multiorganseg/bundles/report_damage.py
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
   multiorganseg/children.py
   multiorganseg/cli/__init__.py
   multiorganseg/cli/app.py
+  multiorganseg/cli/case.py
+  multiorganseg/cli/case_results.py
   multiorganseg/cli/channels.py
   multiorganseg/cli/cohort.py
   multiorganseg/cli/console.py
@@ -82,12 +96,15 @@ set(MODULE_SCRIPTS
   multiorganseg/cli/inputs.py
   multiorganseg/cli/kept.py
   multiorganseg/cli/models.py
+  multiorganseg/cli/pacs.py
   multiorganseg/cli/parent.py
   multiorganseg/cli/progress_bar.py
   multiorganseg/cli/ray_workers.py
+  multiorganseg/cli/remote.py
   multiorganseg/cli/resident.py
   multiorganseg/cli/segment.py
   multiorganseg/cli/serve.py
+  multiorganseg/cli/zipped.py
   multiorganseg/convert/__init__.py
   multiorganseg/convert/auto3dseg.py
   multiorganseg/convert/card.py
@@ -152,9 +169,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
@@ -168,6 +187,12 @@ set(MODULE_SCRIPTS
   multiorganseg/organs/labels.py
   multiorganseg/organs/table_file.py
   multiorganseg/outputs.py
+  multiorganseg/pacs/__init__.py
+  multiorganseg/pacs/address.py
+  multiorganseg/pacs/archive.py
+  multiorganseg/pacs/dicomweb.py
+  multiorganseg/pacs/dimse.py
+  multiorganseg/pacs/login.py
   multiorganseg/phantom.py
   multiorganseg/pictures.py
   multiorganseg/privacy.py
@@ -178,7 +203,6 @@ set(MODULE_SCRIPTS
   multiorganseg/projects/matrix.py
   multiorganseg/projects/project.py
   multiorganseg/projects/runs.py
-  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -203,18 +227,21 @@ set(MODULE_SCRIPTS
   multiorganseg/resident/worker.py
   multiorganseg/results/__init__.py
   multiorganseg/results/dicom_identity.py
+  multiorganseg/results/dicom_report.py
   multiorganseg/results/dicom_seg.py
   multiorganseg/results/legend.py
   multiorganseg/results/nifti.py
   multiorganseg/results/planes.py
   multiorganseg/results/preview.py
   multiorganseg/results/preview3d.py
+  multiorganseg/results/rtstruct.py
   multiorganseg/results/seg_nrrd.py
   multiorganseg/results/segmentation.py
   multiorganseg/results/segments.py
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/schema.py
   multiorganseg/scratch.py
   multiorganseg/serve/__init__.py
   multiorganseg/serve/app.py
@@ -248,6 +275,7 @@ set(MODULE_SCRIPTS
   )
 
 set(MODULE_RESOURCES
+  Resources/Icons/CorrectOrgan.png
   Resources/Icons/MultiOrganSeg.png
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png
@@ -343,10 +371,12 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/export_nnunet.py
   Training/multiorganseg_training/project/import_dataset.py
   Training/multiorganseg_training/project/labels.py
+  Training/multiorganseg_training/project/named_labels.py
   Training/multiorganseg_training/project/organs.py
   Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
+  Training/multiorganseg_training/project/rtstruct.py
   Training/multiorganseg_training/project/state.py
   Training/multiorganseg_training/recipe/__init__.py
   Training/multiorganseg_training/recipe/file.py
@@ -365,9 +395,9 @@ set(SHARED_RESOURCES
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

@@ -15,9 +15,21 @@ TRAINING = ROOT / "Training" / "multiorganseg_training"
 RESEARCH = ROOT / "research"
 ROOMS = ("cli", "advice", "acceptance", "run", "methods", "losses", "data", "project", "recipe")
 """Of the training package, from above to below."""
-SLICER = {"slicer", "qt", "ctk", "SampleData", "ScriptedLoadableModule", "vtkSlicer", "MultiOrganSegLib"}
+SLICER = {
+    "slicer",
+    "qt",
+    "ctk",
+    "DICOMLib",
+    "SampleData",
+    "ScriptedLoadableModule",
+    "vtkSlicer",
+    "MultiOrganSegLib",
+}
 SLICER_PREFIXES = ("vtkSegmentationCore", "vtkSlicer", "vtkMRML", "qSlicer")
-HEAVY = {"torch", "monai", "openvino", "highdicom", "vtk", "vtkmodules", "matplotlib", "pydicom"}
+HEAVY = {
+    *("torch", "monai", "openvino", "highdicom", "vtk", "vtkmodules", "matplotlib", "pydicom", "requests"),
+    *("dicomweb_client", "pynetdicom", "keyring", "contourpy"),
+}
 MAY_BE_HEAVY = ("networks", "inference")
 LIGHT_MODULES = (
     "multiorganseg.volumes",

@@ -20,7 +20,7 @@ SOURCES = {
     "multiorganseg_training": ROOT / "Training",
 }
 SLICER = {
-    *("slicer", "qt", "ctk", "vtk", "vtkmodules", "vtkSegmentationCorePython", "SampleData"),
+    *("slicer", "qt", "ctk", "vtk", "vtkmodules", "vtkSegmentationCorePython", "DICOMLib", "SampleData"),
     *("numpy", "scipy", "SimpleITK", "pydicom", "highdicom", "packaging", "requests", "PIL", "PyTorchUtils"),
 }
 """What Slicer 5.12 brings, and modules of the application and of the extension PyTorch."""
@@ -28,6 +28,7 @@ SLICER = {
 LOOKED_FOR = {
     *("openvino", "sklearn", "einops", "tomli"),
     *("ray", "lightning_fabric", "fastapi", "starlette", "uvicorn"),
+    *("contourpy", "dicomweb_client", "pynetdicom", "keyring"),
 }
 """Used where they are installed, or named in an error of our own."""
 
@@ -38,6 +39,7 @@ PROCESSES = {
         *("multiorganseg.cli.app", "multiorganseg.inference.segment", "multiorganseg.results.seg_nrrd"),
         "multiorganseg.results.tables",
     ),
+    needs.SERVER: ("multiorganseg.cli.app", "multiorganseg.resident.remote", "multiorganseg.resident.loop"),
     needs.ADD_ORGAN: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
     needs.TRAIN: ("multiorganseg_training.cli.app", "multiorganseg_training.acceptance.add_organ"),
 }

@@ -109,10 +109,16 @@ def export_csv(node: slicer.vtkMRMLSegmentationNode, path: Path) -> None:
             _("{name} has no measured organs.").format(name=node.GetName()),
             next_step=_("Segment the volume with this module first."),
         )
-    modality = next((found for each in segments.values() if (found := tag(each, f"{PREFIX}Modality"))), "CT")
     no_voxels = np.zeros((0, 0, 0), np.uint8)
     table = Segmentation(no_voxels, np.eye(4), LabelTable.numbered(keys), measured)
-    write_csv(statistics_rows(table, catalogue_from_node(node), modality=modality), Path(path))
+    write_csv(statistics_rows(table, catalogue_from_node(node), modality=modality_of(node)), Path(path))
+
+
+def modality_of(node: slicer.vtkMRMLSegmentationNode) -> str:
+    """Return "CT" or "MR", as the segments' tags say; CT where they are silent."""
+    segmentation = node.GetSegmentation()
+    segments = map(segmentation.GetSegment, segmentation.GetSegmentIDs())
+    return next((found for each in segments if (found := tag(each, f"{PREFIX}Modality"))), "CT")
 
 
 def export_seg_nrrd(node: slicer.vtkMRMLSegmentationNode, path: Path) -> None:

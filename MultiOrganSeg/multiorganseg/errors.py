@@ -63,6 +63,12 @@ class TrainingError(MultiOrganSegError):
     exit_code = 8
 
 
+class ServerError(MultiOrganSegError):
+    """An archive of images cannot be reached, refuses, or does not give or take what was asked."""
+
+    exit_code = 9
+
+
 class Cancelled(MultiOrganSegError):
     """The user cancelled; nothing was written."""
 

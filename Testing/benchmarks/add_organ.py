@@ -23,7 +23,7 @@ from multiorganseg_training.recipe.file import load_recipe
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
 from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, Place, fit
 
-RECIPES = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "add_organ"
+RECIPES = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "add-organ"
 OUTPUT = Path("build/benchmarks")
 ORGANS = ("gallbladder", "pancreas", "adrenal_gland_left")
 CASES = (1, 3, 5, 10)

@@ -110,15 +110,15 @@ def inference_rows(bundle: Bundle, device: torch.device, size: Size) -> Iterator
 
 
 def _volumes(bundle: Bundle, window: tuple[int, ...], seconds: float) -> str:
-    told = []
+    lines = []
     for name, extent in VOLUMES.items():
         shape = [
             max(1, math.ceil(length / step))
             for length, step in zip(extent, bundle.metadata.preprocessing.spacing_mm, strict=True)
         ]
         count = plan_windows((shape[0], shape[1], shape[2]), (window[0], window[1], window[2]), OVERLAP).count
-        told.append(f"{name}: {count} windows, {count * seconds:.1f} s")
-    return "; ".join(told)
+        lines.append(f"{name}: {count} windows, {count * seconds:.1f} s")
+    return "; ".join(lines)
 
 
 def ltuda_rows(device: torch.device, size: Size) -> Iterator[Row]:

@@ -13,16 +13,18 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.text import counted
-from MultiOrganSegLib import dependencies, result
+from MultiOrganSegLib import dependencies, dicom_objects, result
 from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.controls import MessageArea, ask_save, is_seen, reveal
 from MultiOrganSegLib.panels.pictures import lay_out, swatch
 from MultiOrganSegLib.panels.segment_editor import (
+    CORRECT,
     Edits,
     jump_to,
     look_at_everything,
     select_in_editor,
     set_surfaces_visible,
+    use_effect,
 )
 from MultiOrganSegLib.panels.words import flag_text, flag_title
 
@@ -32,12 +34,13 @@ class ResultsPanel:
 
     Args:
         ui: The widgets of the .ui file.
+        keep: Called with the segmentation that shall be kept as a case of a project.
 
     Attributes:
         message: Where errors and finished exports are shown.
     """
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Any, keep: Callable[[Any], None]) -> None:
         self.message = MessageArea(ui.resultsMessageFrame, ui.resultsMessageLabel)
         self._ui = ui
         self._node: Any = None
@@ -50,10 +53,14 @@ class ResultsPanel:
         ui.resultsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._go_to(row))
         ui.resultsTable.connect("cellActivated(int,int)", lambda row, _column: self._go_to(row))
         ui.show3dButton.connect("toggled(bool)", self._show_surfaces)
+        ui.correctButton.connect("clicked(bool)", lambda: self._edit(CORRECT))
         ui.editButton.connect("clicked(bool)", lambda: self._edit())
+        ui.keepButton.connect("clicked(bool)", lambda: keep(self._node))
         ui.exportSegButton.connect("clicked(bool)", lambda: self._export(".seg.nrrd", result.export_seg_nrrd))
         ui.exportCsvButton.connect("clicked(bool)", lambda: self._export(".csv", result.export_csv))
         ui.exportDicomButton.connect("clicked(bool)", lambda: self._export(".dcm", _export_dicom))
+        ui.toDatabaseButton.connect("clicked(bool)", lambda: self._to_database())
+        ui.toServerButton.connect("clicked(bool)", lambda: self._to_server())
         lay_out(ui.resultsTable)
         self.show(None)
 
@@ -121,7 +128,7 @@ class ResultsPanel:
             display and display.GetVisibility3D() and node.GetSegmentation().ContainsRepresentation(_SURFACE)
         )
         self._ui.show3dButton.blockSignals(blocked)
-        for name in ("show3dButton", "editButton", "exportSegButton", "exportDicomButton", "exportCsvButton"):
+        for name in _OF_A_RESULT:
             getattr(self._ui, name).enabled = bool(self._rows)
 
     def _summary(self) -> str:
@@ -180,12 +187,14 @@ class ResultsPanel:
         select_in_editor(self._node, segment_id)
         jump_to(self._node, segment_id)
 
-    def _edit(self) -> None:
+    def _edit(self, effect: str = "") -> None:
         """Open the module first: it chooses the first segment when it is made."""
         segment_id = self._chosen_id() or self._rows[0].segment_id
         self._comes_back = True
         slicer.util.selectModule("SegmentEditor")
         select_in_editor(self._node, segment_id)
+        if effect:
+            use_effect(self._node, segment_id, effect)
 
     def _show_surfaces(self, shown: bool) -> None:
         if self._node is None:
@@ -207,15 +216,42 @@ class ResultsPanel:
             return
         self.message.show_note(_("Saved {path}").format(path=path))
 
+    def _to_database(self) -> list[str]:
+        """Put segmentation and report into Slicer's DICOM database; none when that failed, which is told."""
+        self.message.clear()
+        try:
+            dependencies.ensure_dicom_export()
+            kept = dicom_objects.add_to_database(self._node, _volume_of(self._node))
+        except MultiOrganSegError as error:
+            self.message.show_error(error)
+            return []
+        self.message.show_note(
+            _("Segmentation and report are in the DICOM database, in the volume's study. Nothing was sent.")
+        )
+        return kept
 
+    def _to_server(self) -> None:
+        if kept := self._to_database():
+            dicom_objects.ask_to_send(kept, slicer.util.mainWindow())
+
+
+_OF_A_RESULT = (
+    *("correctButton", "keepButton"),
+    *("show3dButton", "editButton", "exportSegButton", "exportDicomButton", "exportCsvButton"),
+    *("toDatabaseButton", "toServerButton"),
+)
 _ORGAN, _LOOK_AT, _VOLUME, _CONFIDENCE, _MEAN = range(5)
 _SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 
 def _export_dicom(node: Any, path: Path) -> None:
     dependencies.ensure_dicom_export()
+    result.export_dicom_seg(node, _volume_of(node), path)
+
+
+def _volume_of(node: Any) -> Any:
     role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
-    result.export_dicom_seg(node, node.GetNodeReference(role), path)
+    return node.GetNodeReference(role)
 
 
 def _in_short(flags: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from multiorganseg.cli.demo import demo
 from multiorganseg.cli.doctor import doctor
 from multiorganseg.cli.evaluate import evaluate
 from multiorganseg.cli.models import models_app
+from multiorganseg.cli.pacs import pacs_app
 from multiorganseg.cli.resident import resident
 from multiorganseg.cli.segment import segment
 from multiorganseg.cli.serve import serve
@@ -45,6 +46,7 @@ app.command()(segment)
 app.command()(correct)
 app.command()(evaluate)
 app.add_typer(models_app, name="models")
+app.add_typer(pacs_app, name="pacs")
 app.command()(doctor)
 app.command()(demo)
 app.command()(resident)

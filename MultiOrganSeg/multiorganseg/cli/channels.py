@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from multiorganseg.cli.inputs import Case
+from multiorganseg.cli.case import Case
 from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume

@@ -7,8 +7,8 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any
 from multiorganseg import __version__
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json, read_json_object
+from multiorganseg.cli.case import Case
 from multiorganseg.cli.channels import channel_files, further_channels
-from multiorganseg.cli.inputs import Case
+from multiorganseg.cli.remote import Sending
 from multiorganseg.errors import Cancelled, MultiOrganSegError
+from multiorganseg.pacs import Address, open_archive
 from multiorganseg.privacy import folders_of, no_more_readable_than, without_folders
 from multiorganseg.progress import Progress, Stage
-from multiorganseg.projects.typed import typed
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
-from multiorganseg.results.write import write_results
+from multiorganseg.results.write import DICOM_FORMATS, write_results
+from multiorganseg.schema import typed
+from multiorganseg.scratch import work_folder
 from multiorganseg.unforeseen import as_typed
 from multiorganseg.volumes.dicom_series import files_of
 from multiorganseg.volumes.headers import detached_files
@@ -51,6 +54,7 @@ class Work:
         formats: See `write_results`.
         preview: See `write_results`.
         resume: Whether finished cases are recorded, and those that an earlier command finished are skipped.
+        sending: The archive that results go to; `output` does not count then.
     """
 
     model: str
@@ -60,6 +64,7 @@ class Work:
     formats: frozenset[str]
     preview: bool
     resume: bool = False
+    sending: Sending | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class CaseResult:
         messages: Warnings.
         asides: Warnings of other libraries, which may quote the patient's name: for the terminal alone.
         earlier: Whether an earlier command had finished it.
+        sent_to: The archive that has the files; empty where they lie in a folder.
     """
 
     source: Path
@@ -87,63 +93,93 @@ class CaseResult:
     messages: tuple[str, ...] = field(default=())
     asides: tuple[str, ...] = field(default=())
     earlier: bool = False
+    sent_to: str = ""
 
 
 def run_case(segmenter: Segmenter, work: Work, case: Case, progress: Progress) -> CaseResult:
-    """Segment one case and write its results, unless they are there and it is to be resumed.
+    """Segment one case and write or send its results, unless they are there from an earlier command.
 
     Any error but `Cancelled` becomes part of the result.
 
     Raises:
         Cancelled: The user asked for it.
     """
-    from multiorganseg.volumes import VolumeWarning
-
     started = time.perf_counter()
-    channels = segmenter.bundle.metadata.in_channels
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            progress(Stage.READING, 0.0)
-            inputs = tuple(_files(case, channels)) if work.resume else ()
-            key = case_key(inputs, work) if work.resume else ""
-            if work.resume and (finished := _finished(case, work, key)):
-                return finished
-            volume = case.read()
-            others = further_channels(case, channels)
-            volume = segmenter.in_hounsfield(volume)
-            result = segmenter.segment(volume, progress, others)
-            progress(Stage.WRITING, 0.0)
-            files = write_results(
-                result,
-                volume,
-                case.output(work.output),
-                formats=work.formats,
-                preview=work.preview,
-                dicom_files=case.dicom_files() if "dcm" in work.formats else None,
-                modality=segmenter.bundle.metadata.modality,
-                catalogue=segmenter.catalogue,
-            )
-            told = [warning for warning in caught if issubclass(warning.category, UserWarning)]
-            ours = [str(w.message) for w in told if issubclass(w.category, VolumeWarning)]
-            asides = tuple(str(w.message) for w in told if not issubclass(w.category, VolumeWarning))
-            messages = _messages(result, without_folders(ours, folders_of(Path(volume.source))))
-            done = CaseResult(
-                case.path,
-                time.perf_counter() - started,
-                tuple(files),
-                result.statistics,
-                bool(result.provenance.get("unlike_training")),
-                messages=messages,
-                asides=asides,
-            )
-            if work.resume:
-                with no_more_readable_than(*inputs):
-                    _record(done, case, work, key)
+            archive = work.sending.archive_for(case) if work.sending else None
+            with case.at_hand(progress) as local:
+                done = _run(segmenter, work, local, archive, caught, progress)
         except Cancelled:
             raise
         except Exception as error:
             return CaseResult(case.path, time.perf_counter() - started, error=as_typed(error))
+    seconds = done.seconds if done.earlier else time.perf_counter() - started
+    return replace(done, source=case.path, seconds=seconds)
+
+
+def _run(
+    segmenter: Segmenter,
+    work: Work,
+    case: Case,
+    archive: Address | None,
+    caught: Sequence[warnings.WarningMessage],
+    progress: Progress,
+) -> CaseResult:
+    """Run a case whose files are on the disk; results for an archive go by way of a folder of our own."""
+    from multiorganseg.volumes import VolumeWarning
+
+    started = time.perf_counter()
+    channels = segmenter.bundle.metadata.in_channels
+    progress(Stage.READING, 0.0)
+    inputs = tuple(_files(case, channels)) if work.resume else ()
+    key = case_key(inputs, work) if work.resume else ""
+    if work.resume and (finished := _finished(case, work, key)):
+        return finished
+    with ExitStack() as folders:
+        output, series = case.output(work.output), dict[str, str]()
+        if work.sending and archive:
+            output = folders.enter_context(work_folder())
+            settings = replace(work.options, device="", uncertainty=False)
+            series = work.sending.series_for(case, f"{work.digest} {settings}")
+            if work.sending.is_done(case, archive, series, progress):
+                return CaseResult(case.path, 0.0, sent_to=str(archive), earlier=True)
+        volume = case.read()
+        others = further_channels(case, channels)
+        volume = segmenter.in_hounsfield(volume)
+        result = segmenter.segment(volume, progress, others)
+        progress(Stage.WRITING, 0.0)
+        files = write_results(
+            result,
+            volume,
+            output,
+            formats=work.formats,
+            preview=work.preview,
+            dicom_files=case.dicom_files() if DICOM_FORMATS & work.formats else None,
+            modality=segmenter.bundle.metadata.modality,
+            catalogue=segmenter.catalogue,
+            series_uids=series,
+        )
+        if archive:
+            with open_archive(archive) as link:
+                link.send([file for file in files if file.suffix == ".dcm"], progress)
+    warned = [warning for warning in caught if issubclass(warning.category, UserWarning)]
+    ours = [str(w.message) for w in warned if issubclass(w.category, VolumeWarning)]
+    asides = tuple(str(w.message) for w in warned if not issubclass(w.category, VolumeWarning))
+    done = CaseResult(
+        case.path,
+        time.perf_counter() - started,
+        tuple(files),
+        result.statistics,
+        bool(result.provenance.get("unlike_training")),
+        messages=_messages(result, without_folders(ours, folders_of(Path(volume.source)))),
+        asides=asides,
+        sent_to=str(archive or ""),
+    )
+    if work.resume:
+        with no_more_readable_than(*inputs):
+            _record(done, case, work, key)
     return done
 
 

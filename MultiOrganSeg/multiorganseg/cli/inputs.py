@@ -3,106 +3,53 @@
 from __future__ import annotations
 
 import os
-import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from multiorganseg.cli.case import Case, series_name
+from multiorganseg.cli.zipped import ZippedSeries, is_zip
 from multiorganseg.errors import VolumeError
-from multiorganseg.volumes.check import VolumeWarning
-from multiorganseg.volumes.dicom_scan import SeriesInfo, is_dicomdir, scan_series
+from multiorganseg.progress import Progress
+from multiorganseg.scratch import work_folder
+from multiorganseg.volumes.dicom_scan import SeriesInfo, files_below, is_dicomdir, scan_series
 from multiorganseg.volumes.dicom_series import (
     are_torn_apart,
-    dicom_files,
     files_of,
     is_main_series,
     main_series,
-    series_files,
 )
-from multiorganseg.volumes.label_map import is_label_file, refuse_label_map
-from multiorganseg.volumes.names import IMAGE_SUFFIXES, case_name, is_image_name, volume_suffix
-from multiorganseg.volumes.read import read_dicom_series, read_volume
-from multiorganseg.volumes.volume import Volume
+from multiorganseg.volumes.label_map import is_label_file
+from multiorganseg.volumes.names import IMAGE_SUFFIXES, case_name, is_image_name
 
-_LONGEST_SERIES_NAME = 60
+LOOKING = "looking through zip files"
 
 
-@dataclass(frozen=True)
-class Case:
-    """One image to segment.
-
-    Attributes:
-        path: Its file or folder. Of one DICOM series among several in a folder, that folder and a name of
-            the series, which together name the case but no file.
-        series: The DICOM series, where the case was found in a folder.
-        folder: Where the results go within the output folder, so that cases of one name do not clash.
-        notes: What was left out beside it.
-    """
-
-    path: Path
-    series: SeriesInfo | None = None
-    folder: Path = Path()
-    notes: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Return the path."""
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.path.name
-
-    def read(self) -> Volume:
-        """Read the image; what was left out beside it is reported with a `VolumeWarning`.
-
-        Raises:
-            VolumeError: As `read_volume`, or it is a label map.
-            ResourceError: As `read_volume`.
-            DependencyError: As `read_volume`.
-        """
-        for note in self.notes:
-            warnings.warn(note, VolumeWarning, stacklevel=2)
-        volume = read_dicom_series(self.series, str(self)) if self.series else read_volume(self.path)
-        refuse_label_map(volume.voxels, self.name)
-        return replace(volume, warnings=(*volume.warnings, *self.notes))
-
-    def dicom_files(self) -> tuple[Path, ...] | None:
-        """Return the files of its DICOM series along axis k; None where it is none.
-
-        Raises:
-            VolumeError: The series cannot be put in order.
-        """
-        if self.series:
-            return series_files(self.series)
-        suffix = volume_suffix(self.name).lower()
-        return None if suffix in IMAGE_SUFFIXES else dicom_files(self.path)
-
-    def output(self, out: Path) -> Path:
-        """Return the folder for its results, or the file that `out` names."""
-        is_file = volume_suffix(out.name) and not out.is_dir()
-        return out if is_file or self.folder == Path() else out / self.folder
-
-
-def expand_inputs(paths: Iterable[Path]) -> list[Case]:
+def expand_inputs(paths: Iterable[Path], progress: Progress | None = None) -> list[Case]:
     """Turn files and folders into cases.
 
-    A file is a case, a DICOMDIR stands for its medium. Below a folder, at any depth, every volume file and
-    every DICOM series of CT or MR with at least ten slices is a case; where there is no such series, the one
-    there is. Results of earlier runs, label maps beside images and other series are left out, with a warning.
-    Cases of one name keep the folders in which they lie.
+    A file is a case, a DICOMDIR stands for its medium, a zip file for the DICOM in it. Below a folder, at any
+    depth, every volume file and every DICOM series of CT or MR with at least ten slices is a case; where
+    there is no such series, the one there is. So of each zip file below it. Results of earlier runs, label
+    maps beside images and other series are left out, with a warning. Cases keep the sub-folders in which they
+    lie.
+
+    Args:
+        paths: Files and folders.
+        progress: Reports while zip files are looked through.
 
     Raises:
         VolumeError: A path does not exist or cannot be read, a folder holds nothing to segment, or several
             small series of which none stands out.
+        ResourceError: There is no room to unpack a zip file.
         DependencyError: A folder holds DICOM, and pydicom is not installed.
     """
+    progress = progress or Progress()
     cases: dict[Path, Case] = {}
     for path in paths:
         try:
-            found = _cases(path)
+            found = _cases(path, progress)
         except OSError as error:
             msg = f"{path} cannot be read."
             raise VolumeError(msg, cause=str(error), next_step="Check that you may read it.") from error
@@ -114,13 +61,16 @@ def expand_inputs(paths: Iterable[Path]) -> list[Case]:
                 next_step=f"Name a DICOM folder or files that end in {', '.join(IMAGE_SUFFIXES)}.",
             )
         for case in found:
-            cases.setdefault(Path(os.path.abspath(case.path)), case)  # noqa: PTH100
+            below = case.path.parent
+            kept = path.is_dir() and below.is_relative_to(path)
+            placed = replace(case, folder=below.relative_to(path)) if kept else case
+            cases.setdefault(Path(os.path.abspath(case.path)), placed)  # noqa: PTH100
     return _apart(cases)
 
 
 def _apart(cases: dict[Path, Case]) -> list[Case]:
-    """Return cases folders of their own where two of them have one name."""
-    names = Counter(case_name(case.name).casefold() for case in cases.values())
+    """Return cases folders of their own where two of them would be written to one place."""
+    names = Counter((str(case.folder), case_name(case.name).casefold()) for case in cases.values())
     if max(names.values(), default=0) < 2:
         return list(cases.values())
     try:
@@ -130,23 +80,60 @@ def _apart(cases: dict[Path, Case]) -> list[Case]:
     return [replace(case, folder=path.parent.relative_to(root)) for path, case in cases.items()]
 
 
-def _cases(path: Path) -> list[Case]:
+def _cases(path: Path, progress: Progress) -> list[Case]:
+    if path.is_file() and is_zip(path):
+        return zipped_cases(path, progress)
     if path.is_file() and not is_dicomdir(path):
         return [Case(path)]
     if not path.exists():
         return []
     files = files_of(path)
+    archives = [file for file in files if is_zip(file)]
     images = [file for file in files if is_image_name(file.name)]
-    series, others, torn = _series([file for file in files if file not in set(images)], path)
+    apart = {*images, *archives}
+    series, others, torn = _series([file for file in files if file not in apart], path)
     labels = [file for file in images if is_label_file(file)] if len(images) + len(series) > 1 else []
     cases = [
         *(Case(file) for file in images if file not in labels),
         *(Case(_series_path(info, series), info) for info in series),
         *(Case(folder) for folder in torn),
     ]
+    for number, archive in enumerate(archives):
+        progress(LOOKING, number / len(archives))
+        try:
+            cases += zipped_cases(archive, progress)
+        except VolumeError:
+            cases.append(Case(archive.with_suffix(""), origin=ZippedSeries(archive)))
     notes = [(file, f"{file.name} is a label map, not an image, and was left out.") for file in labels]
     notes += [(info.files[0], f"Another DICOM series was left out: {info}.") for info in others]
     return _with_notes(cases, notes)
+
+
+def zipped_cases(path: Path, progress: Progress) -> list[Case]:
+    """List the series to segment in a zip file, as in a folder; nothing of it stays on the disk.
+
+    Raises:
+        VolumeError: It is damaged, or holds no series to segment.
+        ResourceError: There is no room to unpack it.
+    """
+    origin = ZippedSeries(path)
+    with work_folder() as work:
+        origin.fetch(work, progress)
+        series, others, torn = _series(files_below(work), work)
+        if not series or torn:
+            cause = "It holds no series of CT or MR that can be read."
+            raise origin.damaged(cause)
+        notes = tuple(f"Another DICOM series was left out: {_in_short(info)}." for info in others)
+    base = path.with_suffix("")
+    if len(series) == 1:
+        return [Case(base, None, Path(), notes, origin, series[0].uid)]
+    names = [_series_path(info, series).name for info in series]
+    found = [Case(base / name, origin=origin, uid=info.uid) for name, info in zip(names, series, strict=True)]
+    return [replace(found[0], notes=notes), *found[1:]]
+
+
+def _in_short(info: SeriesInfo) -> str:
+    return f"'{info.description or info.uid}' ({info.modality}, {info.slices} slices)"
 
 
 def _series(files: Sequence[Path], path: Path) -> tuple[list[SeriesInfo], list[SeriesInfo], list[Path]]:
@@ -178,9 +165,7 @@ def _series_path(info: SeriesInfo, chosen: Sequence[SeriesInfo]) -> Path:
     folder = _folder(info)
     if not any(other is not info and _folder(other) == folder for other in chosen):
         return folder
-    number = info.headers[0].series_number
-    words = [*([str(number)] if number is not None else []), info.description or info.modality]
-    name = re.sub(r"[^\w.()+-]+", "_", " ".join(words)).strip("_.")[:_LONGEST_SERIES_NAME]
+    name = series_name(info.headers[0].series_number, info.description or info.modality)
     same = [other for other in chosen if _folder(other) == folder and _label(other) == _label(info)]
     return folder / (f"{name}_{same.index(info) + 1}" if len(same) > 1 else name)
 

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
+from multiorganseg.cli.case import Case
+from multiorganseg.cli.case_results import COHORT_TABLE, cohort_table, show_results
 from multiorganseg.cli.channels import first_channels
 from multiorganseg.cli.cohort import CaseResult, Work, run_case
-from multiorganseg.cli.console import err, out, printable
-from multiorganseg.cli.errors import reported_errors, show_error
-from multiorganseg.cli.inputs import Case, expand_inputs
+from multiorganseg.cli.console import printable
+from multiorganseg.cli.errors import reported_errors
+from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.kept import keep_inputs
-from multiorganseg.cli.parent import stop_with_parent
+from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
-from multiorganseg.errors import ResourceError
+from multiorganseg.cli.remote import Sending, archived_cases, sending
+from multiorganseg.errors import OptionError, ResourceError
 from multiorganseg.events import EventKind, EventStream, with_events
-from multiorganseg.organs.catalogue import Catalogue, load_catalogue
-from multiorganseg.outputs import open_stream
-from multiorganseg.privacy import folders_of
+from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.pacs import Query, is_address, parse_address
+from multiorganseg.progress import Progress
 from multiorganseg.results.write import FORMATS, plan_outputs
 
 DEFAULT_FORMATS = "seg.nrrd,csv,json"
@@ -35,13 +33,20 @@ DEFAULT_FORMATS = "seg.nrrd,csv,json"
 @reported_errors()
 def segment(
     inputs: Annotated[
-        list[Path],
-        typer.Argument(help="Volume files, DICOM folders, or folders of either.", metavar="INPUT..."),
+        list[str],
+        typer.Argument(
+            help="Volume files, DICOM folders, zip files of DICOM, folders of all these at any depth, or "
+            "series of an archive: dicomweb://HOST/dicom-web/studies/UID/series/UID.",
+            metavar="INPUT...",
+        ),
     ],
     output: Annotated[
-        Path,
+        str,
         typer.Option(
-            "-o", "--output", help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file."
+            "-o",
+            "--output",
+            help="Folder, or for a single input a .seg.nrrd, .nii.gz or .dcm file. To send the results to "
+            "an archive: dicomweb: or dimse: (where the images came from), or its address.",
         ),
     ],
     model: Annotated[str, typer.Option(help="Name of a bundle, or a path to one.")] = "abdomen-ct",
@@ -53,8 +58,13 @@ def segment(
         str, typer.Option(help="fast, balanced or best: how much windows overlap.")
     ] = "balanced",
     formats: Annotated[
-        str, typer.Option("--formats", help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas.")
-    ] = DEFAULT_FORMATS,
+        str | None,
+        typer.Option(
+            "--formats",
+            help=f"Some of {', '.join(sorted(FORMATS))}, separated by commas; {DEFAULT_FORMATS} when left "
+            "out, to an archive dcm,sr.",
+        ),
+    ] = None,
     preview: Annotated[bool, typer.Option(help="Draw a picture of planes and surfaces.")] = True,
     mode: Annotated[
         str,
@@ -96,66 +106,189 @@ def segment(
         bool,
         typer.Option("--resume", help="Skip the cases that an earlier command with --resume finished alike."),
     ] = False,
-    events: Annotated[
-        Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
-    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Segment and send even what the archive has from an earlier run.")
+    ] = False,
+    events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
     with_parent: Annotated[
         bool,
-        typer.Option(
-            "--stop-with-parent",
-            help="End at once when standard input, to which at least one byte was written, is closed.",
-        ),
+        typer.Option("--stop-with-parent", help=PARENT_HELP),
     ] = False,
 ) -> None:
     """Segment the organs of CT or MR volumes; which of the two, and which organs, the model says.
 
     A bad case does not stop the others. Exit codes: 0 all went well; 2 wrong usage; 3 a volume cannot be
-    segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 130 cancelled; of several
-    failures, the first one's.
+    segmented; 4 bundle; 5 organ; 6 memory, disk or device; 7 a package is missing; 9 archive; 130
+    cancelled; of several failures, the first one's.
     """
     if with_parent:
         stop_with_parent()
-    on_ray = ray or bool(ray_address)
-    if on_ray:  # workers stand in other folders
-        inputs, output = [path.absolute() for path in inputs], output.absolute()
+    settings = Settings(
+        model,
+        *results_place(output, formats, preview=preview, again=again),
+        organs=organs,
+        device=device,
+        quality=quality,
+        mode=mode,
+        mirroring=mirroring,
+        uncertainty=uncertainty,
+        resume=resume,
+        on_ray=ray or bool(ray_address),
+        ray_address=ray_address,
+        worker_cpus=worker_cpus,
+    )
+    addresses = [parse_address(each) for each in inputs if is_address(each)]
+    paths = [Path(each) for each in inputs if not is_address(each)]
+    for address in addresses:
+        if not address.study:
+            msg = f"{address} names neither a study nor a series."
+            raise OptionError(msg, next_step=f"See what there is: multiorganseg pacs find {address}")
+    if settings.on_ray:  # workers stand in other folders
+        paths = [path.absolute() for path in paths]
+
+    def cases(progress: Progress) -> list[Case]:
+        found = expand_inputs(paths, progress) if paths else []
+        for address in addresses:
+            query = Query(study=address.study, series=address.series)
+            found += archived_cases(address, query, progress)
+        return found
+
+    segment_cases(cases, paths, settings, events)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a command does with its cases, as its options say it.
+
+    Attributes:
+        model: Name or path of the bundle.
+        output: See `Work`, as all that follow up to `sending`.
+        formats: See there.
+        preview: See there.
+        sending: See there.
+        organs: Organ keys separated by commas.
+        device: See `Options`, as all that follow up to `uncertainty`.
+        quality: See there.
+        mode: See there.
+        mirroring: See there.
+        uncertainty: See there.
+        resume: See `Work`.
+        on_ray: Whether cases are spread over a Ray cluster.
+        ray_address: See `Cluster`.
+        worker_cpus: See `Cluster`.
+    """
+
+    model: str
+    output: Path
+    formats: frozenset[str]
+    preview: bool
+    sending: Sending | None = None
+    organs: str = ""
+    device: str = "auto"
+    quality: str = "balanced"
+    mode: str = ""
+    mirroring: bool = True
+    uncertainty: bool = False
+    resume: bool = False
+    on_ray: bool = False
+    ray_address: str = ""
+    worker_cpus: int = 0
+
+
+def results_place(
+    output: str, formats: str | None, *, preview: bool, again: bool
+) -> tuple[Path, frozenset[str], bool, Sending | None]:
+    """Read where results go: output, formats, preview and sending of `Settings`.
+
+    Raises:
+        OptionError: As `sending`.
+    """
+    to = sending(output, formats, again)
+    if to is not None:
+        return Path(), frozenset(to.formats), False, to
+    return Path(output), frozenset(_split(DEFAULT_FORMATS if formats is None else formats)), preview, None
+
+
+def segment_cases(
+    find_cases: Callable[[Progress], list[Case]],
+    paths: Sequence[Path],
+    settings: Settings,
+    events: Path | None,
+) -> None:
+    """Segment cases, show what became of them, and end with the first failure's code.
+
+    Args:
+        find_cases: Finds them.
+        paths: What is read and must not be replaced.
+        settings: How to segment, and where results go.
+        events: Where progress is written as JSON lines.
+
+    Raises:
+        MultiOrganSegError: Of what concerns all cases.
+        typer.Exit: A case failed.
+    """
+    model, output = settings.model, settings.output
+    if settings.on_ray:
+        output = output.absolute()
         model = str(Path(model).absolute()) if Path(model).is_dir() else model
     with (
-        keep_inputs([*inputs, Path(model)]),
-        _event_stream(events, (*inputs, output)) as stream,
+        keep_inputs([*paths, Path(model)]),
+        event_stream(events, *paths, output) as stream,
         progress_bar() as progress,
     ):
-        cases = expand_inputs(inputs)
+        cases = find_cases(progress)
         from multiorganseg.bundles import find_bundle
 
         bundle = find_bundle(model)
         cases = first_channels(cases, bundle.metadata.in_channels)
-        wanted = frozenset(_split(formats))
-        _check_outputs(cases, output, wanted, preview, uncertainty)
+        if settings.sending:
+            settings.sending.check(cases)
+        else:
+            _check_outputs(cases, output, settings)
         from multiorganseg.bundles.custom_organs import with_custom_organs
         from multiorganseg.inference.segment import Options, Segmenter
 
         options = Options(
-            tuple(_split(organs)), quality, device, uncertainty=uncertainty, mode=mode, mirroring=mirroring
+            tuple(_split(settings.organs)),
+            settings.quality,
+            settings.device,
+            uncertainty=settings.uncertainty,
+            mode=settings.mode,
+            mirroring=settings.mirroring,
         )
-        work = Work(model, bundle.digest, options, output, wanted, preview, resume or on_ray)
-        started = {"cases": [case.name for case in cases], "model": bundle.metadata.name}
-        if on_ray:
-            from multiorganseg.cli.ray_workers import Cluster, run_on_ray
-
-            stream.emit(EventKind.STARTED, **started)
-            cluster = Cluster(ray_address, worker_cpus)
-            told = with_events(stream, progress)
-            results = run_on_ray(work, cases, cluster, told, lambda result: _tell(result, stream))
-        else:
-            segmenter = Segmenter(bundle, options)
-            stream.emit(EventKind.STARTED, **started)
-            results = []
-            for number, case in enumerate(cases):
-                prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
-                results.append(run_case(segmenter, work, case, with_events(stream, progress, prefix)))
-                _tell(results[-1], stream)
+        work = Work(
+            model,
+            bundle.digest,
+            options,
+            output,
+            settings.formats,
+            settings.preview,
+            (settings.resume or settings.on_ray) and settings.sending is None,
+            settings.sending,
+        )
         catalogue = with_custom_organs(load_catalogue(), bundle.metadata.custom_organs)
-    _show(results, catalogue)
+        started = {"cases": [case.name for case in cases], "model": bundle.metadata.name}
+        with cohort_table(cases, work, bundle.metadata.modality, catalogue) as table:
+
+            def report(result: CaseResult) -> None:
+                table(result)
+                _tell(result, stream)
+
+            if settings.on_ray:
+                from multiorganseg.cli.ray_workers import Cluster, run_on_ray
+
+                stream.emit(EventKind.STARTED, **started)
+                cluster = Cluster(settings.ray_address, settings.worker_cpus)
+                results = run_on_ray(work, cases, cluster, with_events(stream, progress), report)
+            else:
+                segmenter = Segmenter(bundle, options)
+                stream.emit(EventKind.STARTED, **started)
+                results = []
+                for number, case in enumerate(cases):
+                    prefix = f"{printable(case.name)} ({number + 1}/{len(cases)}): " if len(cases) > 1 else ""
+                    results.append(run_case(segmenter, work, case, with_events(stream, progress, prefix)))
+                    report(results[-1])
+    show_results(results, catalogue)
     failures = [result.error for result in results if result.error]
     if failures:
         raise typer.Exit(failures[0].exit_code)
@@ -165,14 +298,18 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _check_outputs(
-    cases: list[Case], output: Path, formats: frozenset[str], preview: bool, uncertainty: bool
-) -> None:
+def _check_outputs(cases: list[Case], output: Path, settings: Settings) -> None:
     """Find clashes of names before any time is spent."""
-    owners: dict[Path, Case] = {}
+    owners: dict[Path, Case | str] = {}
+    if len(cases) > 1:
+        owners[output / COHORT_TABLE] = "The table of all cases"
     for case in cases:
         plan = plan_outputs(
-            case.output(output), str(case), formats=formats, preview=preview, uncertainty=uncertainty
+            case.output(output),
+            str(case),
+            formats=settings.formats,
+            preview=settings.preview,
+            uncertainty=settings.uncertainty,
         )
         for path in plan.paths.values():
             if path in owners:
@@ -183,22 +320,6 @@ def _check_outputs(
             owners[path] = case
 
 
-@contextmanager
-def _event_stream(path: Path | None, named: tuple[Path, ...]) -> Iterator[EventStream]:
-    """Open the stream; an error that leaves the block is its last event."""
-    hidden = folders_of(*named)
-    with ExitStack() as files:
-        if path is None or str(path) == "-":
-            stream = EventStream(sys.stdout if path else None, hidden)
-        else:
-            stream = EventStream(files.enter_context(open_stream(path)), hidden)
-        try:
-            yield stream
-        except Exception as error:
-            stream.fail(error)
-            raise
-
-
 def _tell(result: CaseResult, stream: EventStream) -> None:
     for message in result.messages:
         stream.emit(EventKind.WARNING, case=result.source.name, message=message)
@@ -206,66 +327,3 @@ def _tell(result: CaseResult, stream: EventStream) -> None:
         stream.fail(result.error)
     else:
         stream.emit(EventKind.FINISHED, case=result.source.name, files=[file.name for file in result.files])
-
-
-def _show(results: list[CaseResult], catalogue: Catalogue) -> None:
-    names = Counter(result.source.name for result in results)
-
-    def called(result: CaseResult) -> str:
-        if names[result.source.name] == 1:
-            return printable(result.source.name)
-        try:
-            root = os.path.commonpath([each.source.absolute().parent for each in results])
-            return printable(os.path.relpath(result.source, root))
-        except ValueError:  # they lie on several drives
-            return printable(str(result.source))
-
-    for result in results:
-        for message in (*result.messages, *result.asides):
-            whose = (f"{called(result)}: ", "yellow")
-            err.print(Text.assemble(whose, printable(message, lines=True)), soft_wrap=True)
-        if result.error:
-            err.print(Text(printable(str(result.source)), "bold"), soft_wrap=True)
-            show_error(result.error)
-    done = [result for result in results if result.statistics is not None]
-    if len(done) == 1:
-        _show_organs(done[0], catalogue)
-    if len(results) > 1:
-        table = Table("case", "result", "seconds", "organs found", "to look at")
-        for result in sorted(results, key=_first_to_look_at):
-            rows = result.statistics or ()
-            state = Text("failed", "red") if result.error else Text("done", "green")
-            if result.earlier:
-                state = Text("done before", "green")
-            look_at = Text(", ".join(row.key for row in rows if row.flags) or "–")
-            if result.unlike_training:
-                look_at = Text("the whole scan: unlike the training", "yellow")
-            found = str(sum(row.voxels > 0 for row in rows))
-            table.add_row(called(result), state, f"{result.seconds:.1f}", found, look_at)
-        out.print(table)
-
-
-def _first_to_look_at(result: CaseResult) -> int:
-    return 0 if result.error else 1 if result.unlike_training else 2
-
-
-def _show_organs(result: CaseResult, catalogue: Catalogue) -> None:
-    rows = result.statistics or ()
-    mapped = any(row.uncertainty is not None for row in rows)
-    columns = ("organ", "volume ml", "mean", "confidence", *(["uncertainty"] if mapped else []), "to look at")
-    table = Table(*columns, title=printable(result.source.name))
-    for row in sorted(rows, key=lambda row: (not row.flags, -row.volume_ml)):
-        organ = catalogue.get(row.key)
-        red, green, blue = organ.color
-        table.add_row(
-            Text.assemble(("■", f"rgb({red},{green},{blue})"), f" {printable(organ.name)}"),
-            f"{row.volume_ml:.1f}",
-            f"{row.mean_intensity:.0f}" if row.voxels else "–",
-            f"{row.confidence:.2f}" if row.voxels else "–",
-            *([f"{row.uncertainty:.2f}" if row.voxels else "–"] if mapped else []),
-            ", ".join(flag.replace("_", " ") for flag in row.flags),
-        )
-    out.print(table)
-    out.print(f"{result.seconds:.1f} s. Written:")
-    for file in result.files:
-        out.print(f"  {printable(str(file))}", soft_wrap=True)

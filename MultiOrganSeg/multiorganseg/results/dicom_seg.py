@@ -14,7 +14,7 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
-from multiorganseg.privacy import without_input
+from multiorganseg.privacy import silent_dicom_libraries, without_input
 from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.segmentation import ALGORITHM_NAME, Author, Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
@@ -44,11 +44,14 @@ LONGEST_LO = 64
 LONGEST_LT = 10240
 
 
+@silent_dicom_libraries()
 def write_dicom_seg(
     segmentation: Segmentation,
     path: Path,
     catalogue: Catalogue,
     dicom_files: Sequence[Path],
+    *,
+    series_uid: str = "",
 ) -> None:
     """Write a DICOM SEG of type BINARY with one segment for each organ that was found.
 
@@ -68,6 +71,7 @@ def write_dicom_seg(
         dicom_files: Slices of the series in any order; they are matched to the grid by
             ImagePositionPatient, so that flipped stacks and a tilted gantry come out right. Files that lie
             on no slice of the grid, and doubles of a slice, are left aside.
+        series_uid: Of the segmentation's series; a new one when empty.
 
     Raises:
         DependencyError: highdicom is not installed.
@@ -76,15 +80,7 @@ def write_dicom_seg(
         VolumeError: The files are not the series of this grid, their headers are not valid, or no organ was
             found.
     """
-    try:
-        import highdicom
-    except ImportError as error:
-        msg = "DICOM SEG needs the package highdicom."
-        raise DependencyError(
-            msg,
-            cause=str(error),
-            next_step="Install it: pip install 'multiorganseg[dicom]'",
-        ) from error
+    highdicom = need_highdicom()
     present = present_values(segmentation.labels)
     segments = [segment for segment in segments_of(segmentation, catalogue) if segment.value in present]
     if not segments:
@@ -102,16 +98,16 @@ def write_dicom_seg(
     drawn = all(segment.author is Author.PEOPLE for segment in segments)
     try:
         result = highdicom.seg.Segmentation(
-            source_images=[_completed(source, segmentation.grid) for source in sources],
+            source_images=[completed(source, segmentation.grid) for source in sources],
             pixel_array=numbers[segmentation.labels],
             segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[
                 _description(number, segment, algorithm, catalogue)
                 for number, segment in enumerate(segments, start=1)
             ],
-            series_instance_uid=highdicom.UID(),
+            series_instance_uid=series_uid or highdicom.UID(),
             series_number=SERIES_NUMBER,
-            sop_instance_uid=highdicom.UID(),
+            sop_instance_uid=f"{series_uid}.1" if series_uid else highdicom.UID(),
             instance_number=1,
             manufacturer="MultiOrganSeg",
             manufacturer_model_name=(model_title(segmentation.provenance) or "MultiOrganSeg")[:LONGEST_LO],
@@ -138,7 +134,25 @@ def write_dicom_seg(
         partial.write_bytes(written.getbuffer())
 
 
-def _completed(source: Dataset, grid: Grid) -> Dataset:
+def need_highdicom() -> Any:
+    """Import highdicom.
+
+    Raises:
+        DependencyError: It is not installed.
+    """
+    try:
+        import highdicom
+    except ImportError as error:
+        msg = "DICOM results need the package highdicom."
+        raise DependencyError(
+            msg,
+            cause=str(error),
+            next_step="Install it: pip install 'multiorganseg[dicom]'",
+        ) from error
+    return highdicom
+
+
+def completed(source: Dataset, grid: Grid) -> Dataset:
     """Return a header in which what DICOM lets be empty is empty, not missing, and the thickness is known."""
     for name in EMPTY_WHERE_MISSING:
         if name not in source:
@@ -222,23 +236,24 @@ def _description(number: int, segment: Segment, algorithm: Any, catalogue: Catal
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
         segment_label=segment.organ.name[:LONGEST_LO],
-        segmented_property_category=_concept(segment.category),
-        segmented_property_type=_concept(segment.type),
+        segmented_property_category=concept(segment.category),
+        segmented_property_type=concept(segment.type),
         algorithm_type=segment.author.value,
         algorithm_identification=None if segment.author is Author.PEOPLE else algorithm,
-        anatomic_regions=[_concept(region)] if region else None,
+        anatomic_regions=[concept(region)] if region else None,
         tracking_id=f"MultiOrganSeg {segment.organ.key}"[:LONGEST_LO],
         tracking_uid=highdicom.UID(),
         display_color=highdicom.color.CIELabColor.from_rgb(*segment.organ.color),
     )
     if segment.modifier:
         described.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
-            _concept(segment.modifier)
+            concept(segment.modifier)
         ]
     return described
 
 
-def _concept(code: Code) -> Any:
+def concept(code: Code) -> Any:
+    """Return a code of the catalogue as highdicom's."""
     import highdicom
 
     return highdicom.sr.CodedConcept(code.value, code.scheme, code.meaning[:LONGEST_LO])

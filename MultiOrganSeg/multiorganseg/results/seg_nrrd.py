@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multiorganseg.atomic import atomic_path
-from multiorganseg.errors import OrganError
+from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import known_key
@@ -21,7 +21,8 @@ from multiorganseg.privacy import without_input
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import TYPE_TAG, Author, Segmentation, author_from_tag
 from multiorganseg.results.segments import Segment, model_title, segments_of
-from multiorganseg.volumes.headers import read_image_header
+from multiorganseg.volumes.check import check_header
+from multiorganseg.volumes.headers import read_image_header, read_image_voxels
 from multiorganseg.volumes.label_values import segment_value
 from multiorganseg.volumes.volume import Affine
 from multiorganseg.volumes.write import write_nrrd
@@ -50,7 +51,7 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
         OrganError: The table names an organ that the catalogue lacks.
         ResourceError: The file cannot be written.
     """
-    extent = _filled_extent(segmentation.labels)
+    extent = " ".join(map(str, filled_extent(segmentation.labels)))
     origin = _origin_tags(segmentation.provenance)
     pairs: dict[str, str] = {}
     for index, segment in enumerate(segments_of(segmentation, catalogue)):
@@ -100,6 +101,39 @@ def read_seg_nrrd_table(path: Path) -> LabelTable:
             next_step="Save it from 3D Slicer as a segmentation, or put a label table beside it.",
         )
     return LabelTable(organs)
+
+
+def read_seg_nrrd_masks(path: Path) -> tuple[dict[str, NDArray[np.bool_]], Affine]:
+    """Read the segments of a file one by one, layer by layer, so that they may overlap.
+
+    Returns:
+        Mask (k, j, i) by organ key, or of what is no organ of the catalogue by name, and their affine.
+
+    Raises:
+        OrganError: As `read_seg_nrrd_table`, but for overlaps.
+        VolumeError: As `read_seg_nrrd_table`, or a segment names a layer that is not there.
+        ResourceError: The voxels do not fit into memory.
+    """
+    header, pairs = read_image_header(path)
+    check_header(header, layered=True)
+    voxels = read_image_voxels(header)
+    layers = voxels if voxels.ndim == 4 else voxels[..., None]
+    masks: dict[str, NDArray[np.bool_]] = {}
+    organs = load_catalogue().organs
+    numbers = {int(found[1]) for key in pairs if (found := _SEGMENT.match(key))}
+    for prefix in (f"Segment{number}_" for number in sorted(numbers)):
+        layer = pairs.get(f"{prefix}Layer", "0").strip()
+        if not (layer.isascii() and layer.isdigit() and int(layer) < layers.shape[-1]):
+            msg = f"{path.name} puts a segment on a layer that it does not have."
+            raise VolumeError(msg, cause=f"Layer: {layer[:20]}.", next_step="Save it again in 3D Slicer.")
+        value = segment_value(pairs.get(f"{prefix}LabelValue", "1"), path)
+        key, mask = _segment_key(prefix, pairs, path), layers[..., int(layer)] == value
+        name = key if key in organs else pairs.get(f"{prefix}Name", "").strip() or key
+        masks[name] = masks[name] | mask if name in masks else mask
+    if not masks:
+        msg = f"{path} names no segments."
+        raise OrganError(msg, next_step="Save it from 3D Slicer as a segmentation.")
+    return masks, header.affine
 
 
 def read_seg_nrrd_authors(path: Path) -> dict[str, Author]:
@@ -185,13 +219,7 @@ def _code(code: Code | None) -> str:
 
 
 def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[str, str]) -> dict[str, str]:
-    tags = {
-        "TerminologyEntry": terminology_entry(segment),
-        "Segmentation.Status": "completed" if _found(segment) else "notstarted",
-        **{name: text for name, text in segment.author.tags.items() if text},
-        **(measured_tags(segment.statistics) if segment.statistics else {}),
-        **({} if segment.author is Author.PEOPLE else origin),
-    }
+    tags = {**segment_tags(segment), **({} if segment.author is Author.PEOPLE else origin)}
     prefix = f"Segment{index}_"
     return {
         f"{prefix}ID": segment.organ.key,
@@ -203,6 +231,16 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
         f"{prefix}Layer": "0",
         f"{prefix}Extent": extent,
         f"{prefix}Tags": "".join(f"{key}:{value.replace('|', '/')}|" for key, value in tags.items()),
+    }
+
+
+def segment_tags(segment: Segment) -> dict[str, str]:
+    """Codes, status, author and measurements of an organ as segment tags of 3D Slicer."""
+    return {
+        "TerminologyEntry": terminology_entry(segment),
+        "Segmentation.Status": "completed" if _found(segment) else "notstarted",
+        **{name: text for name, text in segment.author.tags.items() if text},
+        **(measured_tags(segment.statistics) if segment.statistics else {}),
     }
 
 
@@ -242,8 +280,8 @@ def _found(segment: Segment) -> bool:
     return segment.statistics is None or segment.statistics.voxels > 0
 
 
-def _filled_extent(labels: NDArray[np.unsignedinteger]) -> str:
-    """Bounds of all labels as "i0 i1 j0 j1 k0 k1".
+def filled_extent(labels: NDArray[np.unsignedinteger]) -> list[int]:
+    """First and last index of all labels along i, j and k; 0 and −1 where there is none.
 
     Slicer cuts a shared layer to the extent of its first segment, so that all segments must say the same.
     """
@@ -252,7 +290,7 @@ def _filled_extent(labels: NDArray[np.unsignedinteger]) -> str:
     for line in (np.any(filled, axis=0), np.any(filled, axis=1), labels.any(axis=(1, 2))):
         indices = np.flatnonzero(line)
         bounds += [int(indices[0]), int(indices[-1])] if indices.size else [0, -1]
-    return " ".join(str(bound) for bound in bounds)
+    return bounds
 
 
 def _conversion_parameters(affine: Affine, shape: tuple[int, int, int]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +14,11 @@ from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.outputs import keep, require_free
 from multiorganseg.pictures import drawn
 from multiorganseg.privacy import no_more_readable_than
+from multiorganseg.results.dicom_report import write_dicom_report
 from multiorganseg.results.dicom_seg import write_dicom_seg
 from multiorganseg.results.nifti import label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
+from multiorganseg.results.rtstruct import write_rtstruct
 from multiorganseg.results.seg_nrrd import write_seg_nrrd
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows, write_csv, write_json
@@ -29,11 +31,16 @@ FOLDER_SUFFIXES = {
     "seg.nrrd": ".seg.nrrd",
     "nii.gz": ".seg.nii.gz",
     "dcm": ".seg.dcm",
+    "sr": ".sr.dcm",
+    "rtstruct": ".rtstruct.dcm",
     "csv": ".statistics.csv",
     "json": ".statistics.json",
     "uncertainty": ".uncertainty.nii.gz",
     "png": ".preview.png",
 }
+DICOM_FORMATS = frozenset({"dcm", "sr", "rtstruct"})
+"""Objects that refer to the slices of a DICOM series; a report ("sr") always comes with its segmentation."""
+
 LONGEST_NAME = 255
 """Bytes of a file name on the file systems in use."""
 
@@ -46,7 +53,7 @@ class OutputPlan:
     """Where each format of one case goes.
 
     Attributes:
-        paths: File by format ("seg.nrrd", "nii.gz", "dcm", "csv", "json", "png", "uncertainty").
+        paths: File by format, those of `FORMATS`, "png" and "uncertainty".
     """
 
     paths: dict[str, Path]
@@ -79,6 +86,7 @@ def plan_outputs(
             next_step=f"Choose among: {', '.join(sorted(FORMATS))}.",
         )
     wanted = {*formats, *(["png"] if preview else []), *(["uncertainty"] if uncertainty else [])}
+    wanted |= {"dcm"} if "sr" in wanted else set()
     out = Path(out)
     suffix = volume_suffix(out.name).lower()
     if not suffix or out.is_dir():
@@ -113,6 +121,7 @@ def write_results(
     dicom_files: Sequence[Path] | None = None,
     modality: str = "CT",
     catalogue: Catalogue | None = None,
+    series_uids: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write the result files of one case, each at once or not at all, and none more readable than the input.
 
@@ -122,25 +131,26 @@ def write_results(
         out: See `plan_outputs`.
         formats: Some of `FORMATS`.
         preview: Whether to draw the preview picture.
-        dicom_files: Slices of the input when it was a DICOM series; needed for the format "dcm".
+        dicom_files: Slices of the input when it was a DICOM series; needed for `DICOM_FORMATS`.
         modality: Of the input; decides the preview's window and the name of the mean's column.
         catalogue: Names, codes and colours; by default the one that comes with the package.
+        series_uids: Series Instance UID by DICOM format; new ones where it says nothing.
 
     Returns:
         The files written, the label table included.
 
     Raises:
-        DependencyError: DICOM SEG is asked for and highdicom is not installed.
+        DependencyError: A DICOM format is asked for and highdicom or contourpy is not installed.
         OrganError: The label table names an organ that the catalogue lacks.
         ResourceError: A file cannot be written, a format is unknown, or a result would replace the input.
-        VolumeError: A format cannot hold this segmentation, or "dcm" lacks its source slices.
+        VolumeError: A format cannot hold this segmentation, or a DICOM format lacks its source slices.
     """
     has_uncertainty = segmentation.uncertainty is not None
     paths = plan_outputs(
         out, volume.source, formats=formats, preview=preview, uncertainty=has_uncertainty
     ).paths
-    if "dcm" in paths and not dicom_files:
-        msg = "A DICOM SEG needs a DICOM series as input."
+    if DICOM_FORMATS & set(paths) and not dicom_files:
+        msg = "DICOM results need a DICOM series as input."
         raise ResourceError(
             msg,
             cause=f"{volume.source} is none.",
@@ -149,7 +159,9 @@ def write_results(
     catalogue = catalogue or load_catalogue()
     inputs = [*([Path(volume.source)] if volume.source else []), *(dicom_files or ())]
     with no_more_readable_than(*inputs):
-        return _write_all(segmentation, volume, paths, catalogue, dicom_files or (), modality)
+        written = _write_all(segmentation, volume, paths, catalogue, modality)
+        uids = series_uids or {}
+        return written + _write_dicom(segmentation, paths, catalogue, dicom_files or (), modality, uids)
 
 
 def _write_all(
@@ -157,7 +169,6 @@ def _write_all(
     volume: Volume,
     paths: dict[str, Path],
     catalogue: Catalogue,
-    dicom_files: Sequence[Path],
     modality: str,
 ) -> list[Path]:
     qform = _qform_of_input(Path(volume.source))
@@ -177,14 +188,38 @@ def _write_all(
     if (uncertainty := segmentation.uncertainty) is not None:
         write_volume(Volume(uncertainty, segmentation.affine), paths["uncertainty"], qform=qform)
         written.append(paths["uncertainty"])
-    if "dcm" in paths:
-        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files)
-        written.append(paths["dcm"])
     if "png" in paths:
         draw = partial(write_preview, segmentation, volume, paths["png"], catalogue, modality=modality)
         if drawn("The preview", draw):
             written.append(paths["png"])
     return written
+
+
+def _write_dicom(
+    segmentation: Segmentation,
+    paths: dict[str, Path],
+    catalogue: Catalogue,
+    dicom_files: Sequence[Path],
+    modality: str,
+    uids: Mapping[str, str],
+) -> list[Path]:
+    if "dcm" in paths:
+        uid = uids.get("dcm", "")
+        write_dicom_seg(segmentation, paths["dcm"], catalogue, dicom_files, series_uid=uid)
+    if "sr" in paths:
+        write_dicom_report(
+            segmentation,
+            paths["sr"],
+            catalogue,
+            dicom_files,
+            paths["dcm"],
+            modality=modality,
+            series_uid=uids.get("sr", ""),
+        )
+    if "rtstruct" in paths:
+        uid = uids.get("rtstruct", "")
+        write_rtstruct(segmentation, paths["rtstruct"], catalogue, dicom_files, series_uid=uid)
+    return [paths[kind] for kind in paths if kind in DICOM_FORMATS]
 
 
 def _qform_of_input(source: Path) -> Affine | None:

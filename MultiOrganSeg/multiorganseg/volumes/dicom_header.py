@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.errors import DependencyError, MultiOrganSegError
+from multiorganseg.errors import DependencyError, MultiOrganSegError, VolumeError
 from multiorganseg.volumes.dicom_geometry import Slice
 
 if TYPE_CHECKING:
@@ -128,6 +130,42 @@ def open_dicom(path: Path) -> Dataset | None:
             return dcmread(_Bounded(file, path.stat().st_size), force=True, stop_before_pixels=True)
         except Exception:  # pydicom lets errors of any type escape from damaged bytes
             return None
+
+
+def read_whole_dicom(path: Path) -> Dataset:
+    """Read a whole file, with its pixels; nothing larger than the file is ever allocated.
+
+    Raises:
+        DependencyError: pydicom is not installed.
+        VolumeError: It is missing, no DICOM or damaged.
+    """
+    dcmread = _pydicom().dcmread
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file, damage_as_typed(path.name):
+            return dcmread(_Bounded(file, size), force=True)
+    except OSError as error:
+        msg = f"{path} cannot be opened."
+        raise VolumeError(msg, cause=str(error), next_step="Check that you may read it.") from error
+
+
+@contextmanager
+def damage_as_typed(name: str, kind: str = "DICOM") -> Iterator[None]:
+    """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`.
+
+    Args:
+        name: What is read.
+        kind: What it should be.
+    """
+    try:
+        yield
+    except MultiOrganSegError:
+        raise
+    except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
+        msg = f"{name} is no {kind} that can be read."
+        raise VolumeError(
+            msg, cause=f"{type(error).__name__}: {error}", next_step="Export it again."
+        ) from error
 
 
 def unsupported_syntax(uid: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 import shutil
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,8 @@ from typer.testing import CliRunner, Result
 from multiorganseg.bundles import Bundle
 from multiorganseg.cli.app import app
 from multiorganseg.cli.inputs import Case, expand_inputs
-from multiorganseg.errors import VolumeError
+from multiorganseg.errors import ResourceError, VolumeError
+from multiorganseg.progress import Progress
 from multiorganseg.volumes import Volume, VolumeWarning, write_volume
 
 QUICK = ("--no-preview", "--device", "cpu")
@@ -70,7 +75,11 @@ def test_folders_are_searched_to_any_depth(tmp_path: Path) -> None:
     nifti(tmp_path / "a.nii.gz")
     nifti(tmp_path / "sub" / "b.nrrd")
     series(tmp_path / "patient" / "study" / "series 1")
-    assert found(tmp_path) == {"a.nii.gz": ".", "sub/b.nrrd": ".", "patient/study/series 1": "."}
+    assert found(tmp_path) == {
+        "a.nii.gz": ".",
+        "sub/b.nrrd": "sub",
+        "patient/study/series 1": "patient/study",
+    }
     (case,) = expand_inputs([tmp_path / "patient"])
     assert case.read().voxels.shape == (12, 24, 24)
 
@@ -218,3 +227,114 @@ def test_a_name_that_would_be_too_long_is_refused_before_the_run(tmp_path: Path,
     named = tmp_path / "short.seg.nrrd"
     assert run(long, "-o", named, "--model", tiny_bundle.folder, *QUICK).exit_code == 0
     assert named.is_file()
+
+
+def zipped(path: Path, *folders: Path, **more: bytes) -> Path:
+    """Pack folders, under names that would lead elsewhere."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for folder in folders:
+            for file in sorted(folder.rglob("*")):
+                if file.is_file():
+                    archive.write(file, f"../../{folder.name}/{file.name}")
+        for name, content in more.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_file_is_a_case_and_nothing_of_it_stays(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "p" / "P7.zip", series(tmp_path / "CT"), readme=b"see the PACS")
+    path.chmod(0o640)
+    before = {file for file in Path(tempfile.gettempdir()).iterdir() if "multiorganseg" in file.name}
+    (case,) = expand_inputs([path])
+    assert (case.name, case.folder) == ("P7", Path())
+    with case.at_hand(Progress()) as local:
+        assert local.read().voxels.shape == (12, 24, 24)
+        files = local.dicom_files()
+        assert files is not None
+        assert {file.stat().st_mode & 0o777 for file in files} <= {0o640}
+        assert local.name == "P7"
+    after = {file for file in Path(tempfile.gettempdir()).iterdir() if "multiorganseg" in file.name}
+    assert after <= before
+    assert sorted(file.name for file in path.parent.iterdir()) == ["P7.zip"]
+
+
+def test_zip_files_of_a_cohort_are_cases_in_their_folders(tmp_path: Path) -> None:
+    cohort = tmp_path / "cohort"
+    zipped(cohort / "a" / "one.zip", series(tmp_path / "x"))
+    zipped(
+        *(cohort / "b" / "two.zip", series(tmp_path / "y", "1.2.8", SeriesNumber=4)),
+        series(tmp_path / "z", "1.2.9", SeriesNumber=5),
+    )
+    series(cohort / "c" / "study" / "CT", "1.2.10")
+    assert found(cohort) == {
+        "a/one": "a",
+        "b/two/4_Abdomen_5.0": "b/two",
+        "b/two/5_Abdomen_5.0": "b/two",
+        "c/study/CT": "c/study",
+    }
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "bomb"])
+def test_a_damaged_zip_file_fails_alone(tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cohort = tmp_path / "cohort"
+    series(cohort / "good", "1.2.10")
+    path = zipped(cohort / "bad.zip", series(tmp_path / "x"))
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-400])
+    elif damage == "foreign":
+        zipped(path, readme=b"no images")
+    else:
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+        with pytest.raises(ResourceError, match="no room"):
+            expand_inputs([cohort])
+        return
+    cases = {case.name: case for case in expand_inputs([cohort])}
+    with pytest.raises(VolumeError), cases["bad"].at_hand(Progress()):
+        pass
+    with cases["good"].at_hand(Progress()) as local:
+        assert local.read().voxels.shape == (12, 24, 24)
+    with pytest.raises(VolumeError) as raised:
+        expand_inputs([path])
+    assert raised.value.next_step
+
+
+@pytest.mark.slow
+def test_a_cohort_keeps_its_folders_and_gets_one_table(tmp_path: Path, tiny_bundle: Bundle) -> None:
+    cohort, out = tmp_path / "cohort", tmp_path / "out"
+    series(cohort / "p1" / "s1" / "CT", "1.2.1")
+    zipped(cohort / "p2" / "CT.zip", series(tmp_path / "x", "1.2.2"))
+    nifti(cohort / "p3.nii.gz", np.zeros((12, 24, 24), np.int16))
+    result = CliRunner().invoke(
+        app,
+        [
+            "segment",
+            str(cohort),
+            "-o",
+            str(out),
+            "--model",
+            str(tiny_bundle.folder),
+            *QUICK,
+            "--quality",
+            "fast",
+        ],
+    )
+    assert result.exit_code == VolumeError.exit_code, result.output
+    assert (out / "p1" / "s1" / "CT.seg.nrrd").is_file()
+    assert (out / "p2" / "CT.seg.nrrd").is_file()
+    table = out / "cohort.statistics.csv"
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["case"], row["result"]) for row in rows} == {
+        ("p1/s1/CT", "done"),
+        ("p2/CT", "done"),
+        ("p3", "failed"),
+    }
+    (failed,) = (row for row in rows if row["result"] == "failed")
+    assert failed["error"]
+    with (out / "p2" / "CT.statistics.csv").open(encoding="utf-8", newline="") as file:
+        alone = list(csv.DictReader(file))
+    shared = [row for row in rows if row["case"] == "p2/CT"]
+    assert [{key: row[key] for key in alone[0]} for row in shared] == alone
+    assert os.name == "nt" or table.stat().st_mode & 0o077 == 0

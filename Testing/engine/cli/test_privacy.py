@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import re
 import stat
@@ -14,19 +15,20 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from typer.testing import CliRunner
 
 from multiorganseg.bundles import Bundle
 from multiorganseg.cli.app import app
-from multiorganseg.privacy import no_more_readable_than, without_folders
+from multiorganseg.privacy import no_more_readable_than, silent_dicom_libraries, without_folders
 from multiorganseg.volumes import Volume, write_volume
 
 PAGE = Path(__file__).parents[3] / "docs" / "privacy.md"
 NAME, FOLDERS, PATIENT = "Loudcase", ("Loudlogin", "Loudfolder", "Loudhost"), "Loudpatient"
-OUTPUTS = ("seg.nrrd", "nii.gz", "csv", "json", "dcm")
-ALL_FILES = 9
+OUTPUTS = ("seg.nrrd", "nii.gz", "csv", "json", "dcm", "sr", "rtstruct")
+ALL_FILES = 11
 
 on_posix = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
 
@@ -162,16 +164,18 @@ def elements(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.slow
-def test_a_dicom_seg_takes_from_its_images_what_dicom_requires(results: list[Path]) -> None:
-    (file,) = (path for path in results if path.suffix == ".dcm")
+@pytest.mark.parametrize("kind", ["seg", "sr", "rtstruct"])
+def test_dicom_takes_from_its_images_what_dicom_requires(results: list[Path], kind: str) -> None:
+    (file,) = (path for path in results if path.name.endswith(f".{kind}.dcm"))
     loud = {keyword for keyword, value in elements(pydicom.dcmread(file)) if "loud" in value.lower()}
     allowed = set(
         re.findall(r"`(\w+)`", PAGE.read_text(encoding="utf-8").split("### DICOM SEG")[1].split("##")[0])
     )
     assert {"PatientName", "PatientID"} <= loud <= allowed
-    seg = pydicom.dcmread(file)
-    assert seg.ContentDate != "20200101"
-    assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 20
+    made = pydicom.dcmread(file)
+    assert made.get("ContentDate") != "20200101"
+    if kind == "seg":
+        assert len(made.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == 20
 
 
 @on_posix
@@ -234,3 +238,18 @@ def test_a_failure_in_the_events_names_no_folder(tmp_path: Path, tiny_bundle: Bu
 def test_folders_are_left_away_and_nothing_else(text, short, monkeypatch) -> None:
     monkeypatch.setenv("HOME", "/home/jane")
     assert without_folders(text, [Path("/data"), Path("/data/Doe"), Path("/"), Path()]) == short
+
+
+def test_messages_of_dicom_libraries_quote_no_header(caplog, recwarn) -> None:
+    def told() -> list[str]:
+        DataElement("SOPInstanceUID", "UI", "Doe^John")
+        logging.getLogger("pydicom").warning("PatientName is Doe^John")
+        logging.getLogger("highdicom.seg.sop").error("PatientName is Doe^John")
+        found = [*caplog.messages, *(str(entry.message) for entry in recwarn.list)]
+        caplog.clear()
+        recwarn.clear()
+        return [text for text in found if "Doe^John" in text]
+
+    with silent_dicom_libraries():
+        assert told() == []
+    assert len(told()) >= 3

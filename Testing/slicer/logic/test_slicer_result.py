@@ -339,6 +339,33 @@ def test_dicom_seg_is_read_by_highdicom(case: SimpleNamespace, tmp_path: Path) -
     assert "ab" * 32 in identification.AlgorithmParameters
 
 
+def test_segmentation_and_report_go_into_the_database_and_stay(case: SimpleNamespace, tmp_path: Path) -> None:
+    import highdicom
+    import pydicom
+    import slicer
+
+    from MultiOrganSegLib.dicom_objects import add_to_database
+    from MultiOrganSegLib.result import organ_rows
+
+    files = write_series(case.volume, tmp_path / "series")
+    kept = add_to_database(case.node, case.volume)
+    seg, report = highdicom.seg.segread(kept[0]), pydicom.dcmread(kept[1])
+    assert {slicer.dicomDatabase.fileForInstance(each.SOPInstanceUID) for each in (seg, report)} == set(kept)
+    source = pydicom.dcmread(files[0])
+    for made in (seg, report):
+        assert (made.StudyInstanceUID, made.PatientID) == (source.StudyInstanceUID, source.PatientID)
+    groups = highdicom.sr.ComprehensiveSR.from_dataset(report).content.get_volumetric_roi_measurement_groups()
+    volumes = {
+        group.tracking_identifier.split()[-1]: float(measurement.value)
+        for group in groups
+        for measurement in group.get_measurements()
+        if measurement.name.meaning == "Volume"
+    }
+    assert volumes == {
+        row.segment_id: pytest.approx(row.volume_ml) for row in organ_rows(case.node) if row.volume_ml
+    }
+
+
 def test_dicom_seg_tells_the_networks_segments_from_those_of_people(
     case: SimpleNamespace, tmp_path: Path
 ) -> None:

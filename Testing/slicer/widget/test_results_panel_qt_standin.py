@@ -236,6 +236,36 @@ def test_dicom_seg_of_a_volume_that_is_not_dicom_is_refused_with_a_way_out(
     assert not (tmp_path / "organs.dcm").exists()
 
 
+def test_nothing_goes_into_the_database_for_a_volume_that_is_not_dicom(shown: Any) -> None:
+    from DICOMLib import DICOMSendDialog
+
+    DICOMSendDialog.opened.clear()
+    shown.ui.toServerButton.click()
+    assert "loaded from DICOM" in shown.results.message.text
+    assert not DICOMSendDialog.opened
+
+
+def test_results_go_into_the_database_and_the_dialog_is_asked_for_a_server(
+    shown: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import slicer
+    from DICOMLib import DICOMSendDialog
+
+    from MultiOrganSegLib import dicom_objects
+
+    asked: list[Any] = []
+    monkeypatch.setattr(dicom_objects, "add_to_database", lambda *nodes: asked.append(nodes) or ["/db/a"])
+    DICOMSendDialog.opened.clear()
+    shown.ui.toDatabaseButton.click()
+    assert "Nothing was sent" in shown.results.message.text
+    assert not DICOMSendDialog.opened
+    shown.ui.toServerButton.click()
+    assert DICOMSendDialog.opened == [(["/db/a"], slicer.util.mainWindow())]
+    node = shown.parameters.segmentation
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    assert asked == 2 * [(node, node.GetNodeReference(role))]
+
+
 def test_segmentation_of_others_shows_no_rows_and_cannot_be_exported(panel: Any) -> None:
     import slicer
 

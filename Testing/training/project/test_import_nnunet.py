@@ -88,10 +88,12 @@ def test_descriptions_that_cannot_be_used(make_nnunet, tmp_path, changes, text):
         import_nnunet(make_nnunet(**changes), tmp_path / "p", RULES)
 
 
-def test_a_folder_of_the_decathlon_or_of_nnunet_1_is_named(make_nnunet, tmp_path):
+def test_a_folder_of_the_decathlon_is_named(make_nnunet, tmp_path):
     folder = make_nnunet()
+    for image in (folder / "imagesTr").iterdir():
+        image.rename(image.with_name(image.name.replace("_0000", "")))
     description = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, "training": []}
     (folder / "dataset.json").write_text(json.dumps(description), encoding="utf-8")
-    with pytest.raises(TrainingError, match="no nnU-Net 2 folder") as caught:
+    with pytest.raises(TrainingError, match="no nnU-Net folder") as caught:
         import_nnunet(folder, tmp_path / "p", RULES)
     assert "import-msd" in caught.value.next_step

@@ -134,7 +134,7 @@ def add_organ(
     The first call plans: it holds cases out, fits batch and patch to the memory, and measures an iteration to
     know how many the time allows. The plan lies in the run's folder, and the same call again goes on where
     the run was. With few cases, one training a fold comes before the one on all cases. The lock of the run's
-    folder is held all the time; a request to pause is heeded at every step, and forgotten at the next start.
+    folder is held all the time; a request to pause is obeyed at every step, and forgotten at the next start.
 
     Args:
         options: What to learn, and for how long; a run that has begun keeps its plan.
@@ -210,7 +210,7 @@ def _plan(
         recipe = with_iterations(recipe, iterations, points, batches)
         expected = estimate(pace, trainings, room)
     plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
-    return plan, plan_warnings(wanted, recipe, split, expected and expected.usable), expected
+    return plan, plan_warnings(wanted, recipe, split, expected.usable if expected else None), expected
 
 
 def _paced(

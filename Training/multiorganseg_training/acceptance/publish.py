@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
-from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION
-from multiorganseg.bundles.metadata_schema import NAME_PATTERN
+from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, NAME_PATTERN, SCHEMA_VERSION
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.report import mean_by_organ

@@ -21,9 +21,10 @@ from multiorganseg.results.nifti import label_table_path, read_label_table
 from multiorganseg.volumes.names import case_name
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn
-from multiorganseg_training.project.add_case import add_case, cases_with_image
+from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn_of_doubled
+from multiorganseg_training.project.add_case import add_case
 from multiorganseg_training.project.annotate import save_annotation
+from multiorganseg_training.project.named_labels import has_named_layers, read_named_labels
 from multiorganseg_training.project.organs import add_organ
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
@@ -61,21 +62,14 @@ def add_command(
     said = {LabelStatus.ANNOTATED: annotated, LabelStatus.PSEUDO: pseudo, LabelStatus.ABSENT: absent}
     row = _statuses({status: _keys(keys) for status, keys in said.items()})
     table = None if labels is None else _own_table(labels)
-    doubled: dict[str, list[str]] = {}
+    added = []
     with reported_progress() as progress:
         for number, image in enumerate(images):
-            case = name or case_name(image.absolute().name)
-            progress(f"adding {case}", number / len(images))
-            twins = cases_with_image(load_project(folder), image)
-            project = add_case(folder, case, image, labels, row, table=table, patient=patient)
-            if twins:
-                doubled[case] = twins
+            added.append(name or case_name(image.absolute().name))
+            progress(f"adding {added[-1]}", number / len(images))
+            project = add_case(folder, added[-1], image, labels, row, table=table, patient=patient)
         progress("adding", 1.0)
-    for case, twins in doubled.items():
-        warn(
-            f"{case} has the very voxels of {', '.join(twins)}. Annotate only one of them: an image that is "
-            "there twice counts double, and makes the comparison of old and new worthless."
-        )
+    warn_of_doubled(project, added)
     cases = len(project.cases)
     if len(images) == 1:
         out.print(Text(f"Added as case number {cases}."))
@@ -106,14 +100,23 @@ def annotate_command(
     folder: _Folder,
     case: Annotated[str, typer.Argument(help="Name of the case.")],
     labels: Annotated[
-        Path | None, typer.Argument(help="Label file on the voxels of the case's image.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Label file on the voxels of the case's image, DICOM SEG or RTSTRUCT.", show_default=False
+        ),
     ] = None,
     organ: Annotated[
         list[str] | None,
-        typer.Option(help="Organ key, or KEY=VALUE with its value in the file; repeat for more."),
+        typer.Option(
+            help="Organ key, or KEY=VALUE with its value in the file, or KEY=NAME of its segment; repeat for "
+            "more."
+        ),
     ] = None,
     pseudo: Annotated[
         list[str] | None, typer.Option(help="The same for an organ that a network labelled.")
+    ] = None,
+    corrected: Annotated[
+        list[str] | None, typer.Option(help="As --organ, for an organ that people corrected after a network.")
     ] = None,
     absent: Annotated[
         list[str] | None, typer.Option(help="Organ key that the image does not hold; repeat for more.")
@@ -124,20 +127,26 @@ def annotate_command(
     Which voxels of the file are an organ's: those of KEY=VALUE; else those that the file's own label table
     names (X.labels.json beside X.nii.gz, segments of a .seg.nrrd); else all above 0, when the file has one
     value and one organ is named; else those of the project's label value.
+
+    Of DICOM SEG, RTSTRUCT and .seg.nrrd with layers, the segments are found by name or code; others may
+    overlap them. Where two of them overlap, a structure keeps what lies within its organ.
     """
-    drawn = {key: value for key, value in map(_halves, [*(organ or []), *(pseudo or [])])}
+    drawn = {key: value for key, value in map(_halves, [*(organ or []), *(corrected or []), *(pseudo or [])])}
     said = {
-        LabelStatus.ANNOTATED: [_halves(text)[0] for text in organ or []],
+        LabelStatus.ANNOTATED: [_halves(text)[0] for text in [*(organ or []), *(corrected or [])]],
         LabelStatus.PSEUDO: [_halves(text)[0] for text in pseudo or []],
         LabelStatus.ABSENT: absent or [],
     }
     statuses = _statuses(said)
     if not statuses:
         msg = "Say what the case holds."
-        raise OptionError(msg, next_step="Pass --organ, --pseudo or --absent with an organ key.")
-    volume = None if labels is None else read_labels(labels)
-    table = None
-    if labels is not None and volume is not None:
+        raise OptionError(msg, next_step="Pass --organ, --corrected, --pseudo or --absent with an organ key.")
+    volume, table = None, None
+    if labels is not None and has_named_layers(labels):
+        named = {key: None if part is None else str(part) for key, part in drawn.items()}
+        volume, table = read_named_labels(labels, load_project(folder), case, named)
+    elif labels is not None:
+        volume = read_labels(labels)
         table = _values(drawn, labels, volume, load_project(folder).table)
     saved = save_annotation(
         folder,
@@ -146,6 +155,7 @@ def annotate_command(
         statuses,
         table=table,
         affine=None if volume is None else volume.affine,
+        corrected=[_halves(text)[0] for text in corrected or []],
     )
     for key, status in statuses.items():
         out.print(Text(f"{case}: {key} is {status.value}, {saved.voxels[key]} voxels."), soft_wrap=True)
@@ -153,12 +163,17 @@ def annotate_command(
         out.print(Text(f"{voxels} voxels of {key} went to these organs."), soft_wrap=True)
 
 
-def _values(drawn: Mapping[str, int | None], labels: Path, volume: Volume, project: LabelTable) -> LabelTable:
+def _values(
+    drawn: Mapping[str, int | str | None], labels: Path, volume: Volume, project: LabelTable
+) -> LabelTable:
     own = _own_table(labels)
     occurring = np.unique(volume.voxels)
     occurring = occurring[occurring > 0]
     values: dict[int, str] = {}
     for key, value in drawn.items():
+        if isinstance(value, str):
+            msg = f"'{key}={value}' names no label value."
+            raise OptionError(msg, next_step="Write it as gallbladder=1; label maps have no names.")
         if value is None and own is not None:
             value = own.value(key)
         elif value is None and len(drawn) == len(occurring) == 1:
@@ -206,11 +221,11 @@ def _keys(text: str) -> list[str]:
     return [key.strip() for key in text.split(",") if key.strip()]
 
 
-def _halves(text: str) -> tuple[str, int | None]:
-    key, separator, value = text.partition("=")
+def _halves(text: str) -> tuple[str, int | str | None]:
+    key, separator, part = (each.strip() for each in text.partition("="))
     if not separator:
-        return key.strip(), None
-    if not value.strip().isdecimal() or not 0 < int(value) < 65536:
+        return key, None
+    if not part or (part.isdecimal() and not 0 < int(part) < 65536):
         msg = f"'{text}' names no label value."
         raise OptionError(msg, next_step="Write it as gallbladder=1.")
-    return key.strip(), int(value)
+    return key, int(part) if part.isdecimal() else part

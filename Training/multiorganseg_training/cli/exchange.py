@@ -24,6 +24,7 @@ from multiorganseg_training.cli.progress import (
     reported_errors,
     reported_progress,
     warn,
+    warn_of_doubled,
 )
 from multiorganseg_training.project.create import MergeOptions, merge_projects
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
@@ -58,7 +59,7 @@ def nnunet_command(
     name: _Name = "",
     hardlink: _Hardlink = False,
 ) -> None:
-    """Import an nnU-Net v2 dataset folder as a new project.
+    """Import an nnU-Net dataset folder, of version 2 or 1, as a new project.
 
     Every label needs an organ key: --label 'left kidney=kidney_left'. What becomes of a tumour is yours to
     say: --label tumour=liver (part of the liver), --label tumour=liver_tumor (an organ of its own), or
@@ -111,6 +112,7 @@ def _import(
     rules = label_rules(label or [])
     with reported_progress() as progress:
         project = importer(dataset, target, rules, **options, progress=progress)
+    warn_of_doubled(project, project.cases)
     show_project(project)
 
 
@@ -200,7 +202,8 @@ def _halves(text: str, what: str, example: str) -> tuple[str, str]:
 
 _Folder = Annotated[Path, typer.Argument(help="Folder of the project.")]
 _Dataset = Annotated[
-    Path, typer.Argument(help="nnU-Net v2 or Decathlon folder, or one with DICOM SEG and their series.")
+    Path,
+    typer.Argument(help="nnU-Net or Decathlon folder, or one with DICOM SEG or RTSTRUCT and their series."),
 ]
 _Format = Annotated[DatasetFormat | None, typer.Option("--format", help="Else the folder's content tells.")]
 
@@ -211,24 +214,36 @@ def import_command(
     dataset: _Dataset,
     label: _Rules = None,
     kind: _Format = None,
+    channel: Annotated[int | None, typer.Option(help="Of nnU-Net, where there are several.")] = None,
     modality: _Modality = None,
     unlabelled: _Unlabelled = False,
     events: ReportEvents = False,
 ) -> None:
     """Add the annotated cases of a dataset to a project: all of them, or none.
 
-    Of nnU-Net and Decathlon folders every mapped organ is annotated in all labelled cases; of DICOM SEG, the
-    organs that a file has segments of. Segments with the codes of an organ need no rule.
+    Of nnU-Net and Decathlon folders every mapped organ is annotated in all labelled cases; of DICOM SEG and
+    RTSTRUCT, the organs that the files of a series have segments of. Segments with the codes of an organ need
+    no rule. Where segments overlap, a structure keeps what lies within its organ; of others, leave one out:
+    --label LABEL=background
     """
     rules = label_rules(label or [])
     with (
         reported_progress() as progress,
-        open_dataset(dataset, kind, unlabelled=unlabelled, modality=modality, progress=progress) as described,
+        open_dataset(
+            dataset,
+            kind,
+            unlabelled=unlabelled,
+            channel=channel,
+            modality=modality,
+            rules=rules,
+            progress=progress,
+        ) as described,
     ):
         report = import_into(described, folder, rules, progress)
     out.print(Text(f"Added {cases_text(len(report.cases))}."))
     for case, organs in report.empty.items():
         warn(f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?")
+    warn_of_doubled(report.project, report.cases)
     show_project(report.project)
 
 

@@ -51,17 +51,17 @@ class Distil(Method):
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
         with torch.no_grad():
-            taught = place_network(self._teacher[0], batch.image.device)(batch.image).logits
+            teacher = place_network(self._teacher[0], batch.image.device)(batch.image).logits
         logits = network(batch.image).logits
         with torch.autocast(batch.image.device.type, enabled=False):
             if self.activation == SIGMOID:
                 entropy = nn.functional.binary_cross_entropy_with_logits(
-                    logits.float(), taught.float().sigmoid()
+                    logits.float(), teacher.float().sigmoid()
                 )
             else:
-                each = probs(taught, self.activation) * log_probs(logits, self.activation)
+                each = probs(teacher, self.activation) * log_probs(logits, self.activation)
                 entropy = -each.sum(dim=1).mean()
-            labels = hard_labels(taught, self.activation)
+            labels = hard_labels(teacher, self.activation)
             known = torch.ones((len(labels), self.organs), dtype=torch.bool, device=labels.device)
             dice = self.dice_weight * log_dice(
                 organ_probs(logits, self.activation, self.within),

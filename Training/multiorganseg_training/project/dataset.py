@@ -129,7 +129,7 @@ def case_statuses(
 ) -> dict[str, LabelStatus]:
     """Return what a dataset knows of each organ in a case.
 
-    Every mapped organ is annotated in every labelled case, as the dataset claims by its label list, unless
+    Every mapped organ is annotated in every labelled case, as the dataset says by its label list, unless
     the dataset carries a label-status matrix.
 
     Args:

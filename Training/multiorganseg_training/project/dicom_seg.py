@@ -10,13 +10,12 @@ from multiorganseg.organs.catalogue import Catalogue, Code, Organ
 
 if TYPE_CHECKING:
     from pydicom import Dataset
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.errors import DependencyError, MultiOrganSegError, VolumeError
+from multiorganseg.errors import VolumeError
 from multiorganseg.volumes.volume import Grid
 
 Concept = tuple[str, str]
@@ -47,12 +46,12 @@ class SegmentCodes:
 
 def segment_codes(item: Dataset) -> SegmentCodes:
     """Read the codes of one item of the Segment Sequence."""
-    category = _first(item, "SegmentedPropertyCategoryCodeSequence")
-    kind = _first(item, "SegmentedPropertyTypeCodeSequence")
-    region = _first(item, "AnatomicRegionSequence")
+    category = first_item(item, "SegmentedPropertyCategoryCodeSequence")
+    kind = first_item(item, "SegmentedPropertyTypeCodeSequence")
+    region = first_item(item, "AnatomicRegionSequence")
     modifiers = [
-        *_items(kind, "SegmentedPropertyTypeModifierCodeSequence"),
-        *_items(region, "AnatomicRegionModifierSequence"),
+        *items(kind, "SegmentedPropertyTypeModifierCodeSequence"),
+        *items(region, "AnatomicRegionModifierSequence"),
     ]
     coded = [kind, *modifiers, region]
     return SegmentCodes(
@@ -125,13 +124,15 @@ def _code(code: Code) -> Concept:
     return code.scheme, code.value
 
 
-def _items(data: Dataset | None, name: str) -> list[Any]:
+def items(data: Dataset | None, name: str) -> list[Any]:
+    """Return the items of a sequence; none where it is missing."""
     found: Any = data.get(name) if data is not None else None
     return list(found) if found else []
 
 
-def _first(data: Dataset | None, name: str) -> Any:
-    return next(iter(_items(data, name)), None)
+def first_item(data: Dataset | None, name: str) -> Any:
+    """Return the first item of a sequence; None where it is missing or empty."""
+    return next(iter(items(data, name)), None)
 
 
 def _concept(item: Any) -> Concept | None:
@@ -156,38 +157,6 @@ class DicomSegment:
     number: int
     name: str
     codes: SegmentCodes | None = None
-
-
-def read_seg(path: Path) -> Dataset:
-    """Read a DICOM SEG.
-
-    Raises:
-        DependencyError: pydicom is not installed.
-        VolumeError: The file is damaged.
-    """
-    try:
-        import pydicom
-    except ImportError as error:
-        msg = "DICOM SEG needs the package pydicom."
-        raise DependencyError(
-            msg, cause=str(error), next_step="Install it: pip install 'multiorganseg[dicom]'"
-        ) from error
-    with damage_as_typed(path):
-        return pydicom.dcmread(path, force=True)
-
-
-@contextmanager
-def damage_as_typed(path: Path) -> Iterator[None]:
-    """Turn what escapes from pydicom and from attributes that are missing into a `VolumeError`."""
-    try:
-        yield
-    except MultiOrganSegError:
-        raise
-    except Exception as error:  # pydicom lets errors of any type escape from damaged bytes
-        msg = f"{path.name} is no DICOM SEG that can be read."
-        raise VolumeError(
-            msg, cause=f"{type(error).__name__}: {error}", next_step="Export it again."
-        ) from error
 
 
 def referenced_series(seg: Dataset) -> str:
@@ -259,6 +228,13 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
             if mask.any():
                 masks.setdefault(number, np.zeros(grid.shape, np.bool_))[k] |= mask
     return masks
+
+
+def lies_on(seg: Dataset, grid: Grid) -> bool:
+    """Whether every frame is the whole of one slice of a grid."""
+    shared = first_item(seg, "SharedFunctionalGroupsSequence")
+    frames = items(seg, "PerFrameFunctionalGroupsSequence")
+    return bool(frames) and all(_slice(seg, own, shared, grid) is not None for own in frames)
 
 
 def _group(own: Dataset, shared: Dataset, name: str) -> Any:

@@ -78,7 +78,7 @@ def import_dataset(
     """Write a dataset as a project; the folder appears complete or not at all.
 
     Images are copied byte by byte, label files rewritten with the project's values. Every mapped organ is
-    annotated in every labelled case, as the dataset claims by its label list, unless the dataset carries a
+    annotated in every labelled case, as the dataset says by its label list, unless the dataset carries a
     label-status matrix. Of organs that are unknown or absent in a case no voxel is taken over.
 
     Args:

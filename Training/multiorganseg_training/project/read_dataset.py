@@ -1,8 +1,9 @@
-"""Read a dataset of whichever supported kind: nnU-Net, Medical Segmentation Decathlon, folders, DICOM SEG."""
+"""Read a dataset of any supported kind: nnU-Net, Medical Segmentation Decathlon, folders, DICOM."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
@@ -29,6 +30,10 @@ from multiorganseg_training.project.dataset import (
 )
 from multiorganseg_training.project.read_dicom_seg import has_dicom_seg, read_dicom_seg
 
+FIRST_CHANNEL = "_0000"
+NNUNET_1_ENDING = ".nii.gz"
+"""The only file format of nnU-Net 1."""
+
 IGNORE = "ignore"
 STATUS_KEY = "multiorganseg_label_status"
 """Where an export keeps the label-status matrix; nnU-Net does not read it."""
@@ -37,7 +42,9 @@ STATUS_KEY = "multiorganseg_label_status"
 def read_nnunet(
     folder: Path, *, channel: int | None = None, modality: str | None = None, unlabelled: bool = False
 ) -> Dataset:
-    """Read an nnU-Net v2 dataset folder: `dataset.json`, `imagesTr`, `labelsTr`.
+    """Read an nnU-Net dataset folder of version 2 or 1: `dataset.json`, `imagesTr`, `labelsTr`.
+
+    Version 1 (`Task101_Liver`) is described as the Decathlon is, with a file for each channel.
 
     A value that only regions name is given the value itself as its name, so that a rule can say "2=liver".
 
@@ -51,11 +58,13 @@ def read_nnunet(
         TrainingError: The description is damaged or of a kind that is not supported, or labels are missing.
     """
     data = read_dataset_file(folder)
-    if "channel_names" not in data and "modality" in data:
-        msg = f"{folder} is no nnU-Net 2 folder."
+    if is_nnunet_1(folder, data):
+        data = _as_version_2(folder, data)
+    elif "channel_names" not in data and "modality" in data:
+        msg = f"{folder} is no nnU-Net folder."
         raise TrainingError(
             msg,
-            cause="Its dataset.json is that of nnU-Net 1 or of the Medical Segmentation Decathlon.",
+            cause="Its dataset.json is that of the Medical Segmentation Decathlon.",
             next_step="Import it with `multiorganseg-train project import-msd`.",
         )
     try:
@@ -87,6 +96,34 @@ def read_nnunet(
         status=None if status is None else matrix_from_json(status),
         about=about_dataset(data),
     )
+
+
+def is_nnunet_1(folder: Path, data: Mapping[str, Any]) -> bool:
+    """Whether a folder is described as the Decathlon and its images are named with their channels."""
+    images = folder / "imagesTr"
+    return (
+        "channel_names" not in data
+        and "modality" in data
+        and any(images.glob(f"*{FIRST_CHANNEL}{NNUNET_1_ENDING}"))
+    )
+
+
+def _as_version_2(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe a dataset of version 1 in the words of version 2."""
+    try:
+        labels = one_name_a_value((int(value), str(name)) for value, name in data["labels"].items())
+        channels = dict(data["modality"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged_dataset(folder, f"{type(error).__name__}: {error}") from error
+    doubled = sorted(name for name, count in Counter(labels.values()).items() if count > 1)
+    if doubled:
+        raise damaged_dataset(folder, f"Two values are called {', '.join(doubled)}.")
+    return {
+        **{key: value for key, value in data.items() if key not in ("labels", "modality")},
+        "channel_names": channels,
+        "labels": {name: value for value, name in labels.items()},
+        "file_ending": NNUNET_1_ENDING,
+    }
 
 
 def _labels(entries: Mapping[str, Any]) -> tuple[dict[int, str], int | None]:
@@ -128,9 +165,6 @@ def _cases(folder: Path, image_ending: str, ending: str, unlabelled: bool) -> tu
 def dataset_folder_problem(name: str) -> str:
     """Return what is wrong with the name of an nnU-Net dataset folder; empty when it is right."""
     return "" if re.fullmatch(r"Dataset\d{3}_\w[\w-]*", name) else "It is not like Dataset101_Abdomen."
-
-
-FIRST_CHANNEL = "_0000"
 
 
 def read_msd(folder: Path, *, modality: str | None = None, unlabelled: bool = False) -> Dataset:
@@ -239,9 +273,9 @@ class DatasetFormat(str, Enum):
     """Kinds of datasets.
 
     Attributes:
-        NNUNET: An nnU-Net v2 dataset folder.
+        NNUNET: An nnU-Net dataset folder of version 2 or 1.
         MSD: A folder of the Medical Segmentation Decathlon.
-        DICOM_SEG: DICOM SEG objects and their series.
+        DICOM_SEG: DICOM SEG or RTSTRUCT objects and their series.
     """
 
     NNUNET = "nnunet"
@@ -257,14 +291,15 @@ def format_of(folder: Path) -> DatasetFormat:
     """
     if (folder / DATASET_FILE).is_file():
         data = read_dataset_file(folder)
-        return DatasetFormat.NNUNET if "channel_names" in data else DatasetFormat.MSD
+        is_nnunet = "channel_names" in data or is_nnunet_1(folder, data)
+        return DatasetFormat.NNUNET if is_nnunet else DatasetFormat.MSD
     if folder.is_dir() and has_dicom_seg(folder):
         return DatasetFormat.DICOM_SEG
     msg = f"{folder} is no dataset."
     raise TrainingError(
         msg,
-        cause=f"It holds neither a {DATASET_FILE} nor a DICOM SEG.",
-        next_step="Name an nnU-Net v2 or Decathlon folder, or one with DICOM SEG and their images.",
+        cause=f"It holds neither a {DATASET_FILE} nor a DICOM SEG or RTSTRUCT.",
+        next_step="Name an nnU-Net or Decathlon folder, or one with DICOM SEG or RTSTRUCT and their images.",
     )
 
 
@@ -275,7 +310,9 @@ def open_dataset(
     *,
     described: bool = False,
     unlabelled: bool = False,
+    channel: int | None = None,
     modality: str | None = None,
+    rules: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Dataset]:
     """Return a dataset; files that had to be converted are there for the length of the block.
@@ -285,7 +322,9 @@ def open_dataset(
         kind: What it is; None to find out.
         described: Whether labels and names of cases are enough, so that nothing is converted.
         unlabelled: Whether images without labels are taken too.
+        channel: Which channel of an nnU-Net folder to take where it has several.
         modality: "CT" or "MR"; None to let the dataset tell.
+        rules: See `read_dicom_seg`.
         progress: Reports while DICOM is read.
 
     Raises:
@@ -294,10 +333,10 @@ def open_dataset(
     """
     kind = kind or format_of(folder)
     if kind is DatasetFormat.NNUNET:
-        yield read_nnunet(folder, modality=modality, unlabelled=unlabelled)
+        yield read_nnunet(folder, channel=channel, modality=modality, unlabelled=unlabelled)
     elif kind is DatasetFormat.MSD:
         yield read_msd(folder, modality=modality, unlabelled=unlabelled)
     else:
         with work_folder() as work:
             place = None if described else work
-            yield read_dicom_seg(folder, place, modality=modality, progress=progress)
+            yield read_dicom_seg(folder, place, modality=modality, rules=rules, progress=progress)

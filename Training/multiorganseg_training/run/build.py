@@ -16,7 +16,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.build import build_network, place_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.losses.known import SOFTMAX, within_matrix
 from multiorganseg_training.methods import Method, Setting, build_method
@@ -140,8 +140,9 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
     branch = network.all_branches()[-1]
     start = math.log(prior / branch.organs) if activation == SOFTMAX else math.log(prior / (1 - prior))
     with torch.no_grad():
-        branch.head.weight.zero_()
-        branch.head.bias.fill_(start)
+        parameters = dict(branch.head.named_parameters())
+        parameters["weight"].zero_()
+        parameters["bias"].fill_(start)
 
 
 TRUNK = 0
@@ -192,6 +193,18 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
         within_matrix(parents, len(table.keys)),
     )
     return build_method(recipe.method, recipe.method_arguments, setting)
+
+
+def build_training(recipe: Recipe, device: torch.device) -> tuple[BranchingNetwork, Method]:
+    """Build the network and the method of a recipe on a device, from the recipe's seed.
+
+    Raises:
+        TrainingError: As `recipe_network` and `recipe_method`.
+        BundleError: As `recipe_network`.
+    """
+    torch.manual_seed(recipe.seed)
+    network = place_network(recipe_network(recipe), device)
+    return network, recipe_method(recipe, network).to(device)
 
 
 def build_optimiser(

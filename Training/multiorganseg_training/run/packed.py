@@ -133,10 +133,10 @@ def train_pack(pack: Path, learned: Path, device: torch.device, progress: Progre
         recipe = replace(recipe, network=replace(recipe.network, initial=str(base.folder)))
         run = work / "runs" / name
         run.mkdir(parents=True, exist_ok=True)
-        told = _part(progress, number, len(said["trainings"]))
+        reporting = _part(progress, number, len(said["trainings"]))
         draw = stored_batches(folder / name, device)
         trained = train(
-            recipe, [], run, device, EventStream(None), told, lambda network, done: None, None, draw
+            recipe, [], run, device, EventStream(None), reporting, lambda network, done: None, None, draw
         )
         for kind, network in ((NETWORK, trained.last), (AVERAGE, trained.average)):
             branch = f"branches.{len(recipe.network.arguments['branches']) - 1}."

@@ -82,7 +82,7 @@ def test_without_a_hold_out_all_cases_train(base, how):
 
 def test_the_command_trains_as_the_recipe_of_the_experiment(base):
     """What docs/results/add-organ.md measured is what users get."""
-    parts = Path(__file__).parents[4] / "Training" / "recipes" / "add_organ" / "parts"
+    parts = Path(__file__).parents[4] / "Training" / "recipes" / "add-organ" / "parts"
     measured = load_recipe(parts / "small-ours.toml")
     planned = add_organ_recipe(base, HELD_OUT, AddOrganOptions("liver-ct", ("spleen",)))
     for field in ("optimiser", "learning_rate", "schedule", "head_factor", "trunk_factor", "head_alone"):

@@ -22,9 +22,9 @@ def test_branches_become_one_network_that_is_compared_organ_by_organ(added):
     options = AddOrganOptions(str(branched.folder), (), iterations=40, merge=True)
 
     started = recipe_network(add_organ_recipe(branched, Split((), (), "none"), options))
-    taught = load_network(branched)
+    trained = load_network(branched)
     assert not any(name.startswith("branches") for name in started.state_dict())
-    assert torch.equal(started.head.weight[:, :2], taught.head.weight)
+    assert torch.equal(started.head.weight[:, :2], trained.head.weight)
     assert started.head.weight.shape[1] == 3
 
     acceptance = add_organ(options, place, Progress())
