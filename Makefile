@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint bench hostile package-list clean help
+.PHONY: demo test coverage lint bench hostile package-list clean help
 
 help:
 	@echo "make demo   segment a real CT and show where picture, segmentation and volumes lie"
 	@echo "make test   run all tests (ARGS='-m \"not slow\"' for the quick ones)"
+	@echo "make coverage  run all tests and show what they do not reach"
 	@echo "make lint   ruff and mypy"
 	@echo "make package-list   write the list of the extension's files anew, after adding or removing one"
 	@echo "make hostile  thousands of spoilt files and hundreds of kills (about half an hour; ARGS='--kind nrrd')"
@@ -24,8 +25,13 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)
 	$(BIN)/multiorganseg demo
 
+PYTEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --durations=10
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=term:skip-covered --durations=10 $(ARGS)
+	$(PYTEST) $(ARGS)
+
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -40,9 +40,15 @@ class MultiOrganSeg(ScriptedLoadableModule):
         )
         slicer.app.connect("startupCompleted()", _register_sample_data)
 
+    def setup(self) -> None:
+        """Make the Segment Editor's effect known."""
+        from MultiOrganSegLib.correct import register_effect
+
+        register_effect()
+
 
 class MultiOrganSegLogic(ScriptedLoadableModuleLogic, Logic):
-    """The logic for scripts: `process`, `start`, `undo` and `canUndo`."""
+    """The logic for scripts: `process`, `start`, `correct`, `undo` and `canUndo`."""
 
     def getParameterNode(self) -> Parameters:
         """Return the parameters that the scene keeps, made with their defaults where there are none."""

@@ -2,6 +2,8 @@
 
 set(MODULE_SCRIPTS
   MultiOrganSeg.py
+  MultiOrganSegEffects/CorrectOrganEffect.py
+  MultiOrganSegEffects/__init__.py
   MultiOrganSegLib/__init__.py
   MultiOrganSegLib/add_organ/__init__.py
   MultiOrganSegLib/add_organ/answers.py
@@ -13,18 +15,28 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/add_organ/trainer.py
   MultiOrganSegLib/add_organ/training_run.py
   MultiOrganSegLib/child.py
+  MultiOrganSegLib/correct/__init__.py
+  MultiOrganSegLib/correct/correction.py
+  MultiOrganSegLib/correct/editors.py
+  MultiOrganSegLib/correct/pane.py
+  MultiOrganSegLib/correct/pointer.py
+  MultiOrganSegLib/correct/segments.py
+  MultiOrganSegLib/correct/work.py
   MultiOrganSegLib/corrections.py
   MultiOrganSegLib/dependencies.py
   MultiOrganSegLib/dicom_objects.py
+  MultiOrganSegLib/engine.py
   MultiOrganSegLib/failure.py
   MultiOrganSegLib/folder.py
   MultiOrganSegLib/job.py
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
+  MultiOrganSegLib/panels/add_organ_keep.py
   MultiOrganSegLib/panels/add_organ_learning.py
   MultiOrganSegLib/panels/add_organ_project.py
   MultiOrganSegLib/panels/add_organ_report.py
@@ -60,11 +72,10 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/manifest.py
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
-  multiorganseg/bundles/metadata_schema.py
   multiorganseg/bundles/original.py
-  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
+  multiorganseg/bundles/report_damage.py
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
@@ -158,9 +169,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
@@ -190,7 +203,6 @@ set(MODULE_SCRIPTS
   multiorganseg/projects/matrix.py
   multiorganseg/projects/project.py
   multiorganseg/projects/runs.py
-  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -229,6 +241,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/schema.py
   multiorganseg/scratch.py
   multiorganseg/serve/__init__.py
   multiorganseg/serve/app.py
@@ -262,6 +275,7 @@ set(MODULE_SCRIPTS
   )
 
 set(MODULE_RESOURCES
+  Resources/Icons/CorrectOrgan.png
   Resources/Icons/MultiOrganSeg.png
   Resources/Icons/MultiOrganSegCT.png
   Resources/Icons/MultiOrganSegPhantom.png
@@ -295,6 +309,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/__main__.py
   Training/multiorganseg_training/acceptance/__init__.py
   Training/multiorganseg_training/acceptance/add_organ.py
+  Training/multiorganseg_training/acceptance/away.py
   Training/multiorganseg_training/acceptance/budget.py
   Training/multiorganseg_training/acceptance/card.py
   Training/multiorganseg_training/acceptance/check.py
@@ -315,6 +330,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/cli/add_organ.py
   Training/multiorganseg_training/cli/annotate.py
   Training/multiorganseg_training/cli/app.py
+  Training/multiorganseg_training/cli/away.py
   Training/multiorganseg_training/cli/exchange.py
   Training/multiorganseg_training/cli/progress.py
   Training/multiorganseg_training/cli/project.py
@@ -328,6 +344,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/data/mixing.py
   Training/multiorganseg_training/losses/__init__.py
   Training/multiorganseg_training/losses/alignment.py
+  Training/multiorganseg_training/losses/frozen.py
   Training/multiorganseg_training/losses/known.py
   Training/multiorganseg_training/losses/mutual.py
   Training/multiorganseg_training/losses/partial.py
@@ -335,6 +352,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/losses/pseudo_labels.py
   Training/multiorganseg_training/methods/__init__.py
   Training/multiorganseg_training/methods/add_organ.py
+  Training/multiorganseg_training/methods/distil.py
   Training/multiorganseg_training/methods/fused.py
   Training/multiorganseg_training/methods/ltuda.py
   Training/multiorganseg_training/methods/mean_teacher.py
@@ -355,6 +373,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/project/labels.py
   Training/multiorganseg_training/project/named_labels.py
   Training/multiorganseg_training/project/organs.py
+  Training/multiorganseg_training/project/patients.py
   Training/multiorganseg_training/project/read_dataset.py
   Training/multiorganseg_training/project/read_dicom_seg.py
   Training/multiorganseg_training/project/rtstruct.py
@@ -368,15 +387,17 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/checkpoint.py
   Training/multiorganseg_training/run/devices.py
   Training/multiorganseg_training/run/fit.py
+  Training/multiorganseg_training/run/fixed.py
   Training/multiorganseg_training/run/loop.py
+  Training/multiorganseg_training/run/packed.py
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
-  Training/recipes/add_organ/parts/small-few.toml
-  Training/recipes/add_organ/parts/small-ignored.toml
-  Training/recipes/add_organ/parts/small-naive.toml
-  Training/recipes/add_organ/parts/small-ours.toml
-  Training/recipes/add_organ/small-base.toml
+  Training/recipes/add-organ/parts/small-few.toml
+  Training/recipes/add-organ/parts/small-ignored.toml
+  Training/recipes/add-organ/parts/small-naive.toml
+  Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/small-base.toml
   )

@@ -39,6 +39,7 @@ PROCESSES = {
         *("multiorganseg.cli.app", "multiorganseg.inference.segment", "multiorganseg.results.seg_nrrd"),
         "multiorganseg.results.tables",
     ),
+    needs.SERVER: ("multiorganseg.cli.app", "multiorganseg.resident.remote", "multiorganseg.resident.loop"),
     needs.ADD_ORGAN: ("multiorganseg_training.cli.app", "multiorganseg_training.cli.annotate"),
     needs.TRAIN: ("multiorganseg_training.cli.app", "multiorganseg_training.acceptance.add_organ"),
 }

@@ -11,19 +11,40 @@ from pathlib import Path
 import slicer
 
 from multiorganseg.children import module_command, module_environment
+from MultiOrganSegLib.failure import cannot_start
+from MultiOrganSegLib.folder import make_private_folder
+from MultiOrganSegLib.job import Job
 
-INPUT = "input.nrrd"
-RESULT = "result.seg.nrrd"
+IDLE_SECONDS = 900.0
+"""So long without a request, and the resident process ends."""
+
 MODULE_FOLDER = Path(__file__).resolve().parents[1]
 
 
-def segment_command(model: str, organs: Sequence[str], quality: str, device: str) -> list[str]:
-    """The engine's command for `INPUT` in the working folder; paths are relative and so always ASCII."""
-    arguments = ["segment", INPUT, "-o", RESULT]
-    arguments += ["--formats", "seg.nrrd", "--no-preview", "--events", "-", "--stop-with-parent"]
-    arguments += ["--model", model, "--quality", quality, "--device", device]
-    arguments += ["--organs", ",".join(organs)] if organs else []
-    return module_command("multiorganseg", arguments, python_executable())
+def resident_command() -> list[str]:
+    """The command of the resident process, to be run in a private folder."""
+    return module_command("multiorganseg", ["resident", "--idle", str(IDLE_SECONDS)], python_executable())
+
+
+def start_engine(arguments: Sequence[str]) -> Job:
+    """Start a command of the engine that tells events; its job ends with Slicer.
+
+    Args:
+        arguments: Of `multiorganseg`; paths in it are absolute.
+
+    Raises:
+        ResourceError: The process cannot be started.
+    """
+    command = module_command(
+        "multiorganseg", [*arguments, "--events", "-", "--stop-with-parent"], python_executable()
+    )
+    try:
+        folder = make_private_folder(Path(slicer.app.temporaryPath))
+        job = Job(command, folder, child_environment())
+        job.start()
+    except OSError as error:
+        raise cannot_start(error) from error
+    return job
 
 
 def python_executable() -> str:

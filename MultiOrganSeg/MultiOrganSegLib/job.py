@@ -77,6 +77,8 @@ class JobLog:
 
 
 _DRAIN_SECONDS = 2.0
+_FOR_READERS_SECONDS = 0.001
+"""Slicer runs Python's other threads only while its own thread is in Python and waits there."""
 
 
 class Job:
@@ -139,8 +141,18 @@ class Job:
         for reader in self._readers:
             reader.start()
 
+    def send(self, line: bytes) -> None:
+        """Write to the child's standard input; a child that has ended is noticed by `running`."""
+        process = self._child.process
+        assert process
+        assert process.stdin
+        with suppress(OSError):
+            process.stdin.write(line)
+            process.stdin.flush()
+
     def poll(self) -> list[dict[str, Any]]:
         """Return the events since the last call, at once."""
+        time.sleep(_FOR_READERS_SECONDS)
         events = []
         with suppress(queue.Empty):
             while True:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,18 +9,15 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.errors import OptionError, ResourceError
+from multiorganseg.errors import OptionError
 from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib.child import INPUT, child_environment, segment_command
+from multiorganseg.resident.requests import SegmentRequest
 from MultiOrganSegLib.dependencies import missing_packages
-from MultiOrganSegLib.failure import cannot_start, missing_dependency, no_room
-from MultiOrganSegLib.folder import make_private_folder, remove_folder
-from MultiOrganSegLib.job import Job
-from MultiOrganSegLib.mrml import check_volume_node, volume_from_node
+from MultiOrganSegLib.engine import Engine, shared_engine
+from MultiOrganSegLib.failure import missing_dependency
+from MultiOrganSegLib.mrml import check_volume_node
 from MultiOrganSegLib.placing import UndoHistory, place_result
 from MultiOrganSegLib.run import RUNNING, SegmentRun
-
-_SPARE_BYTES = 64 * 2**20
 
 
 class Logic:
@@ -33,6 +29,11 @@ class Logic:
         >>> logic = slicer.util.getModuleLogic("MultiOrganSeg")
         >>> segmentation = logic.process(volume, organs=["liver", "spleen"])
     """
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The process that runs and corrections share; it is started when one of them needs it."""
+        return shared_engine()
 
     @cached_property
     def _history(self) -> UndoHistory:
@@ -102,21 +103,73 @@ class Logic:
         check_volume_node(volumeNode)
         if missing := missing_packages(SEGMENT):
             raise missing_dependency(missing)
-        folder = self._write_input(volumeNode)
-        job = Job(segment_command(model, organs, quality, device), folder, child_environment())
-        try:
-            job.start()
-        except OSError as error:
-            raise cannot_start(error) from error
+        engine = self.engine
+        file, output = engine.write_volume(volumeNode), engine.new_name("result", ".seg.nrrd")
+        answer = engine.ask(
+            SegmentRequest(file, output, model, tuple(organs), quality, device, keep_maps=True)
+        )
 
         def place(path: Path) -> slicer.vtkMRMLSegmentationNode:
             node, before = place_result(path, volumeNode, segmentationNode)
             self._history.remember(node, before)
             return node
 
-        run = SegmentRun(volumeNode, segmentationNode, job, place)
+        run = SegmentRun(volumeNode, segmentationNode, engine, answer, output, place)
         self._runs[:] = [each for each in self._runs if each.state == RUNNING] + [run]
         return run
+
+    def correct(
+        self,
+        segmentationNode: slicer.vtkMRMLSegmentationNode,
+        segmentID: str,
+        *,
+        add: Sequence[Sequence[float]] = (),
+        remove: Sequence[Sequence[float]] = (),
+        volumeNode: slicer.vtkMRMLScalarVolumeNode | None = None,
+        lockOthers: bool = False,
+        model: str = "",
+    ) -> None:
+        """Correct a segment by clicks, one after the other, and wait; the application stays alive meanwhile.
+
+        Args:
+            segmentationNode: The segmentation, on the volume's grid.
+            segmentID: Its segment; an empty one is drawn from nothing.
+            add: Points in RAS, mm, that belong to it.
+            remove: Points that do not; they come after the others.
+            volumeNode: What is looked at; the reference volume of the segmentation when None.
+            lockOthers: Whether all other segments keep every voxel.
+            model: Whose features are looked at: a bundle's name, or "none" for intensity alone; that which
+                drew the segments when empty.
+
+        Raises:
+            DependencyError: A Python package is missing.
+            OptionError: There is no such segment.
+            OrganError: The segment is locked, or a point lies in one that is.
+            VolumeError: Nodes are missing, or do not fit, or a point lies outside the volume.
+
+        Example:
+            >>> logic.correct(segmentation, "liver", add=[(52.0, 31.5, -120.0)])
+        """
+        from MultiOrganSegLib.correct.correction import Correction
+        from MultiOrganSegLib.correct.editors import ScriptEditor
+        from MultiOrganSegLib.correct.segments import clicks_at
+
+        role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+        volume = volumeNode or segmentationNode.GetNodeReference(role)
+        check_volume_node(volume)
+        if missing := missing_packages(SEGMENT):
+            raise missing_dependency(missing)
+        editor = ScriptEditor(segmentationNode, volume)
+        correction = Correction(self.engine, segmentationNode, volume, editor, model)
+        correction.lock_others = lockOthers
+        try:
+            for points, positive in ((add, True), (remove, False)):
+                for click in clicks_at(volume, points, positive):
+                    correction.say(segmentID, click)
+                    correction.wait()
+        finally:
+            correction.close()
+            editor.close()
 
     def canUndo(self, segmentationNode: slicer.vtkMRMLSegmentationNode | None) -> bool:
         """Whether `undo` can give something back to this node."""
@@ -137,37 +190,12 @@ class Logic:
         self._history.undo(segmentationNode, discard=discardCorrections)
 
     def close(self) -> None:
-        """Cancel what runs and forget what could be undone; for when the module goes away."""
+        """End the engine's process and what runs in it, and forget what could be undone.
+
+        For when the module goes away.
+        """
         for run in self._runs:
             run.cancel()
         self._runs.clear()
+        self.engine.end()
         self._history.close()
-
-    def _write_input(self, node: slicer.vtkMRMLScalarVolumeNode) -> Path:
-        """Write the volume raw into a private folder; the folder is gone if that fails."""
-        volume = volume_from_node(node)
-        from multiorganseg.volumes import write_volume
-
-        temporary = Path(slicer.app.temporaryPath)
-        try:
-            folder = make_private_folder(temporary)
-        except OSError as error:
-            raise no_room(temporary, str(error)) from error
-        try:
-            free = shutil.disk_usage(folder).free
-            if volume.voxels.nbytes + _SPARE_BYTES > free:
-                raise OSError(_megabytes(volume.voxels.nbytes, free))
-            write_volume(volume, folder / INPUT, compress=False)
-        except (ResourceError, OSError) as error:
-            remove_folder(folder)
-            raise no_room(temporary, getattr(error, "cause", "") or str(error)) from error
-        except BaseException:
-            remove_folder(folder)
-            raise
-        return folder
-
-
-def _megabytes(needed: int, free: int) -> str:
-    return _("It takes {needed} MB, and {free} MB are free.").format(
-        needed=round(needed / 1e6), free=round(free / 1e6)
-    )

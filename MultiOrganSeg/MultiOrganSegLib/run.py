@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import slicer
 from slicer.i18n import tr as _
@@ -13,9 +12,7 @@ from slicer.i18n import tr as _
 from multiorganseg.errors import Cancelled, MultiOrganSegError
 from multiorganseg.events import EventKind
 from multiorganseg.progress import Stage
-from MultiOrganSegLib.child import INPUT, RESULT
-from MultiOrganSegLib.failure import reported_failure, silent_failure
-from MultiOrganSegLib.job import Job
+from MultiOrganSegLib.engine import Answer, Engine, remove_file
 
 WEIGHTS = {
     Stage.READING: 0.02,
@@ -88,14 +85,16 @@ _POLL_SECONDS = 0.05
 
 
 class SegmentRun:
-    """A segmentation in a child process; `poll` brings its result into the scene.
+    """A segmentation by the engine's process; `poll` brings its result into the scene.
 
     Until then the scene is not touched, so that after a failure or `cancel` it is as before.
 
     Args:
         volume_node: What is segmented.
         target: The node that the result will replace; None for a new one.
-        job: Started already.
+        engine: Where the run was asked for.
+        answer: What it brings.
+        output: Name of the result's file in the engine's folder.
         place: Puts the result file into the scene and gives the node.
 
     Attributes:
@@ -110,7 +109,9 @@ class SegmentRun:
         self,
         volume_node: slicer.vtkMRMLScalarVolumeNode,
         target: slicer.vtkMRMLSegmentationNode | None,
-        job: Job,
+        engine: Engine,
+        answer: Answer,
+        output: str,
         place: Callable[[Path], slicer.vtkMRMLSegmentationNode],
     ) -> None:
         self.volume_node = volume_node
@@ -119,11 +120,11 @@ class SegmentRun:
         self.error: MultiOrganSegError | None = None
         self.messages: list[str] = []
         self._needed = {_("The volume"): volume_node} | ({_("The segmentation"): target} if target else {})
-        self._job = job
+        self._engine = engine
+        self._answer = answer
+        self._output = output
         self._place = place
         self._progress = StageProgress()
-        self._failure: dict[str, str] | None = None
-        self._has_finished = False
         self._busy = False
 
     @property
@@ -144,7 +145,7 @@ class SegmentRun:
     @property
     def log(self) -> str:
         """What the process wrote beside its progress."""
-        return self._job.log
+        return self._engine.log
 
     def poll(self) -> None:
         """Take what is new and, at the end, bring in the result; to be called from a timer, never blocks."""
@@ -157,10 +158,10 @@ class SegmentRun:
             self._busy = False
 
     def cancel(self) -> None:
-        """End the process tree and remove its folder; a run that has ended stays as it is."""
+        """Stop the run: the process ends unless others need it. A run that has ended stays as it is."""
         if self.state == RUNNING:
             self.state = CANCELLED
-            self._job.cancel()
+            self._answer.cancel()
 
     def wait(self) -> slicer.vtkMRMLSegmentationNode:
         """Wait for the result while the application stays alive.
@@ -190,35 +191,26 @@ class SegmentRun:
                 self.messages.append(_("{what} was removed from the scene.").format(what=what))
                 self.cancel()
                 return
-        running = self._job.running
-        for event in self._job.poll():
-            self._take(event)
-        if not running:
+        for event in self._answer.poll():
+            if event["event"] == EventKind.PROGRESS:
+                self._progress.update(str(event["stage"]), float(event["fraction"]))
+            elif event["event"] == EventKind.WARNING:
+                self.messages.append(str(event["message"]))
+        if self._answer.ended:
             self._conclude()
 
-    def _take(self, event: dict[str, Any]) -> None:
-        if event["event"] == EventKind.PROGRESS:
-            self._progress.update(str(event["stage"]), float(event["fraction"]))
-        elif event["event"] == EventKind.WARNING:
-            self.messages.append(self._named(event["message"]))
-        elif event["event"] == EventKind.FAILED:
-            self._failure = {key: self._named(text) for key, text in event.items()}
-        elif event["event"] == EventKind.FINISHED:
-            self._has_finished = True
-
-    def _named(self, text: object) -> str:
-        """Return a message with the volume's name in place of the file's."""
-        return str(text).replace(INPUT, self.volume_node.GetName())
-
     def _conclude(self) -> None:
-        code, result = self._job.exit_code, self._job.folder / RESULT
+        if self._answer.cancelled:
+            self.state = CANCELLED
+            return
         try:
-            if self._failure:
-                self.error = reported_failure(self._failure)
-            elif not (self._has_finished and result.is_file()):
-                self.error = silent_failure(code, self._job.log)
-            else:
+            if self._answer.error is not None:
+                raise self._answer.error
+            result = self._engine.folder / self._output
+            try:
                 self.segmentation_node = self._place(result)
+            finally:
+                remove_file(result)
         except MultiOrganSegError as error:
             self.error = error
         except Exception as error:
@@ -227,8 +219,6 @@ class SegmentRun:
                 cause=f"{type(error).__name__}: {error}",
                 next_step=_("Try again; if it happens again, report it with the log."),
             )
-        finally:
-            self._job.close()
         self.state = FAILED if self.error else FINISHED
         if self.state == FINISHED:
             self._progress.complete()

@@ -11,22 +11,29 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 
+from multiorganseg.errors import DependencyError
+
 TORCH = "torch"
 _COMMAND_LINE = ("typer", "rich", "psutil")
-_NETWORK = (TORCH, "monai", "safetensors", "connected-components-3d")
+BUNDLES = ("msgspec", "platformdirs")
+"""For reading models and projects, which an open module lists once they are there."""
+
+_NETWORK = (TORCH, "monai", "safetensors", "connected-components-3d", *BUNDLES)
 _TOML = () if sys.version_info >= (3, 11) else ("tomli",)
 
-OPEN, DEVICE, SEGMENT, ADD_ORGAN, TRAIN = "open", "device", "segment", "add_organ", "train"
+OPEN, DEVICE, SEGMENT, SERVER = "open", "device", "segment", "server"
+ADD_ORGAN, TRAIN = "add_organ", "train"
 
 NEEDS: dict[str, tuple[str, ...]] = {
     OPEN: (),
     DEVICE: (*_NETWORK, "psutil"),
     SEGMENT: (*_NETWORK, *_COMMAND_LINE),
+    SERVER: (*_COMMAND_LINE, "connected-components-3d"),
     ADD_ORGAN: (*_NETWORK, *_COMMAND_LINE, "filelock", *_TOML),
     TRAIN: (*_NETWORK, *_COMMAND_LINE, "filelock", *_TOML),
 }
 """By entry point: "open" the module, show results, load the phantom or the sample CT; ask for the "device";
-"segment"; "add_organ", a project's short commands; "train" and compare old with new."""
+"segment"; let a "server" do so; "add_organ", a project's short commands; "train" and compare old with new."""
 
 PICTURES = ("matplotlib",)
 """For previews, and for the pictures of a report. Without them the rest is written all the same."""
@@ -47,3 +54,20 @@ def every_package() -> tuple[str, ...]:
 def missing(packages: Iterable[str]) -> list[str]:
     """Return those that are not installed, in their order; none is imported."""
     return [name for name in packages if importlib.util.find_spec(import_name(name)) is None]
+
+
+def require(packages: Iterable[str]) -> None:
+    """Refuse to go on without packages; none is imported.
+
+    Raises:
+        DependencyError: One is not installed.
+    """
+    lacking = missing(packages)
+    if lacking:
+        message = f"Python packages are missing: {', '.join(lacking)}."
+        raise DependencyError(
+            message,
+            cause="Without them no model and no project is read.",
+            next_step="In 3D Slicer press Install in the module's panel; elsewhere: "
+            f"pip install {' '.join(lacking)}",
+        )

@@ -23,7 +23,7 @@ from multiorganseg_training.recipe.file import load_recipe
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
 from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE, Place, fit
 
-RECIPES = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "add_organ"
+RECIPES = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" / "add-organ"
 OUTPUT = Path("build/benchmarks")
 ORGANS = ("gallbladder", "pancreas", "adrenal_gland_left")
 CASES = (1, 3, 5, 10)
@@ -32,6 +32,8 @@ ROWS = {
     "ignored": "missing organs are ignored",
     "ours": "missing organs as the base says",
 }
+UPPER = "ours"
+"""The row whose upper line is the base with a branch learned from all cases."""
 
 
 def main(
@@ -44,7 +46,10 @@ def main(
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; medians are shown.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("build/cases"),
-    upper: Annotated[bool, typer.Option(help="Train once from all labels of all organs, too.")] = True,
+    upper: Annotated[
+        bool,
+        typer.Option(help="Add the upper lines: a branch from all cases, and all from scratch."),
+    ] = True,
     train: Annotated[bool, typer.Option(help="Train what is missing; else only tabulate.")] = True,
 ) -> None:
     """Train a base, add each organ from few cases in three ways, and once from all labels."""
@@ -80,10 +85,14 @@ def plan(
             plans[f"all-{seed}"] = _with_organs(replace(base, seed=seed, name=f"{base.name}-all"), organs)
         for organ in organs:
             annotated = _holding(project, base, organ)
-            for count in cases:
-                for row in ROWS:
+            for count in (*cases, *([len(annotated)] if upper else [])):
+                for row in ROWS if count in cases else (UPPER,):
                     recipe = _with_organs(load_recipe(RECIPES / "parts" / f"{size}-{row}.toml"), [organ])
                     known = {UNNAMED: [], **{case: [organ] for case in annotated[:count]}}
+                    if count == len(project.cases) - len(base.data.validation):  # no case is without labels
+                        recipe = replace(
+                            recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=0)
+                        )
                     plans[f"{row}-{organ}-{count}-{seed}"] = replace(
                         recipe,
                         seed=seed,

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.inference.backends import has_bf16, load_network, openvino_backend
 from multiorganseg.inference.slab import add_window
-from multiorganseg.networks.strided_dynunet import InstanceNorm
+from multiorganseg.networks.branching import InstanceNorm
 from multiorganseg_training.losses.partial import cross_entropy_and_dice
 
 OUTPUT = Path("build/benchmarks")

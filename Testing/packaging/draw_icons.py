@@ -30,6 +30,7 @@ def main(
     mpl.rcParams["path.snap"] = False
     FOLDER.mkdir(parents=True, exist_ok=True)
     _save(_icon(), "MultiOrganSeg")
+    _save(_effect_icon(), "CorrectOrgan")
     labels, table = phantom_labels()
     catalogue = load_catalogue()
     colors = np.zeros((max(table.organs) + 1, 4))
@@ -68,6 +69,18 @@ def _icon() -> Figure:
     axes.add_patch(Circle((64, 36), 9.5, fc="#eef2f5", lw=0))
     axes.add_patch(Circle((67, 52), 4.6, fc=color["aorta"], lw=0))
     axes.add_patch(Circle((56, 53), 4.6, fc=color["inferior_vena_cava"], lw=0))
+    return figure
+
+
+def _effect_icon() -> Figure:
+    """An organ that gains on one side and loses on the other."""
+    liver = tuple(part / 255 for part in load_catalogue().get("liver").color)
+    figure, axes = _canvas()
+    axes.add_patch(Ellipse((64, 62), 104, 78, angle=20, fc=liver, ec="#1d2733", lw=5))
+    for x, y, color in ((88, 84, "#1f9d45"), (42, 44, "#c8332b")):
+        axes.add_patch(Circle((x, y), 24, fc="white", ec=color, lw=4))
+        axes.plot([x - 13, x + 13], [y, y], color=color, lw=7, solid_capstyle="round")
+    axes.plot([88, 88], [71, 97], color="#1f9d45", lw=7, solid_capstyle="round")
     return figure
 
 

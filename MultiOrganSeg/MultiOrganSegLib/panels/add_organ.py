@@ -16,6 +16,7 @@ from MultiOrganSegLib import dependencies
 from MultiOrganSegLib.add_organ.session import Session
 from MultiOrganSegLib.panels.add_organ_case import CasePane
 from MultiOrganSegLib.panels.add_organ_exchange import ExchangePane
+from MultiOrganSegLib.panels.add_organ_keep import KeepPane
 from MultiOrganSegLib.panels.add_organ_project import ProjectPane
 from MultiOrganSegLib.panels.add_organ_report import ReportPane
 from MultiOrganSegLib.panels.add_organ_train import TrainPane
@@ -102,10 +103,17 @@ class AddOrganPanel:
         if has_project:
             self.worklist.update()
             self.cases.update()
+            self.keep.update()
             self.train.update()
             self.report.update()
         self.ui.runPane.visible = self._step in _RUN_STEPS and self.train.has_runs
         self._show_busy()
+
+    def keep_result(self, node: Any) -> None:
+        """Open the section, and ask which organs of a result shall become annotations of a case."""
+        self._section.collapsed = False
+        self._collapsed(False)
+        self.guarded(lambda: self.keep.show(node))
 
     def watch(self) -> None:
         """Let the timer run, since something is under way."""
@@ -138,6 +146,12 @@ class AddOrganPanel:
         self.session.command(text, arguments, finished, finally_ or _nothing)
         self.watch()
 
+    def reload_models(self) -> None:
+        """Models of this computer changed outside of this section."""
+        if self.is_open:
+            self.session.reload_bundles()
+            self.update()
+
     def published(self, name: str) -> None:
         """Models of this computer changed: show them everywhere and choose one; none when it is empty."""
         self.session.reload_bundles()
@@ -165,6 +179,7 @@ class AddOrganPanel:
         self.exchange = ExchangePane(self.ui, self)
         self.cases = CasePane(self.ui, self, self._logic)
         self.worklist = WorklistPane(self.ui, self, self.cases)
+        self.keep = KeepPane(self.ui, self)
         self.train = TrainPane(self.ui, self)
         self.report = ReportPane(self.ui, self, self.train)
         for name in STEPS:

@@ -17,7 +17,7 @@ from multiorganseg.text import counted
 from MultiOrganSegLib.add_organ import case_scene, commands
 from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.controls import reveal
-from MultiOrganSegLib.panels.segment_editor import FILL, GROW, PAINT, Edits, EmbeddedEditor, jump_to
+from MultiOrganSegLib.panels.segment_editor import CORRECT, FILL, GROW, PAINT, Edits, EmbeddedEditor, jump_to
 from MultiOrganSegLib.panels.words import status_text
 from MultiOrganSegLib.run import FINISHED, RUNNING
 
@@ -51,6 +51,7 @@ class CasePane:
         self._editor = EmbeddedEditor(ui.editorHolder)
         self._edits = Edits(self._edited, ui.caseBox)
         ui.presegmentButton.connect("clicked(bool)", lambda: self._presegment())
+        ui.correctButton.connect("clicked(bool)", lambda: self._use(CORRECT))
         ui.paintButton.connect("clicked(bool)", lambda: self._use(PAINT))
         ui.fillButton.connect("clicked(bool)", lambda: self._use(FILL))
         ui.growButton.connect("clicked(bool)", lambda: self._use(GROW))
@@ -103,7 +104,8 @@ class CasePane:
         ui.presegmentButton.text = _("Cancel") if self.busy else _("Pre-segmen&t")
         ui.presegmentBar.visible = self.busy
         ready = not self._session.queue.busy and not self.busy
-        for button in (ui.doneButton, ui.absentButton, ui.paintButton, ui.fillButton, ui.growButton):
+        effects = (ui.correctButton, ui.paintButton, ui.fillButton, ui.growButton)
+        for button in (ui.doneButton, ui.absentButton, *effects):
             button.enabled = ready
         self._editor.choose(case_scene.ensure_segment(self._node, organ))
 
@@ -205,8 +207,8 @@ class CasePane:
         except BaseException:
             folder.cleanup()
             raise
-        case_scene.confirm(self._node, organ.key)
-        arguments = commands.annotate(project.folder, case, path, organ.key)
+        corrected = case_scene.confirm(self._node, organ.key)
+        arguments = commands.annotate(project.folder, case, path, organ.key, corrected=corrected)
         text = _("Saving {organ} of {case}").format(organ=organ.name, case=case)
         said = _("Saved: {organ} of {case}, {voxels}.").format(
             organ=organ.name,

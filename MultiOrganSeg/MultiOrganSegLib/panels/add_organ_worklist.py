@@ -155,7 +155,7 @@ class WorklistPane:
                 _("There is no volume to add."),
                 next_step=_("Load a CT and show it in the slice views, or add image files."),
             )
-        names = _free_names([node.GetName() for node in nodes], project)
+        names = free_names([node.GetName() for node in nodes], project)
         for node, name in zip(nodes, names, strict=True):
             if case_scene.is_case(node, project):
                 raise _is_case_already(node.GetName())
@@ -230,7 +230,7 @@ def _volumes() -> list[Any]:
     return [node for node in found if node.GetClassName() == "vtkMRMLScalarVolumeNode"]
 
 
-def _free_names(names: list[str], project: Project) -> list[str]:
+def free_names(names: list[str], project: Project) -> list[str]:
     """Names that are safe as those of files and not taken; a number is put behind those that are."""
     taken, free = {name.casefold() for name in project.cases}, []
     for name in names:

@@ -18,11 +18,13 @@ from MultiOrganSegLib.corrections import recount
 from MultiOrganSegLib.panels.controls import MessageArea, ask_save, is_seen, reveal
 from MultiOrganSegLib.panels.pictures import lay_out, swatch
 from MultiOrganSegLib.panels.segment_editor import (
+    CORRECT,
     Edits,
     jump_to,
     look_at_everything,
     select_in_editor,
     set_surfaces_visible,
+    use_effect,
 )
 from MultiOrganSegLib.panels.words import flag_text, flag_title
 
@@ -32,12 +34,13 @@ class ResultsPanel:
 
     Args:
         ui: The widgets of the .ui file.
+        keep: Called with the segmentation that shall be kept as a case of a project.
 
     Attributes:
         message: Where errors and finished exports are shown.
     """
 
-    def __init__(self, ui: Any) -> None:
+    def __init__(self, ui: Any, keep: Callable[[Any], None]) -> None:
         self.message = MessageArea(ui.resultsMessageFrame, ui.resultsMessageLabel)
         self._ui = ui
         self._node: Any = None
@@ -50,7 +53,9 @@ class ResultsPanel:
         ui.resultsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._go_to(row))
         ui.resultsTable.connect("cellActivated(int,int)", lambda row, _column: self._go_to(row))
         ui.show3dButton.connect("toggled(bool)", self._show_surfaces)
+        ui.correctButton.connect("clicked(bool)", lambda: self._edit(CORRECT))
         ui.editButton.connect("clicked(bool)", lambda: self._edit())
+        ui.keepButton.connect("clicked(bool)", lambda: keep(self._node))
         ui.exportSegButton.connect("clicked(bool)", lambda: self._export(".seg.nrrd", result.export_seg_nrrd))
         ui.exportCsvButton.connect("clicked(bool)", lambda: self._export(".csv", result.export_csv))
         ui.exportDicomButton.connect("clicked(bool)", lambda: self._export(".dcm", _export_dicom))
@@ -182,12 +187,14 @@ class ResultsPanel:
         select_in_editor(self._node, segment_id)
         jump_to(self._node, segment_id)
 
-    def _edit(self) -> None:
+    def _edit(self, effect: str = "") -> None:
         """Open the module first: it chooses the first segment when it is made."""
         segment_id = self._chosen_id() or self._rows[0].segment_id
         self._comes_back = True
         slicer.util.selectModule("SegmentEditor")
         select_in_editor(self._node, segment_id)
+        if effect:
+            use_effect(self._node, segment_id, effect)
 
     def _show_surfaces(self, shown: bool) -> None:
         if self._node is None:
@@ -229,6 +236,7 @@ class ResultsPanel:
 
 
 _OF_A_RESULT = (
+    *("correctButton", "keepButton"),
     *("show3dButton", "editButton", "exportSegButton", "exportDicomButton", "exportCsvButton"),
     *("toDatabaseButton", "toServerButton"),
 )

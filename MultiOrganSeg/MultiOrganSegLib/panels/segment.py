@@ -7,10 +7,11 @@ from typing import Any
 
 from slicer.i18n import tr as _
 
-from multiorganseg.bundles import Bundle, BundleProblem, list_bundles
+from multiorganseg.bundles import Bundle, BundleProblem
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.text import counted
+from MultiOrganSegLib.dependencies import readable_bundles
 from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, MessageArea, reveal
 from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.organs import OrganList
@@ -68,8 +69,8 @@ class SegmentPanel:
         return self._organs.text
 
     def reload_models(self) -> None:
-        """Read the bundles of this computer anew; each is verified."""
-        entries = list_bundles()
+        """Read the bundles of this computer anew; the run verifies the one that it uses."""
+        entries = readable_bundles()
         self._bundles = {}
         choices: list[Choice] = []
         for entry in entries:
@@ -169,8 +170,11 @@ class SegmentPanel:
     def _show_model(self, name: str) -> None:
         box = self._choices["model"]
         if not box.set_value(name) and name:
-            tip = _("This model is not installed here. Install it in the section Models.")
-            self._ui.modelSelector.addItem(_("{name} (not installed)").format(name=name), name)
+            text, tip = name, _("Its organs are listed when the packages above are installed.")
+            if self._bundles:
+                text = _("{name} (not installed)").format(name=name)
+                tip = _("This model is not installed here. Install it in the section Models.")
+            self._ui.modelSelector.addItem(text, name)
             box.set_value(name)
             self._ui.modelSelector.toolTip = tip
         self._show_organs(name)

@@ -32,6 +32,18 @@ def select_in_editor(node: Any, segment_id: str) -> None:
     editor.SetSelectedSegmentID(segment_id)
 
 
+def use_effect(node: Any, segment_id: str, effect: str) -> None:
+    """Take an effect of the module Segment Editor in hand, over the volume that a segmentation belongs to."""
+    editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+    role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
+    editor.setSegmentationNode(node)
+    if (volume := node.GetNodeReference(role)) is not None:
+        editor.setSourceVolumeNode(volume)
+    editor.setCurrentSegmentID(segment_id)
+    editor.setActiveEffectByName(effect)
+    jump_to(node, segment_id)
+
+
 def set_surfaces_visible(node: Any, shown: bool) -> None:
     """Show or hide the surfaces in the 3D views; they are computed when they are shown first."""
     node.CreateDefaultDisplayNodes()
@@ -88,8 +100,9 @@ class Edits:
         self._timer.start()
 
 
+CORRECT = "Correct organ"
 PAINT, FILL, GROW = "Paint", "Fill between slices", "Grow from seeds"
-_EFFECTS = (PAINT, "Erase", "Threshold", GROW, FILL, "Islands", "Smoothing", "Scissors")
+_EFFECTS = (CORRECT, PAINT, "Erase", "Threshold", GROW, FILL, "Islands", "Smoothing", "Scissors")
 _TAG = "MultiOrganSegAddOrgan"
 _UNDO_STEPS = 10
 

@@ -6,6 +6,7 @@ import shutil
 import stat
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from multiorganseg.atomic import put_in_place
@@ -14,9 +15,11 @@ from multiorganseg.bundles.folders import scratch_folder
 from multiorganseg.bundles.manifest import MANIFEST
 from multiorganseg.bundles.registry import user_models_dir
 from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
-from multiorganseg.errors import BundleError
+from multiorganseg.errors import BundleError, MultiOrganSegError
 
-_MAX_BYTES = 512 * 1024 * 1024
+_ALWAYS_BYTES = 512 << 20
+_MAX_BYTES = 32 << 30
+_MAX_GROWTH = 4
 _MAX_RATIO = 200
 _MAX_ENTRIES = 200
 _CHUNK = 1024 * 1024
@@ -34,7 +37,8 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     folder.
 
     Args:
-        zip_path: The zip file: at most 512 MiB unpacked, 200 entries, and 200-fold compression of an entry.
+        zip_path: The zip file: unpacked at most 512 MiB or four times its own size, and 32 GiB; 200 entries,
+            and 200-fold compression of an entry. Weights shrink little: large bundles have large zip files.
         into: Folder of bundles; the user's when None.
         replace: Whether the same version, a newer one or a damaged bundle of that name is replaced.
 
@@ -47,7 +51,7 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     parent = Path(into).absolute() if into is not None else user_models_dir()
     with scratch_folder(parent / zip_path.stem) as scratch:
         root = scratch / "bundle"
-        _unpack(zip_path, root)
+        unpack_zip(zip_path, root, _refused, _most_bytes(zip_path))
         try:
             bundle = load_bundle(root)
         except BundleError as error:
@@ -84,33 +88,61 @@ def install_folder(folder: Path | str, into: Path | str | None = None, *, replac
     return load_bundle(target)
 
 
-def _unpack(zip_path: Path, root: Path) -> None:
+def _most_bytes(zip_path: Path) -> int:
+    size = zip_path.stat().st_size if zip_path.is_file() else 0
+    return min(max(_ALWAYS_BYTES, _MAX_GROWTH * size), _MAX_BYTES)
+
+
+Refused = Callable[[Path, str], MultiOrganSegError]
+
+
+def unpack_zip(
+    zip_path: Path,
+    root: Path,
+    refused: Refused,
+    most_bytes: int = _ALWAYS_BYTES,
+    most_entries: int = _MAX_ENTRIES,
+) -> None:
+    """Unpack a zip file with a manifest that nobody has vouched for; what it holds is not compared with it.
+
+    Args:
+        zip_path: The zip file.
+        root: Folder for its files.
+        refused: Makes the error for an unsafe or damaged file.
+        most_bytes: Unpacked.
+        most_entries: How many files.
+
+    Raises:
+        MultiOrganSegError: As `refused` makes it.
+    """
     try:
         archive = zipfile.ZipFile(zip_path)
     except OSError as error:
-        raise _refused(zip_path, f"It cannot be read: {error}") from error
+        raise refused(zip_path, f"It cannot be read: {error}") from error
     except _DAMAGED as error:
-        raise _refused(zip_path, f"It is no zip file: {error}") from error
+        raise refused(zip_path, f"It is no zip file: {error}") from error
     with archive:
         entries = archive.infolist()
-        if len(entries) > _MAX_ENTRIES:
-            raise _refused(zip_path, f"It has {len(entries)} entries; {_MAX_ENTRIES} are allowed.")
+        if len(entries) > most_entries:
+            raise refused(zip_path, f"It has {len(entries)} entries; {most_entries} are allowed.")
         files = [entry for entry in entries if not is_litter(entry.filename)]
         problems = [problem for entry in files for problem in _entry_problems(entry)]
         files = [entry for entry in files if not entry.is_dir()]
         problems += [f"{name} clashes with another entry" for name in clashes(e.filename for e in files)]
-        if sum(entry.file_size for entry in files) > _MAX_BYTES:
-            problems.append(f"Unpacked it exceeds {_MAX_BYTES // 2**20} MiB.")
+        if sum(entry.file_size for entry in files) > most_bytes:
+            problems.append(f"Unpacked it exceeds {most_bytes // 2**20} MiB.")
         if sum(entry.compress_size for entry in files) > zip_path.stat().st_size:
             problems.append("Its entries overlap.")
         if problems:
-            raise _refused(zip_path, "\n".join(problems))
-        prefix = _prefix(zip_path, [entry.filename for entry in files])
+            raise refused(zip_path, "\n".join(problems))
+        prefix = _prefix([entry.filename for entry in files])
+        if prefix is None:
+            raise refused(zip_path, f"It has no {MANIFEST}, neither at its root nor in a single folder.")
         for entry in files:
             try:
                 _extract(archive, entry, root / entry.filename.removeprefix(prefix))
             except _DAMAGED as error:
-                raise _refused(zip_path, f"{entry.filename} is damaged: {error}") from error
+                raise refused(zip_path, f"{entry.filename} is damaged: {error}") from error
 
 
 def _entry_problems(entry: zipfile.ZipInfo) -> list[str]:
@@ -129,13 +161,13 @@ def _entry_problems(entry: zipfile.ZipInfo) -> list[str]:
     return [] if problem is None else [f"{name!a} {problem}"]
 
 
-def _prefix(zip_path: Path, names: list[str]) -> str:
+def _prefix(names: list[str]) -> str | None:
     if MANIFEST in names:
         return ""
     tops = {PurePosixPath(name).parts[0] for name in names}
     if len(tops) == 1 and f"{(top := tops.pop())}/{MANIFEST}" in names:
         return f"{top}/"
-    raise _refused(zip_path, f"It has no {MANIFEST}, neither at its root nor in a single folder.")
+    return None
 
 
 def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> None:

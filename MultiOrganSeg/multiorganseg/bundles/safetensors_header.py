@@ -55,7 +55,7 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
             raise ValueError(message)
         (length,) = struct.unpack("<Q", prefix)
         if length > min(_MAX_HEADER, total - 8):
-            message = f"the header claims {length} bytes of {total}"
+            message = f"the header names {length} bytes of {total}"
             raise ValueError(message)
         text = stream.read(length)
     if not text.startswith(b"{"):

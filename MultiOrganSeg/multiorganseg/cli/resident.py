@@ -76,8 +76,8 @@ def resident(
 
 
 def _remote(url: str, certificate: Path | None) -> Server:
-    from multiorganseg.resident.remote import Server
+    from multiorganseg.resident.remote import TOKEN, Server
 
-    server = Server(url, os.environ.get("MULTIORGANSEG_TOKEN", ""), certificate)
+    server = Server(url, os.environ.get(TOKEN, ""), certificate)
     server.status()
     return server

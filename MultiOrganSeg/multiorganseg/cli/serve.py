@@ -14,9 +14,9 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.errors import DependencyError, OptionError
+from multiorganseg.resident.remote import TOKEN
 from multiorganseg.scratch import work_folder
 
-TOKEN = "MULTIORGANSEG_TOKEN"
 _SHORTEST_TOKEN = 16
 
 
@@ -40,7 +40,7 @@ def serve(
     most_mib: Annotated[int, typer.Option(min=1, help="MiB that a client may send.")] = 2048,
     project: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Project whose trainings are told to clients."),
+        typer.Option(exists=True, file_okay=False, help="Project whose trainings clients may see."),
     ] = None,
 ) -> None:
     """Answer 3D Slicer and other programs over HTTP: segment and correct on this machine.

@@ -218,7 +218,7 @@ class _Reader(pickle.Unpickler):
             message = "it refers to numbers of an unknown kind"
             raise pickle.UnpicklingError(message)
         if not _are_sizes((count,)):
-            message = f"it claims {count} numbers"
+            message = f"it names {count} numbers"
             raise pickle.UnpicklingError(message)
         return Storage(name, kind.dtype, count)
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 CENTRE_SIGMA = 0.25
 SMALLEST_WEIGHT = 1e-2
@@ -75,6 +74,8 @@ def delta_weights(window: Shape) -> NDArray[np.float32]:
 
     They are rounded to half precision, as there; where that gives 0, they are the smallest of the others.
     """
+    from scipy.ndimage import gaussian_filter1d  # for converted networks alone
+
     weights = np.ones((1, 1, 1))
     for axis, length in enumerate(window):
         impulse = np.zeros(length)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.output import NetworkOutput, feature_stride
+
+SLOPE = 0.01
 
 Maps = tuple[Tensor, ...]
 """What an encoder gives: (batch, width, k', j', i') of each of its levels, from fine to coarse."""
@@ -33,32 +35,112 @@ def add_skips(maps: Maps, enlargements: Iterable[nn.Module], levels: Iterable[nn
     return features
 
 
+class InstanceNorm(nn.InstanceNorm3d):
+    """Instance normalisation that leaves samples in channels-last memory.
+
+    torch copies a channels-last tensor twice to normalise each instance: on a CPU a third of an iteration of
+    training and of inference. The statistics of a batch of one are those of its instance, and batch
+    normalisation needs no copy; so samples are normalised one by one.
+    """
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise a tensor (batch, channels, k, j, i)."""
+        if len(image) == 1:
+            return self._one(image)
+        if image.is_contiguous(memory_format=torch.channels_last_3d):
+            return torch.cat([self._one(sample) for sample in image.split(1)])
+        return super().forward(image)
+
+    def _one(self, sample: Tensor) -> Tensor:
+        return functional.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+def as_slices(image: Tensor) -> Tensor:
+    """Return the slices along k of (batch, channels, k, j, i) as samples (batch · k, channels, j, i)."""
+    return image.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+def as_volumes(slices: Tensor, batch: int) -> Tensor:
+    """Put slices (batch · k, channels, j, i) together again."""
+    return slices.unflatten(0, (batch, -1)).movedim(1, 2)
+
+
+BRANCH_WIDTH = 16
+DETAIL_WIDTH = 8
+
+
 class Branch(nn.Module):
-    """Organs that a network learned later: a decoder of their own beside each that it has.
+    """Organs that a network learned later, read from all maps of its encoder and from the image.
+
+    A 1×1 convolution of each map, added from coarse to fine; filters of the image beside them, for detail
+    that an encoder leaves out which was not trained for the organ; then two 3×3 convolutions on the finest
+    map's grid, and a last layer.
 
     Args:
         organs: How many.
-        decoders: Of the network; copied as they are.
-        heads: A last layer for each.
+        widths: Channels of each map, from fine to coarse.
+        in_channels: Of the image.
+        stride: Voxels of the image between those of the finest map, along each axis.
+        new_head: Builds a layer of so many channels from so many features to the image's grid:
+            `BranchingNetwork.new_head`.
+        make_norm: Gives a normalisation of so many channels.
     """
 
-    def __init__(self, organs: int, decoders: Iterable[nn.Module], heads: Iterable[nn.Module]) -> None:
+    def __init__(
+        self,
+        organs: int,
+        widths: Sequence[int],
+        in_channels: int,
+        stride: Sequence[int],
+        new_head: Callable[[int, int], nn.Module],
+        make_norm: Callable[[int], nn.Module],
+    ) -> None:
         super().__init__()
         self.organs = organs
-        self.decoders = nn.ModuleList(copy.deepcopy(decoder) for decoder in decoders)
-        self.heads = nn.ModuleList(heads)
+        self.head = new_head(organs, BRANCH_WIDTH)
+        flat = isinstance(self.head, nn.Conv2d)
+        convolution = nn.Conv2d if flat else nn.Conv3d
+        steps = tuple(stride[1:] if flat else stride)
 
-    def forward(self, maps: Maps, number: int) -> Tensor:
-        """Return the logits of its organs beside the network's decoder `number`."""
-        logits: Tensor = self.heads[number](self.decoders[number](maps))
+        def normalised(width: int) -> tuple[nn.Module, nn.Module]:
+            return make_norm(width), nn.LeakyReLU(SLOPE, inplace=True)
+
+        def layer(before: int) -> nn.Sequential:
+            filters = convolution(before, BRANCH_WIDTH, 3, padding=1, bias=False)
+            return nn.Sequential(filters, *normalised(BRANCH_WIDTH))
+
+        self.levels = nn.ModuleList(convolution(width, BRANCH_WIDTH, 1, bias=False) for width in widths)
+        self.joined = nn.Sequential(*normalised(BRANCH_WIDTH))
+        size = tuple(step + 2 for step in steps)
+        detail = convolution(in_channels, DETAIL_WIDTH, size, steps, padding=1, bias=False)  # type: ignore[arg-type]
+        self.detail = nn.Sequential(detail, *normalised(DETAIL_WIDTH))
+        self.body = nn.Sequential(layer(BRANCH_WIDTH + DETAIL_WIDTH), layer(BRANCH_WIDTH))
+
+    def forward(self, image: Tensor, maps: Maps) -> Tensor:
+        """Return the logits (batch, organs, *space) of its organs, over that of the background.
+
+        Args:
+            image: (batch, in_channels, *space), as the encoder took it.
+            maps: What the encoder gave.
+        """
+        features = self.levels[-1](maps[-1])
+        for level, finer in zip(reversed(self.levels[:-1]), reversed(maps[:-1]), strict=True):
+            features = _enlarged(features, finer.shape[2:]) + level(finer)
+        logits: Tensor = self.head(self.body(torch.cat([self.joined(features), self.detail(image)], dim=1)))
         return logits
+
+
+def _enlarged(features: Tensor, space: torch.Size) -> Tensor:
+    mode = "trilinear" if len(space) == 3 else "bilinear"
+    enlarged: Tensor = functional.interpolate(features, size=space, mode=mode, align_corners=False)
+    return enlarged
 
 
 class BranchingNetwork(nn.Module):
     """A network of one encoder and one or more decoders, with or without branches.
 
     The channels of its own organs come first, those of the branches after them, in their order. A branch
-    takes nothing from the decoders before it and gives nothing to them, so that training a branch alone
+    takes nothing from the branches before it and gives nothing to them, so that training a branch alone
     leaves the logits of all other organs as they are.
 
     Subclasses build encoder, decoders and last layers, and then call `branch_off`.
@@ -69,6 +151,7 @@ class BranchingNetwork(nn.Module):
         decoder_count: How many decoders there are, branches apart.
         feature_channels: Channels of the features.
         divisor: What the sizes (k, j, i) of an image must be divisible by.
+        background: Whether the first channel is background, on whose logit those of branches build.
     """
 
     head: nn.Module
@@ -76,9 +159,10 @@ class BranchingNetwork(nn.Module):
     decoder_count: int = 1
     feature_channels: int
     divisor: tuple[int, ...]
+    background: bool
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         raise NotImplementedError
 
     def own_decoders(self) -> Sequence[nn.Module]:
@@ -89,18 +173,45 @@ class BranchingNetwork(nn.Module):
         """Return the last layer of each decoder, a single convolution with bias."""
         return (self.head,)
 
-    def new_head(self, channels: int) -> nn.Module:
-        """Build a last layer."""
-        return nn.Conv3d(self.feature_channels, channels, kernel_size=1)
+    def new_head(self, channels: int, features: int = 0) -> nn.Module:
+        """Build a last layer, on the network's own features or on so many."""
+        return nn.Conv3d(features or self.feature_channels, channels, kernel_size=1)
 
-    def branch_off(self, organs: Sequence[int]) -> None:
+    def fold(self, image: Tensor) -> Tensor:
+        """Bring (batch, in_channels, k, j, i) to what the encoder takes: slices, or another layout."""
+        return image
+
+    def unfold(self, maps: Tensor, batch: int) -> Tensor:
+        """Bring what the decoders give back to (batch, channels, k, j, i)."""
+        return maps
+
+    def branch_off(
+        self,
+        organs: Sequence[int],
+        widths: Sequence[int],
+        in_channels: int,
+        background: bool,
+        make_norm: Callable[[int], nn.Module] | None = None,
+    ) -> None:
         """Put branches on the network, with random weights.
 
         Args:
             organs: How many each of them has.
+            widths: Channels of each map that `encode` gives.
+            in_channels: Of the image.
+            background: See the attribute.
+            make_norm: Gives a normalisation of so many channels; that of each instance by default.
         """
+        self.background = background
         self.branches = nn.ModuleList(
-            Branch(count, self.own_decoders(), [self.new_head(count) for _ in self.own_heads()])
+            Branch(
+                count,
+                widths,
+                in_channels,
+                feature_stride(self),
+                self.new_head,
+                make_norm or instance_norm(self.head),
+            )
             for count in organs
         )
 
@@ -122,24 +233,46 @@ class BranchingNetwork(nn.Module):
 
     def first_outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
         """Run the first decoders; the features are those of the decoders themselves."""
-        maps = self.encode(image)
-        pairs = zip(self.own_decoders()[:count], self.own_heads(), strict=False)
-        return tuple(self._output(image, maps, number, *pair) for number, pair in enumerate(pairs))
+        maps = self.encode(self.fold(image))
+        return self.decode(image, maps, count, self.all_branches())
+
+    def decode(
+        self, image: Tensor, maps: Maps, count: int, branches: Sequence[Branch]
+    ) -> tuple[NetworkOutput, ...]:
+        """Run the first decoders, and some branches, on what the encoder gave for an image.
+
+        Args:
+            image: As in `forward`.
+            maps: What `encode` gave for it.
+            count: How many decoders.
+            branches: Whose organs come after the network's own.
+        """
+        folded, batch = self.fold(image), len(image)
+        added = [branch(folded, maps) for branch in branches]
+        outputs = []
+        for decoder, head in zip(self.own_decoders()[:count], self.own_heads(), strict=False):
+            features = decoder(maps)
+            logits = self.own_logits(folded, features, head)
+            if added:
+                ground = logits[:, :1] if self.background else 0.0
+                logits = torch.cat([logits, *(ground + further for further in added)], dim=1)
+            outputs.append(NetworkOutput(self.unfold(logits, batch), self.unfold(features, batch)))
+        return tuple(outputs)
+
+    def added(self, image: Tensor, maps: Maps, branch: Branch) -> Tensor:
+        """Return a branch's logits (batch, organs, k, j, i), over the background's where there is one."""
+        return self.unfold(branch(self.fold(image), maps), len(image))
 
     def own_logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
-        """Run a decoder's last layer on its features."""
+        """Run a decoder's last layer on its features; the image is folded."""
         logits: Tensor = head(features)
         return logits
 
-    def _output(
-        self, image: Tensor, maps: Maps, number: int, decoder: nn.Module, head: nn.Module
-    ) -> NetworkOutput:
-        features = decoder(maps)
-        logits = [
-            self.own_logits(image, features, head),
-            *(branch(maps, number) for branch in self.all_branches()),
-        ]
-        return NetworkOutput(torch.cat(logits, dim=1) if self.branches else logits[0], features)
+
+def instance_norm(like: nn.Module) -> Callable[[int], nn.Module]:
+    """Return what makes normalisations of each instance, in as many dimensions as a layer has."""
+    flat = isinstance(like, nn.Conv2d)
+    return lambda width: (nn.InstanceNorm2d if flat else InstanceNorm)(width, affine=True)
 
 
 def own_channels(out_channels: int, branches: Sequence[int]) -> int:

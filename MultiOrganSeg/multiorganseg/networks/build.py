@@ -29,12 +29,17 @@ _BUILDERS: Mapping[str, str] = {
     "vnet": "VNet",
     "nnunet": "NnUNet",
     "monai_segresnet_ds": "MonaiSegResNetDS",
+    "monai_unet": "MonaiUNet",
+    "monai_dynunet": "MonaiDynUNet",
 }
 """Class by module, which is imported when it is built: MONAI takes seconds."""
 
+_FITTING: set[tuple[str, str]] = set()
+"""Networks that were built on paper already, which takes about as long as to build them."""
+
 
 def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingNetwork:
-    """Build a network with random weights, after `network_on_paper` was built without trouble.
+    """Build a network with random weights, after `network_on_paper` was once built without trouble.
 
     Args:
         architecture: A name of `ARCHITECTURES`.
@@ -43,7 +48,8 @@ def build_network(architecture: str, arguments: Mapping[str, Any]) -> BranchingN
     Raises:
         BundleError: The name is not on the whitelist, the arguments do not fit, or the network is too large.
     """
-    network_on_paper(architecture, arguments)
+    if _key(architecture, arguments) not in _FITTING:
+        network_on_paper(architecture, arguments)
     return _build(architecture, _builder(architecture), arguments)
 
 
@@ -72,11 +78,17 @@ def network_on_paper(
         )
     _require_plain(architecture, arguments)
     builder = _builder(architecture)
-    with _counted(architecture, most_parameters, most_tensors), _OnPaper():
+    most = min(most_parameters, MOST_PARAMETERS), min(most_tensors, MOST_TENSORS)
+    with _counted(architecture, *most), _OnPaper():
         network = _build(architecture, builder, arguments).to("meta")
     if sum(buffer.numel() for buffer in network.buffers()) > MOST_PARAMETERS:
         raise _unfit(architecture, f"It would keep more than {MOST_PARAMETERS} numbers.")
+    _FITTING.add(_key(architecture, arguments))
     return network
+
+
+def _key(architecture: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
+    return architecture, repr(sorted(arguments.items()))
 
 
 def _builder(architecture: str) -> Callable[..., BranchingNetwork]:

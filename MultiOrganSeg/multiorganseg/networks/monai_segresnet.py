@@ -20,6 +20,7 @@ class MonaiSegResNet(BranchingNetwork):
         blocks_down: Residual blocks of each level on the way down.
         blocks_up: The same on the way up, one level fewer.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -34,6 +35,7 @@ class MonaiSegResNet(BranchingNetwork):
         blocks_down: Sequence[int] = (1, 2, 2, 4),
         blocks_up: Sequence[int] = (1, 1, 1),
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         self.trunk = SegResNet(
@@ -49,10 +51,11 @@ class MonaiSegResNet(BranchingNetwork):
         self.feature_channels = filters
         cell = 2 ** (len(blocks_down) - 1)
         self.divisor = (cell, cell, cell)
-        self.branch_off(branches)
+        widths = [filters * 2**level for level in range(len(blocks_down))]
+        self.branch_off(branches, widths, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         return tuple(self.trunk.encode(image)[1])
 
     def own_decoders(self) -> tuple[nn.Module]:

@@ -22,6 +22,7 @@ class MonaiSegResNetDS(BranchingNetwork):
         blocks_down: Residual blocks of each level on the way down.
         norm: One of `NORMS`.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -39,6 +40,7 @@ class MonaiSegResNetDS(BranchingNetwork):
         blocks_down: Sequence[int] = (1, 2, 2, 4, 4),
         norm: str = "INSTANCE",
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         fits = 1 <= filters <= 128 and 2 <= len(blocks_down) <= 7 and all(1 <= n <= 16 for n in blocks_down)
@@ -58,10 +60,11 @@ class MonaiSegResNetDS(BranchingNetwork):
         self.feature_channels = filters
         cell = 2 ** (len(blocks_down) - 1)
         self.divisor = (cell, cell, cell)
-        self.branch_off(branches)
+        widths = [filters * 2**level for level in range(len(blocks_down))]
+        self.branch_off(branches, widths, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         return tuple(self.trunk.encoder(image))
 
     def own_decoders(self) -> tuple[nn.Module]:

@@ -23,6 +23,7 @@ class MonaiSwinUNETR(BranchingNetwork):
         num_heads: Attention heads of each stage.
         window_size: Of the attention, in cells.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -43,6 +44,7 @@ class MonaiSwinUNETR(BranchingNetwork):
         num_heads: Sequence[int] = (3, 6, 12, 24),
         window_size: int = 7,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         if importlib.util.find_spec("einops") is None:
@@ -59,10 +61,11 @@ class MonaiSwinUNETR(BranchingNetwork):
         self.head: nn.Module = self.trunk.out
         self.trunk.out = nn.Identity()  # type: ignore[assignment]
         self.feature_channels = feature_size
-        self.branch_off(branches)
+        widths = [feature_size * factor for factor in (1, 1, 2, 4, 8, 16)]
+        self.branch_off(branches, widths, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the transformer and the convolutions of its levels on (batch, in_channels, k, j, i)."""
+        """Run the transformer and the convolutions of its levels on an image as `fold` gives it."""
         trunk = self.trunk
         hidden = trunk.swinViT(image, trunk.normalize)
         encoders = (trunk.encoder2, trunk.encoder3, trunk.encoder4)

@@ -12,10 +12,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
+from multiorganseg.networks.branching import (
+    BranchingNetwork,
+    InstanceNorm,
+    Maps,
+    SkipDecoder,
+    as_slices,
+    as_volumes,
+    own_channels,
+)
 from multiorganseg.networks.nnunet_arguments import NnUNetArguments
-from multiorganseg.networks.output import NetworkOutput
-from multiorganseg.networks.strided_dynunet import InstanceNorm
 
 EPSILON = 1e-5
 SLOPE = 0.01
@@ -41,6 +47,7 @@ class NnUNet(BranchingNetwork):
         decoder: Convolutions of each stage on the way up, one stage fewer, from coarse to fine.
         residual: Whether the encoder has residual blocks.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -61,6 +68,7 @@ class NnUNet(BranchingNetwork):
         decoder: Sequence[int],
         residual: bool = False,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         said = NnUNetArguments(
@@ -91,7 +99,7 @@ class NnUNet(BranchingNetwork):
         self.feature_channels = said.filters[0]
         self.divisor = said.divisor
         self.head = self.new_head(own_channels(out_channels, branches))
-        self.branch_off(branches)
+        self.branch_off(branches, said.filters, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
         """Run the encoder on (batch, in_channels, k, j, i), or on slices (batch · k, in_channels, j, i)."""
@@ -105,20 +113,19 @@ class NnUNet(BranchingNetwork):
         """Return the decoder."""
         return (self.decoder,)
 
-    def new_head(self, channels: int) -> nn.Module:
+    def new_head(self, channels: int, features: int = 0) -> nn.Module:
         """Build a last layer."""
-        return _CONVOLUTIONS[self._dims](self.feature_channels, channels, kernel_size=1)
+        return _CONVOLUTIONS[self._dims](features or self.feature_channels, channels, kernel_size=1)
 
-    def first_outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
-        """Run the network on (batch, in_channels, k, j, i)."""
-        if self._dims == 3:
-            return super().first_outputs(image.contiguous(memory_format=torch.channels_last_3d), count)
-        batch, _, depth = image.shape[:3]
-        slices = image.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return tuple(
-            NetworkOutput(*(maps.unflatten(0, (batch, depth)).movedim(1, 2) for maps in output))
-            for output in super().first_outputs(slices, count)
-        )
+    def fold(self, image: Tensor) -> Tensor:
+        """Return (batch, in_channels, k, j, i), or its slices where the network has two dimensions."""
+        if self._dims == 2:
+            return as_slices(image)
+        return image.contiguous(memory_format=torch.channels_last_3d)
+
+    def unfold(self, maps: Tensor, batch: int) -> Tensor:
+        """Put slices together again."""
+        return maps if self._dims == 3 else as_volumes(maps, batch)
 
 
 class _Convolution(nn.Module):

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, own_channels
-from multiorganseg.networks.output import NetworkOutput
+from multiorganseg.networks.branching import BranchingNetwork, Maps, as_slices, as_volumes, own_channels
 
 FILTERS = (64, 128, 256, 512, 512)
 
@@ -27,6 +26,7 @@ class SliceUNet(BranchingNetwork):
         out_channels: Channels of the logits.
         filters: Width of each level, from fine to coarse; those of the paper by default.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -39,6 +39,7 @@ class SliceUNet(BranchingNetwork):
         out_channels: int,
         filters: Sequence[int] = FILTERS,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = nn.ModuleList(_level(*widths) for widths in pairwise((in_channels, *filters)))
@@ -52,7 +53,7 @@ class SliceUNet(BranchingNetwork):
         self.head = self.new_head(own_channels(out_channels, branches))
         cell = 2 ** (len(filters) - 1)
         self.divisor = (1, cell, cell)
-        self.branch_off(branches)
+        self.branch_off(branches, filters, in_channels, background)
 
     def encode(self, image: Tensor) -> Maps:
         """Run the encoder on slices (batch · k, in_channels, j, i)."""
@@ -65,18 +66,17 @@ class SliceUNet(BranchingNetwork):
         """Return the decoder."""
         return (self.decoder,)
 
-    def new_head(self, channels: int) -> nn.Module:
+    def new_head(self, channels: int, features: int = 0) -> nn.Module:
         """Build a last layer."""
-        return nn.Conv2d(self.feature_channels, channels, kernel_size=1)
+        return nn.Conv2d(features or self.feature_channels, channels, kernel_size=1)
 
-    def first_outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
-        """Run the network on all slices of (batch, in_channels, k, j, i) at once."""
-        batch, _, depth = image.shape[:3]
-        slices = image.movedim(2, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        return tuple(
-            NetworkOutput(*(maps.unflatten(0, (batch, depth)).movedim(1, 2) for maps in output))
-            for output in super().first_outputs(slices, count)
-        )
+    def fold(self, image: Tensor) -> Tensor:
+        """Return all slices of (batch, in_channels, k, j, i) as samples."""
+        return as_slices(image)
+
+    def unfold(self, maps: Tensor, batch: int) -> Tensor:
+        """Put the slices (batch · k, channels, j, i) together again."""
+        return as_volumes(maps, batch)
 
 
 class _Decoder(nn.ModuleList):

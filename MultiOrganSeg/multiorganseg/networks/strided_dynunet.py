@@ -9,32 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
+from multiorganseg.networks.branching import BranchingNetwork, InstanceNorm, Maps, SkipDecoder, own_channels
 from multiorganseg.networks.dynunet import Level, build_trunk
 
 WINDOW, FIXED = "window", "fixed"
 FIXED_SHARE = 0.5
 FOLLOWED = 0.03
-
-
-class InstanceNorm(nn.InstanceNorm3d):
-    """Instance normalisation that leaves samples in channels-last memory.
-
-    torch copies a channels-last tensor twice to normalise each instance: on a CPU a third of an iteration of
-    training and of inference. The statistics of a batch of one are those of its instance, and batch
-    normalisation needs no copy; so samples are normalised one by one.
-    """
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalise a tensor (batch, channels, k, j, i)."""
-        if len(image) == 1:
-            return self._one(image)
-        if image.is_contiguous(memory_format=torch.channels_last_3d):
-            return torch.cat([self._one(sample) for sample in image.split(1)])
-        return super().forward(image)
-
-    def _one(self, sample: Tensor) -> Tensor:
-        return functional.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
 class FixedNorm(nn.Module):
@@ -143,6 +123,7 @@ class StridedDynUNet(BranchingNetwork):
         statistics: What normalises features: those of each "window", or "fixed" ones learned in training, in
             which half of the windows are normalised by their own; see `FixedNorm`.
         detail: Filters of the image that refine the logits; see `Detail`. 0 for none.
+        background: See `BranchingNetwork`.
 
     Raises:
         ValueError: The statistics are unknown.
@@ -161,32 +142,32 @@ class StridedDynUNet(BranchingNetwork):
         branches: Sequence[int] = (),
         statistics: str = WINDOW,
         detail: int = 0,
+        background: bool = True,
     ) -> None:
         super().__init__()
         if statistics not in (WINDOW, FIXED):
             msg = f"statistics must be {WINDOW} or {FIXED}, not {statistics}"
             raise ValueError(msg)
         stages = len(filters)
-        self.trunk = build_trunk(
-            in_channels,
-            filters,
-            stem_stride,
-            FixedNorm if statistics == FIXED else lambda width: InstanceNorm(width, affine=True),
-        )
+        make_norm = FixedNorm if statistics == FIXED else lambda width: InstanceNorm(width, affine=True)
+        self.trunk = build_trunk(in_channels, filters, stem_stride, make_norm)
         self.feature_channels = filters[0]
         self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
         self.stride = (stem_stride[0], stem_stride[1], stem_stride[2])
         own = own_channels(out_channels, branches)
         self.head = self.new_head(own)
         self.detail = Detail(in_channels, filters[0], own, detail, self.stride) if detail else None
-        self.branch_off(branches)
+        self.branch_off(branches, filters, in_channels, background, make_norm)
+
+    def fold(self, image: Tensor) -> Tensor:
+        """Bring (batch, in_channels, k, j, i) to the memory layout in which convolutions are fastest."""
+        return image.contiguous(memory_format=torch.channels_last_3d)
 
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         maps = []
         if self.training:
             self._choose_statistics()
-        image = image.contiguous(memory_format=torch.channels_last_3d)
         for layer in self._levels():
             maps.append(layer.downsample(image))
             image = maps[-1]
@@ -196,15 +177,14 @@ class StridedDynUNet(BranchingNetwork):
         """Return the decoder."""
         return (SkipDecoder(layer.upsample for layer in reversed(self._levels())),)
 
-    def new_head(self, channels: int) -> nn.Module:
+    def new_head(self, channels: int, features: int = 0) -> nn.Module:
         """Build a last layer, which brings the features to the image's grid."""
-        return nn.ConvTranspose3d(self.feature_channels, channels, self.stride, self.stride)
+        return nn.ConvTranspose3d(features or self.feature_channels, channels, self.stride, self.stride)
 
     def own_logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
         """Run the last layer, with the further features where there is a `detail`."""
         if self.detail is None:
             return super().own_logits(image, features, head)
-        image = image.contiguous(memory_format=torch.channels_last_3d)
         return self.detail.logits(image, features, head)
 
     def _choose_statistics(self) -> None:

@@ -9,9 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from multiorganseg.networks.branching import BranchingNetwork, Maps, add_skips, own_channels
+from multiorganseg.networks.branching import BranchingNetwork, InstanceNorm, Maps, add_skips, own_channels
 from multiorganseg.networks.output import NetworkOutput
-from multiorganseg.networks.strided_dynunet import InstanceNorm
 
 CONVOLUTIONS = (1, 2, 3, 3, 3)
 DECODER_CONVOLUTIONS = (1, 2, 3, 3)
@@ -53,6 +52,7 @@ class VNet(BranchingNetwork):
             in training.
         dimensions: 3, or 2 for slices, which are then the planes along k.
         branches: Organs of each branch; see `BranchingNetwork`.
+        background: See `BranchingNetwork`.
 
     Attributes:
         divisor: What the sizes (k, j, i) of an image must be divisible by.
@@ -75,6 +75,7 @@ class VNet(BranchingNetwork):
         dropout: float = 0.5,
         dimensions: int = 3,
         branches: Sequence[int] = (),
+        background: bool = True,
     ) -> None:
         super().__init__()
         _require("decoders", decoders and set(decoders) <= set(UPSAMPLINGS))
@@ -101,7 +102,7 @@ class VNet(BranchingNetwork):
         self.other_heads = nn.ModuleList(self.new_head(channels) for _ in decoders[1:])
         self.dropout = nn.Dropout3d(dropout)
         self.divisor = _size(2 ** (stages - 1), flat)
-        self.branch_off(branches)
+        self.branch_off(branches, widths, in_channels, background)
 
     def forward(self, image: Tensor) -> DecoderOutputs:  # type: ignore[override]
         """Run the network: all decoders in training, the first one in evaluation.
@@ -112,10 +113,13 @@ class VNet(BranchingNetwork):
         first, *others = self.first_outputs(image, self.decoder_count if self.training else 1)
         return DecoderOutputs(first.logits, first.features, tuple(others))
 
+    def fold(self, image: Tensor) -> Tensor:
+        """Bring (batch, in_channels, k, j, i) to the memory layout in which convolutions are fastest."""
+        return image.contiguous(memory_format=torch.channels_last_3d)
+
     def encode(self, image: Tensor) -> Maps:
-        """Run the encoder on (batch, in_channels, k, j, i)."""
+        """Run the encoder on an image as `fold` gives it."""
         maps = []
-        image = image.contiguous(memory_format=torch.channels_last_3d)
         for stage, reduce in zip(self.stages, self.reductions, strict=False):
             maps.append(stage(image))
             image = reduce(maps[-1])

@@ -67,7 +67,7 @@ class DicomWeb:
         self.address, login, files = address, login_for(address), certificates()
 
         class Authorization(requests.auth.AuthBase):
-            """Logs in as the user said, and never as a file of the home folder (.netrc) says.
+            """Logs in as given, and never as a file of the home folder (.netrc) says.
 
             It is the last to see a request, and leaves a star as it is: Orthanc takes an escaped one for a
             letter, not for the wildcard.

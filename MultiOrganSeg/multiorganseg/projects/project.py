@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.metadata import CustomOrgan
@@ -13,7 +14,10 @@ from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.projects.matrix import LABELLED, LabelStatusMatrix
+from multiorganseg.projects.matrix import LABELLED, LabelStatus, LabelStatusMatrix
+
+if TYPE_CHECKING:
+    from multiorganseg.results.segmentation import Author
 
 MODALITIES = ("CT", "MR")
 
@@ -27,12 +31,16 @@ class ProjectCase:
         image: File relative to the project's folder, with "/" between its parts.
         labels: Label file, relative as well, on the image's grid; None when nothing is labelled.
         source: Dataset that it came from, a key of `Project.sources`; empty for own cases.
+        patient: Code of the patient, the same in all of their cases; empty where nobody said whose it is.
+        corrected: Keys of annotated organs that a network drew before people corrected them.
     """
 
     name: str
     image: str
     labels: str | None
     source: str = ""
+    patient: str = ""
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,7 @@ class Project:
         modality: "CT" or "MR".
         sources: By name of a dataset, what it says of itself, such as its licence and reference.
         custom_organs: By organ key, organs of the table that the catalogue does not know.
+        patient_key: Secret that makes codes of patients from those in DICOM; empty until one is made.
     """
 
     folder: Path
@@ -58,6 +67,7 @@ class Project:
     modality: str = "CT"
     sources: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
+    patient_key: str = ""
 
     def __post_init__(self) -> None:
         """Check the parts against each other; no file is read.
@@ -76,6 +86,20 @@ class Project:
     def keys(self) -> tuple[str, ...]:
         """Organ keys in the order of their label values."""
         return self.table.keys
+
+    @property
+    def patients(self) -> dict[str, str]:
+        """Patient by case name, of the cases of which it is known."""
+        return {name: case.patient for name, case in self.cases.items() if case.patient}
+
+    def with_patient(self, cases: Collection[str], patient: str) -> Project:
+        """Copy in which some cases belong to one patient; an empty code forgets whose they are.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        changed = {name: replace(self.case(name), patient=patient) for name in cases}
+        return replace(self, cases={**self.cases, **changed})
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -115,6 +139,20 @@ class Project:
                 msg, next_step=f"List them: multiorganseg-train project status {self.folder} --cases"
             )
         return self.cases[name]
+
+    def authors(self, case: str) -> dict[str, Author]:
+        """Who drew the annotated organs of a case, by organ key.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        from multiorganseg.results.segmentation import Author
+
+        corrected = self.case(case).corrected
+        return {
+            key: Author.CORRECTED if key in corrected else Author.PEOPLE
+            for key in self.matrix.organs_with(case, LabelStatus.ANNOTATED)
+        }
 
     def with_matrix(self, matrix: LabelStatusMatrix) -> Project:
         """Copy with another matrix of the same cases and organs.
@@ -171,6 +209,11 @@ class Project:
         if clashes(files):
             return f"Two cases share a file: {', '.join(clashes(files))}."
         for name, case in self.cases.items():
+            strangers = sorted(set(case.corrected) - set(self.table.keys))
+            if strangers:
+                return (
+                    f"The case '{name}' calls {', '.join(strangers)} corrected, which its label table lacks."
+                )
             labelled = [organ for organ, status in self.matrix.rows[name].items() if status in LABELLED]
             if labelled and case.labels is None:
                 return (

@@ -75,8 +75,8 @@ def read_start(
             VolumeWarning,
             stacklevel=2,
         )
-    told = {} if table_file else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
-    return table, placed, {key: told.get(key, Author.PEOPLE) for key in table.keys}
+    authors = {} if table_file else read_seg_nrrd_authors(path) if path.name.lower().endswith(".nrrd") else {}
+    return table, placed, {key: authors.get(key, Author.PEOPLE) for key in table.keys}
 
 
 def catalogue_with(keys: Collection[str], names: Mapping[str, str] | None = None) -> Catalogue:

@@ -34,7 +34,9 @@ from multiorganseg.volumes.names import case_name, volume_suffix
 SENT_AS_THEY_ARE = (".nii", ".nii.gz", ".nrrd", ".mha", ".npy")
 """Files that hold their voxels themselves; all other volumes are sent as .nrrd."""
 
-_PATIENCE_SECONDS = 30.0
+TOKEN = "MULTIORGANSEG_TOKEN"
+"""Variable of the environment that holds the token."""
+
 _LONGEST_LINE = 16 * 2**20
 _LONGEST_ERROR = 2**16
 
@@ -47,6 +49,7 @@ class Server:
         url: Such as https://gpu.example.org:8711.
         token: That it knows.
         certificate: PEM file by which its certificate is checked; None for those that the system trusts.
+        patience_seconds: Without a byte, after which it does not answer.
 
     Raises:
         OptionError: The URL is none.
@@ -55,6 +58,7 @@ class Server:
     url: str
     token: str
     certificate: Path | None = None
+    patience_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -67,10 +71,10 @@ class Server:
         parts = urlsplit(self.url)
         assert parts.hostname is not None
         if parts.scheme == "http":
-            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=_PATIENCE_SECONDS)
+            return http.client.HTTPConnection(parts.hostname, parts.port, timeout=self.patience_seconds)
         context = ssl.create_default_context(cafile=self.certificate)
         return http.client.HTTPSConnection(
-            parts.hostname, parts.port, timeout=_PATIENCE_SECONDS, context=context
+            parts.hostname, parts.port, timeout=self.patience_seconds, context=context
         )
 
     @contextmanager
@@ -144,6 +148,7 @@ class RemoteWorker:
         self._sink = sink
         self._room = ""
         self._sent: dict[Path, tuple[int, int]] = {}
+        self._keeps = False
 
     def answer(self, identity: str, ask: Ask, token: CancelToken | None = None) -> bool:
         """Answer a request by events; see `Worker.answer`."""
@@ -153,7 +158,7 @@ class RemoteWorker:
             try:
                 end = self._answer(identity, ask, stream, token)
             except _GoneError as error:
-                self._room, self._sent = "", {}
+                self._room, self._sent, self._keeps = "", {}, False
                 if not isinstance(ask, SegmentRequest | OpenRequest):
                     raise failure(vars(error)) from error
                 end = self._answer(identity, ask, stream, token)
@@ -163,6 +168,10 @@ class RemoteWorker:
         except Exception as error:
             stream.fail(error)
             return False
+        finally:  # as the server does: it keeps a volume only for corrections
+            self._keeps = self._keeps or isinstance(ask, OpenRequest) or getattr(ask, "keep_maps", False)
+            if not self._keeps:
+                self._sent = {}
         stream.emit(EventKind.FINISHED, **end)
         return True
 
@@ -179,7 +188,7 @@ class RemoteWorker:
         changes: dict[str, Any] = {}
         for field in ("volume", "labels"):
             if name := getattr(ask, field, ""):
-                changes[field] = self._send(self._folder / name, stream, token)
+                changes[field] = self._send(self._folder / name, field == "volume", stream, token)
         place = self._folder / getattr(ask, "output", "")
         if getattr(ask, "output", ""):
             place, changes["output"] = _output(place, ask)
@@ -187,13 +196,13 @@ class RemoteWorker:
         line = format_request(identity, replace(ask, **changes))
         with self._server.asked("POST", f"/rooms/{self._room}/requests", line) as answer:
             asked = False
-            while told := answer.readline(_LONGEST_LINE):
+            while line := answer.readline(_LONGEST_LINE):
                 if token.cancelled and not asked:
                     asked = True
                     cancel = format_request(f"{identity} ends", CancelRequest(identity))
                     with self._server.asked("POST", f"/rooms/{self._room}/requests", cancel):
                         pass
-                event = parse_event(told)
+                event = parse_event(line)
                 if event is None:
                     continue
                 kind, content = event.pop("event"), _content(event)
@@ -214,8 +223,8 @@ class RemoteWorker:
             self._fetch(end["file"], self._folder)
         return end
 
-    def _send(self, path: Path, stream: EventStream, token: CancelToken) -> str:
-        """Send a file unless the room has it; returns its name there."""
+    def _send(self, path: Path, lasting: bool, stream: EventStream, token: CancelToken) -> str:
+        """Send a file unless it is `lasting` and the room has it; returns its name there."""
         suffix = volume_suffix(path.name).lower() or path.suffix.lower()
         name = path.name if suffix in SENT_AS_THEY_ARE else f"{case_name(path.name)}.nrrd"
         state = _state(path)
@@ -232,7 +241,7 @@ class RemoteWorker:
                 where = f"/rooms/{self._room}/files/{quote(name)}"
                 with self._server.asked("PUT", where, reader, size):
                     pass
-        if suffix != ".npy" and state is not None:
+        if lasting and state is not None:
             self._sent[path] = state
         return name
 
@@ -251,7 +260,7 @@ class RemoteWorker:
 
 
 class _Told:
-    """A file whose reading is told as progress."""
+    """A file whose reading is reported as progress."""
 
     def __init__(self, source: Any, size: int, stream: EventStream, token: CancelToken) -> None:
         self._source, self._size, self._stream, self._token = source, size, stream, token

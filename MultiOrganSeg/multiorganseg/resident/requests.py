@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.errors import OptionError, TrainingError
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 
 PROTOCOL = 1
 """Told by the first event, "started"; grows when an older reader would misunderstand."""
@@ -41,9 +41,9 @@ class SegmentRequest:
         mode: See `Options.mode`.
         formats: Further formats beside the one that `output` names.
         preview: Whether to draw a picture.
-        uncertainty: Whether to map where the network is unsure.
-        keep_maps: Whether to keep what a correction of this volume needs. A faithful run keeps nothing, since
-            that would take a second one.
+        uncertainty: Whether to map where the network is uncertain.
+        keep_maps: Whether to keep what a correction of this volume needs. Nothing is kept of a faithful run,
+            which would take a second one, and where less than 4 GiB of memory are free.
     """
 
     volume: str

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from multiorganseg.bundles import Bundle, find_bundle
 from multiorganseg.errors import Cancelled, OptionError, ResourceError, VolumeError
 from multiorganseg.events import EventKind, EventStream, with_events
+from multiorganseg.memory import available_memory
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.outputs import keep
 from multiorganseg.privacy import folders_of
@@ -49,6 +50,9 @@ MOST_NETWORKS = 2
 MOST_MAPS = 2
 """So many at once; of networks and maps, those that were used last stay."""
 
+ENOUGH_FOR_MAPS = 4 * 2**30
+"""Bytes of free memory from which a segmentation keeps maps."""
+
 _MapKey = tuple[str, str]
 
 
@@ -78,7 +82,7 @@ class Worker:
         self._answers = 0
 
     def answer(self, identity: str, ask: Ask, token: CancelToken | None = None) -> bool:
-        """Answer a request by events: whatever goes wrong is told, and leaves all sessions as they were.
+        """Answer a request by events: whatever goes wrong is reported, and leaves all sessions as they were.
 
         Args:
             identity: Given back in each event.
@@ -110,8 +114,8 @@ class Worker:
                 stream.fail(error)
                 return False
             finally:
-                told = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
-                for message in dict.fromkeys(told):
+                warned = [str(each.message) for each in caught if issubclass(each.category, VolumeWarning)]
+                for message in dict.fromkeys(warned):
                     stream.emit(EventKind.WARNING, message=message)
         stream.emit(EventKind.FINISHED, seconds=round(time.perf_counter() - started, 3), **end)
         return True
@@ -150,7 +154,8 @@ class Worker:
             Options(ask.organs, ask.quality, ask.device, uncertainty=ask.uncertainty, mode=ask.mode),
         )
         metadata = segmenter.bundle.metadata
-        recorder = MapRecorder() if ask.keep_maps and not segmenter.is_faithful else None
+        keeps = ask.keep_maps and not segmenter.is_faithful and available_memory() > ENOUGH_FOR_MAPS
+        recorder = MapRecorder() if keeps else None
         in_hounsfield = segmenter.in_hounsfield(volume)
         result = segmenter.segment(in_hounsfield, progress, recorder=recorder)
         if recorder is not None and recorder.maps is not None:

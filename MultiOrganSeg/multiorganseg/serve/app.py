@@ -21,7 +21,7 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class Service:
         token: What every request must bring.
         device: Where networks run: "auto", "cpu", "cuda" or "mps".
         most_bytes: That one client may send.
-        project: Folder of a project whose trainings are told; None for none.
+        project: Folder of a project whose trainings are shown; None for none.
     """
 
     folder: Path
@@ -211,6 +211,9 @@ class _Desk:
         Raises:
             OptionError: A name leads elsewhere, or what is asked for is not offered.
         """
+        if isinstance(ask, ForgetRequest):
+            msg = "The server forgets by itself."
+            raise OptionError(msg, next_step="Close the session, or delete the room.")
         changes: dict[str, Any] = {}
         for field in ("volume", "labels", "output"):
             if name := getattr(ask, field, ""):
@@ -229,14 +232,16 @@ class _Desk:
 
     async def _events(self, room: Room, identity: str, ask: Ask, request: Request) -> AsyncIterator[bytes]:
         try:
-            async for event in self.child.ask(room.asked[identity], ask):
-                if await request.is_disconnected():
-                    return
-                if event.get("event") == EventKind.FINISHED and event.get("file"):
-                    (self._service.folder / event["file"]).replace(room.folder / event["file"])
-                if event.get("event") in ENDS:
-                    self._tidy(room, ask)
-                yield json.dumps({**event, "id": identity}).encode() + b"\n" if event else b"\n"
+            async with aclosing(self.child.ask(room.asked[identity], ask)) as events:
+                async for event in events:
+                    if await request.is_disconnected():
+                        return
+                    if event.get("event") == EventKind.FINISHED and event.get("file"):
+                        (self._service.folder / event["file"]).replace(room.folder / event["file"])
+                    if event.get("event") in ENDS:
+                        self._tidy(room, ask)
+                        room.asked.pop(identity, None)
+                    yield json.dumps({**event, "id": identity}).encode() + b"\n" if event else b"\n"
         finally:
             room.asked.pop(identity, None)
             room.used = time.monotonic()
@@ -246,7 +251,9 @@ class _Desk:
         if isinstance(ask, OpenRequest):
             room.sessions.add(ask.session)
         room.keeps = room.keeps or bool(room.sessions) or getattr(ask, "keep_maps", False)
-        volume: str = getattr(ask, "volume", "")
+        volume, labels = str(getattr(ask, "volume", "")), str(getattr(ask, "labels", ""))
+        if labels:
+            (self._service.folder / labels).unlink(missing_ok=True)
         if volume and not room.keeps:
             (self._service.folder / volume).unlink(missing_ok=True)
             self._forget(ForgetRequest())
@@ -319,8 +326,8 @@ _STATUS = {
 
 
 def _told(_request: Request, error: Exception) -> Response:
-    told = as_typed(error)
-    return _error(told, next((code for kind, code in _STATUS.items() if isinstance(told, kind)), 500))
+    refused = as_typed(error)
+    return _error(refused, next((code for kind, code in _STATUS.items() if isinstance(refused, kind)), 500))
 
 
 def _error(error: MultiOrganSegError, status: int) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class Child:
         """How many requests have not been answered yet."""
         return len(self._answers)
 
-    async def ask(self, identity: str, ask: Ask) -> AsyncIterator[dict[str, Any]]:
+    async def ask(self, identity: str, ask: Ask) -> AsyncGenerator[dict[str, Any], None]:
         """Ask, and give the events of the answer without their id; the last one is of `ENDS`.
 
         An empty event is given now and then while nothing happens. One who goes away before the end cancels.

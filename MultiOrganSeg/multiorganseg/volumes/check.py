@@ -64,7 +64,7 @@ def check_header(header: Header, *, layered: bool = False) -> None:
     """Refuse what cannot be segmented or what the file cannot hold, before memory is taken.
 
     Args:
-        header: What the file claims.
+        header: What the file says.
         layered: Whether several components are allowed (layers of a segmentation file).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where the voxels of a NRRD or MetaImage file lie, and how they are read; every claim is bounded first."""
+"""Where the voxels of a NRRD or MetaImage file lie, and how they are read; all bounded first."""
 
 from __future__ import annotations
 

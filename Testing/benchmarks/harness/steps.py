@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from harness.report import Report
+if TYPE_CHECKING:
+    from harness.report import Report
 
 PLAIN = "plain"
 """The way that the others are compared with."""
@@ -72,6 +74,8 @@ def time_steps(case: str, ways: dict[str, Step], repeat: int, device: torch.devi
 
 def timing_report(title: str, timings: list[Timing], notes: tuple[str, ...] = ()) -> Report:
     """Return the table of timings, with the ratio of medians to the plain way of the same case."""
+    from harness.report import Report  # which needs more than torch and numpy
+
     plain = {timing.case: timing.seconds for timing in timings if timing.way == PLAIN}
     rows: list[tuple[str, ...]] = [
         (

@@ -143,11 +143,11 @@ def test_a_killed_node_and_a_deadly_case_lose_nothing(
         time.sleep(0.05)
     assert child.poll() is None, child.communicate()[0]
     cluster.remove_node(workers[0], allow_graceful=False)
-    told, _ = child.communicate(timeout=PATIENCE_SECONDS)
-    assert child.returncode in (3, 6), told
+    printed, _ = child.communicate(timeout=PATIENCE_SECONDS)
+    assert child.returncode in (3, 6), printed
     seen = [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
     finished = Counter(event["case"] for event in seen if event["event"] == "finished")
-    assert finished == {f"{name}.nii.gz": 1 for name in names}, told
+    assert finished == {f"{name}.nii.gz": 1 for name in names}, printed
     failed = [event["problem"] + event["cause"] for event in seen if event["event"] == "failed"]
     assert len(failed) == 2, failed
     assert any("begun 3 times" in text for text in failed)

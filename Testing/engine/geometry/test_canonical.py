@@ -82,6 +82,15 @@ def test_only_volumes_that_lean_are_straightened(data, spacing, grids) -> None:
     assert leaning == (upright and _tilt(chain.orientation.target) > 1e-3)
 
 
+@pytest.mark.parametrize(("degrees", "straightened"), [(9.5, False), (10.5, True)])
+def test_a_lean_of_up_to_ten_degrees_stays(degrees, straightened) -> None:
+    angle = np.deg2rad(degrees)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    chain = plan_canonical(np.zeros((9, 9, 9), np.int16), Grid((9, 9, 9), affine), (1.0, 1.0, 1.0), None)
+    assert np.allclose(chain.grid.affine[:3, :3], np.eye(3)) is straightened
+
+
 def test_without_a_threshold_nothing_is_cropped() -> None:
     grid = Grid((20, 30, 40), np.diag([2.0, 2.0, 4.0, 1.0]))
     voxels = np.full(grid.shape, -1000, np.int16)

@@ -81,7 +81,7 @@ def test_numbers_rounded_in_the_fourth_decimal() -> None:
 def test_a_grid_grows_until_it_holds_the_labels() -> None:
     source = shifted((-3, 2, 5), (4, 4, 4))
     labels = np.zeros((4, 4, 4), np.uint8)
-    assert grid_with(GRID, labels, source)[0] is GRID
+    assert grid_with(GRID, labels, source) == (GRID, (0, 0, 0))
     labels[1, 3, 3] = 1
     grid, before = grid_with(GRID, labels, source)
     assert before == (2, 0, 0)

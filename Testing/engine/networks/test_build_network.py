@@ -57,6 +57,7 @@ def test_a_network_on_paper_has_the_shapes_and_uses_no_randomness(
     small_network, small_image, architecture, monkeypatch
 ) -> None:
     papers, on_paper = [], build.network_on_paper
+    monkeypatch.setattr(build, "_FITTING", set())
     monkeypatch.setattr(build, "network_on_paper", lambda *arguments: papers.append(on_paper(*arguments)))
     built = small_network(architecture, 3)
     monkeypatch.setattr(build, "network_on_paper", lambda *_: None)
@@ -68,6 +69,18 @@ def test_a_network_on_paper_has_the_shapes_and_uses_no_randomness(
     assert shapes[0] == shapes[1]
     with torch.no_grad():
         assert paper(small_image.to("meta")).logits.shape == built(small_image).logits.shape
+
+
+def test_a_network_is_built_on_paper_once(monkeypatch) -> None:
+    asked, on_paper = [], build.network_on_paper
+    monkeypatch.setattr(build, "_FITTING", set())
+    monkeypatch.setattr(build, "network_on_paper", lambda *given: asked.append(given) or on_paper(*given))
+    for arguments in (ARGUMENTS, dict(reversed(ARGUMENTS.items())), {**ARGUMENTS, "out_channels": 4}):
+        build_network("strided_dynunet", arguments)
+    for _ in range(2):
+        with pytest.raises(BundleError):
+            build_network("strided_dynunet", {**ARGUMENTS, "filters": [8]})
+    assert [given[1]["out_channels"] for given in asked] == [3, 4, 3, 3]
 
 
 def test_channels_lie_innermost_in_two_and_in_three_dimensions() -> None:

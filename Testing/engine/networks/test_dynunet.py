@@ -7,8 +7,9 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 
+from multiorganseg.networks.branching import InstanceNorm
 from multiorganseg.networks.dynunet import build_trunk
-from multiorganseg.networks.strided_dynunet import InstanceNorm, StridedDynUNet
+from multiorganseg.networks.strided_dynunet import StridedDynUNet
 
 FILTERS = (8, 12, 16, 24)
 

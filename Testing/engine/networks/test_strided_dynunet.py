@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from multiorganseg.networks.strided_dynunet import FOLLOWED, FixedNorm, InstanceNorm, StridedDynUNet
+from multiorganseg.networks.branching import InstanceNorm
+from multiorganseg.networks.strided_dynunet import FOLLOWED, FixedNorm, StridedDynUNet
 
 
 def _network(**changes: object) -> StridedDynUNet:

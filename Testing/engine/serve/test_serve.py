@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 import pytest
+import SimpleITK as sitk
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
@@ -168,11 +169,11 @@ def test_a_session_of_correction(served: Running, tmp_path: Path) -> None:
 
 def test_other_formats_are_sent_as_one_file(served: Running, tmp_path: Path) -> None:
     client = Client(served.url, tmp_path / "here")
-    write_volume(make_ct(), client.folder / "ct.mhd")
+    write_volume(make_ct(), client.folder / "ct.nrrd")
+    sitk.WriteImage(sitk.ReadImage(client.folder / "ct.nrrd"), client.folder / "ct.mhd")
     request = SegmentRequest("ct.mhd", "out", "tiny-served", formats=("nii.gz", "csv"))
     end = client.ask(request)
     assert end["event"] == "finished", end
-    (client.folder / "out").mkdir(exist_ok=True)
     assert (client.folder / "out" / "ct.seg.nii.gz").is_file()
     assert (client.folder / "out" / "ct.statistics.csv").is_file()
 
@@ -187,7 +188,7 @@ def test_cancel_and_a_crash_are_told_and_the_next_request_is_answered(
     slow = SegmentRequest("large.nrrd", "large.seg.nrrd", "tiny-served", quality="best")
     token = CancelToken()
 
-    def when_computing(act: Callable[[], None]) -> threading.Thread:
+    def when_computing(act: Callable[[], None]) -> None:
         seen = len(client.stages())
 
         def wait() -> None:
@@ -196,16 +197,12 @@ def test_cancel_and_a_crash_are_told_and_the_next_request_is_answered(
                 time.sleep(0.02)
             act()
 
-        thread = threading.Thread(target=wait)
-        thread.start()
-        return thread
+        threading.Thread(target=wait, daemon=True).start()
 
-    thread = when_computing(token.cancel)
+    when_computing(token.cancel)
     assert client.ask(slow, token)["event"] == "cancelled"
-    thread.join()
-    thread = when_computing(lambda: served.resident().kill())
+    when_computing(lambda: served.resident().kill())
     end = client.ask(slow)
-    thread.join()
     assert end["event"] == "failed"
     assert "has ended before it was done" in end["problem"]
     write_volume(ct, client.folder / "ct.nrrd")

@@ -94,25 +94,52 @@ class SegmentEditor(Module):
 
     def forget_widget(self) -> None:
         """Make the widget anew when the module is opened next."""
+        if self._representation is not None and self._representation.editor is not None:
+            self._representation.editor.close_effects()
+            self._representation.editor.close()
+            self._representation.editor.deleteLater()
         self._representation = None
 
 
 class SegmentEditorWidget:
-    """Stands for `qSlicerSegmentEditorModuleWidget`: when it is made, it chooses the first segment."""
+    """Stands for `qSlicerSegmentEditorModuleWidget`: when it is made, it chooses the first segment.
+
+    Attributes:
+        editor: The qMRMLSegmentEditorWidget; None without widgets.
+    """
 
     def __init__(self) -> None:
         import slicer
 
-        editor = slicer.mrmlScene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
-        node = editor.GetSegmentationNode() if editor else None
+        scene = slicer.mrmlScene
+        editor = scene.GetSingletonNode("SegmentEditor", "vtkMRMLSegmentEditorNode")
+        if editor is None:
+            editor = scene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            editor.UnRegister(None)
+            editor.SetSingletonTag("SegmentEditor")
+            editor = scene.AddNode(editor)
+        node = editor.GetSegmentationNode()
         if node is not None and node.GetSegmentation().GetNumberOfSegments():
             editor.SetSelectedSegmentID(node.GetSegmentation().GetNthSegmentID(0))
+        self.editor: Any = None
+        if slicer.app.window:
+            self.editor = slicer.qMRMLSegmentEditorWidget()
+            self.editor.setMRMLScene(scene)
+            self.editor.setMRMLSegmentEditorNode(editor)
+            self.editor.setSegmentationNode(node)
+            self.editor.setSourceVolumeNode(editor.GetSourceVolumeNode())
+
+    def self(self) -> Any:
+        """The Python side, which has the editor."""
+        return self
 
     def enter(self) -> None:
         """The user opens the module."""
 
     def exit(self) -> None:
         """The user opens another module."""
+        if self.editor is not None:
+            self.editor.setActiveEffect(None)
 
 
 class FactoryManager:

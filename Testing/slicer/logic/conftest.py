@@ -32,29 +32,33 @@ PROVENANCE = {
 PRETENDED = """
 import json, os, shutil, subprocess, sys, time
 plan = json.loads(sys.argv[1])
-def tell(event, **content):
-    print(json.dumps({"event": event, "time": 0.0, **content}), flush=True)
-tell("started", cases=["input.nrrd"], model="m")
-tell("progress", stage="reading", fraction=0.0)
-if plan.get("grandchild"):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-    tell("metric", grandchild=child.pid)
-for step in range(3):
-    tell("progress", stage="segmenting", fraction=step / 2)
-print("a table on standard output")
-print("a note on standard error", file=sys.stderr)
-if plan.get("warning"):
-    tell("warning", message=plan["warning"])
-if plan.get("kill"):
-    os.kill(os.getpid(), plan["kill"])
-if plan.get("failed"):
-    tell("failed", **plan["failed"])
-    sys.exit(plan["exit"])
-time.sleep(plan.get("sleep", 0))
-if plan.get("result"):
-    shutil.copy(plan["result"], "result.seg.nrrd")
-    tell("finished", case="input.nrrd", files=["result.seg.nrrd"])
-sys.exit(plan.get("exit", 0))
+sys.stdin.readline()
+for line in sys.stdin:
+    request = json.loads(line)
+    def tell(event, **content):
+        print(json.dumps({"event": event, "time": 0.0, "id": request["id"], **content}), flush=True)
+    tell("progress", stage="reading", fraction=0.0)
+    if plan.get("grandchild"):
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        tell("metric", grandchild=child.pid)
+    for step in range(3):
+        tell("progress", stage="segmenting", fraction=step / 2)
+    print("a table on standard output", flush=True)
+    print("a note on standard error", file=sys.stderr, flush=True)
+    if plan.get("warning"):
+        tell("warning", message=request["volume"] + ": " + plan["warning"])
+    if plan.get("kill"):
+        os.kill(os.getpid(), plan["kill"])
+    if plan.get("failed"):
+        told = {key: text.replace("VOLUME", request["volume"]) for key, text in plan["failed"].items()}
+        tell("failed", **told)
+        continue
+    time.sleep(plan.get("sleep", 0))
+    if plan.get("result"):
+        shutil.copy(plan["result"], request["output"])
+        tell("finished", files=[request["output"]])
+    if plan.get("exit"):
+        sys.exit(plan["exit"])
 """
 
 
@@ -100,6 +104,7 @@ def tools(host: Any, tmp_path: Path) -> SimpleNamespace:
     return SimpleNamespace(
         snapshot=snapshot,
         folders=folders,
+        results=results,
         labels=pretended_labels,
         provenance=PROVENANCE,
         result_file=lambda volume_node: result_file(volume_node, tmp_path / "prepared.seg.nrrd"),
@@ -111,13 +116,15 @@ def tools(host: Any, tmp_path: Path) -> SimpleNamespace:
 @pytest.fixture
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let `Logic` start a process that behaves as planned, in place of the engine."""
+    from MultiOrganSegLib.engine import shared_engine
 
     def plan(**behaviour: Any) -> None:
         behaviour = {
             key: str(value) if isinstance(value, Path) else value for key, value in behaviour.items()
         }
         command = [sys.executable, "-c", PRETENDED, json.dumps(behaviour)]
-        monkeypatch.setattr("MultiOrganSegLib.logic.segment_command", lambda *_: command)
+        monkeypatch.setattr("MultiOrganSegLib.child.resident_command", lambda: command)
+        shared_engine().end()
 
     return plan
 
@@ -141,6 +148,11 @@ def folders() -> list[Path]:
     import slicer
 
     return list(Path(slicer.app.temporaryPath).glob("multiorganseg-*"))
+
+
+def results() -> list[Path]:
+    """Results that lie in private folders: each is removed once it is in the scene."""
+    return [path for folder in folders() for path in folder.glob("result-*")]
 
 
 def segments(node: Any, volume_node: Any) -> dict[str, np.ndarray]:

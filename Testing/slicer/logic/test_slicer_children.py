@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import psutil
@@ -39,21 +40,25 @@ def test_a_training_runs_nothing_of_its_project(host, project, monkeypatch) -> N
 def test_short_commands_and_segmenting_run_in_private_folders(host, project, monkeypatch) -> None:
     import slicer
 
+    from multiorganseg.errors import VolumeError
+    from multiorganseg.resident.requests import SegmentRequest
     from MultiOrganSegLib.add_organ.trainer import start_command
-    from MultiOrganSegLib.child import child_environment, segment_command
-    from MultiOrganSegLib.folder import make_private_folder
-    from MultiOrganSegLib.job import Job
+    from MultiOrganSegLib.engine import Engine
 
     monkeypatch.chdir(project)
-    folder = make_private_folder(Path(slicer.app.temporaryPath))
-    command = segment_command("no-such-model", (), "fast", "cpu")
-    segmenting = Job(command, folder, child_environment())
-    segmenting.start()
+    engine = Engine()
+    answer = engine.ask(SegmentRequest("no file", "out.seg.nrrd"))
+    assert engine.folder.is_relative_to(slicer.app.temporaryPath)
+    assert not Path(psutil.Process(engine.pid).cwd()).is_relative_to(project)
+    while not answer.ended:
+        answer.poll()
+        time.sleep(0.05)
+    assert isinstance(answer.error, VolumeError)
+    engine.end()
     listing = start_command(["project", "check", str(project)])
-    for job, code in ((segmenting, 3), (listing, 8)):
-        assert job.folder.is_relative_to(slicer.app.temporaryPath)
-        while job.running:
-            job.poll()
-        assert job.exit_code == code, job.log
-        job.close()
+    assert listing.folder.is_relative_to(slicer.app.temporaryPath)
+    while listing.running:
+        listing.poll()
+    assert listing.exit_code == 8, listing.log
+    listing.close()
     assert not (project / "mark").exists()

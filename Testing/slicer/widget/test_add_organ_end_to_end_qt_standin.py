@@ -53,7 +53,7 @@ def real(qt_host: Any, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         place = command.index("--time")
         return [*command[:place], "--iterations", str(ITERATIONS), *command[place + 2 :]]
 
-    monkeypatch.setattr(commands, "extend", short)
+    monkeypatch.setattr(commands, "train", short)
     module = qt_host.load_module("MultiOrganSeg", ROOT / "MultiOrganSeg")
     widget = module.widgetRepresentation().self()
     widget.enter()

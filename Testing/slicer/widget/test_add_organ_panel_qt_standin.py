@@ -296,6 +296,82 @@ def test_effects_are_reachable_and_growing_gets_a_second_seed(opened: Any) -> No
     assert opened.cases._node.GetSegmentation().GetNumberOfSegments() == 2
 
 
+def test_a_new_organ_is_drawn_from_nothing_by_a_click(opened: Any, qt_host: Any) -> None:
+    import slicer
+
+    from multiorganseg.refine import Prompt
+    from MultiOrganSegEffects.CorrectOrganEffect import NAME, register
+
+    register()
+    opened.cases.open("case_3")
+    opened.ui.correctButton.click()
+    editor = opened.cases._editor._editor
+    assert (editor.activeEffectName(), editor.currentSegmentID()) == (NAME, NEW)
+    work = editor.activeEffect().self().work
+    work._choose_model("none")
+    volume = opened.cases._volume
+    k, j, i = (size // 2 for size in SHAPE)
+    voxels = np.random.default_rng(0).normal(-80, 8, SHAPE)
+    voxels[k - 2 : k + 3, j - 4 : j + 5, i - 4 : i + 5] += 180
+    slicer.util.updateVolumeFromArray(volume, voxels.astype(np.int16))
+    work.say(Prompt.click((k, j, i)))
+    qt_host.process_events(lambda: not work.correction.busy, 2 * SECONDS)
+    assert work.correction.error is None
+    drawn = slicer.util.arrayFromSegmentBinaryLabelmap(opened.cases._node, NEW, volume)
+    truth = voxels > 0
+    assert 2 * np.count_nonzero(drawn[truth]) / (np.count_nonzero(drawn) + truth.sum()) > 0.7
+
+
+def _tick(add_organ: Any, *names: str) -> None:
+    import qt
+
+    box = add_organ.ui.keepList
+    for row in range(box.count):
+        if box.item(row).text() in names:
+            box.item(row).setCheckState(qt.Qt.Checked)
+
+
+def test_a_checked_result_becomes_a_case_with_the_confirmed_organs_only(
+    opened: Any, panel: Any, result_node: Callable[..., Any], ct: Callable[..., Any], qt_host: Any
+) -> None:
+    from multiorganseg.projects.matrix import LabelStatus
+
+    volume = ct("Patient 9")
+    panel.parameters.segmentation = result_node(volume)
+    panel.ui.keepButton.click()
+    box = opened.ui.keepList
+    assert sorted(box.item(row).text() for row in range(box.count)) == ["Liver", "Spleen"]
+    assert not opened.ui.keepBox.isHidden()
+    assert not opened.ui.keepAddButton.enabled
+    assert opened.session.project.cases.keys() == {"case_1", "case_2", "case_3"}
+    _tick(opened, "Liver")
+    assert opened.ui.keepAddButton.enabled
+    opened.ui.keepAddButton.click()
+    assert "Patient 9 is a case now" in _settle(opened, qt_host)
+    row = opened.session.project.matrix.rows["Patient 9"]
+    assert row["liver"] is LabelStatus.ANNOTATED
+    assert {status for key, status in row.items() if key != "liver"} == {LabelStatus.UNKNOWN}
+    assert opened.ui.keepBox.isHidden()
+    panel.ui.keepButton.click()
+    _tick(opened, "Spleen")
+    opened.ui.keepAddButton.click()
+    _settle(opened, qt_host)
+    row = opened.session.project.matrix.rows["Patient 9"]
+    annotated = {key for key, status in row.items() if status is LabelStatus.ANNOTATED}
+    assert annotated == {"liver", "spleen"}
+    assert len(opened.session.project.cases) == 4
+
+
+def test_a_result_is_not_kept_without_a_project(
+    add_organ: Any, panel: Any, result_node: Callable[..., Any]
+) -> None:
+    panel.parameters.segmentation = result_node()
+    panel.ui.keepButton.click()
+    assert "No project is open" in add_organ.message.text
+    assert not add_organ.ui.projectStep.isHidden()
+    assert add_organ.ui.keepBox.isHidden()
+
+
 def test_the_editor_lets_go_of_views_and_keys_when_another_module_is_shown(opened: Any, panel: Any) -> None:
     opened.cases.open("case_3")
     opened.ui.paintButton.click()

@@ -53,11 +53,14 @@ def tiny_model(qt_host: Any, bundle: Any) -> str:
 @pytest.fixture
 def endless_child(monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that tells a little progress and then never ends."""
-    from MultiOrganSegLib import logic
+    from MultiOrganSegLib import child
 
-    event = '{"event": "progress", "stage": "segmenting", "fraction": 0.5}'
-    code = f"import time; print('{event}', flush=True); time.sleep(600)"
-    monkeypatch.setattr(logic, "segment_command", lambda *_options: [sys.executable, "-c", code])
+    code = (
+        "import json, sys, time; sys.stdin.readline(); name = json.loads(sys.stdin.readline())['id']; "
+        "event = {'event': 'progress', 'id': name, 'stage': 'segmenting', 'fraction': 0.5}; "
+        "print(json.dumps(event), flush=True); time.sleep(600)"
+    )
+    monkeypatch.setattr(child, "resident_command", lambda: [sys.executable, "-c", code])
 
 
 def _begin(panel: Any, host: Any, volume: Any) -> Any:
@@ -77,8 +80,15 @@ def _nodes() -> set[str]:
     return {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLStorableNode")}
 
 
-def _gone(run: Any) -> bool:
-    return not psutil.pid_exists(run._job.pid) and not Path(run._job.folder).exists()
+def _gone(pid: int) -> bool:
+    folders = Path(_temporary()).glob("multiorganseg-*")
+    return not psutil.pid_exists(pid) and not list(folders)
+
+
+def _temporary() -> str:
+    import slicer
+
+    return str(slicer.app.temporaryPath)
 
 
 def _message(panel: Any) -> str:
@@ -101,7 +111,6 @@ def test_one_click_segments_shows_the_table_and_undo_takes_it_back(
     assert set(node.GetSegmentation().GetSegmentIDs()) == {"liver", "spleen"}
     assert real.ui.resultsTable.rowCount == 2
     assert real.ui.undoButton.enabled
-    assert _gone(run)
     real.ui.undoButton.click()
     assert real.parameters.segmentation is None
     assert real.ui.resultsTable.rowCount == 0
@@ -111,9 +120,11 @@ def test_one_click_segments_shows_the_table_and_undo_takes_it_back(
 def test_cancel_ends_the_child_and_leaves_the_scene(real: Any, qt_host: Any, phantom: Any) -> None:
     before = _nodes()
     run = _begin(real, qt_host, phantom)
+    assert run.state == "running"
+    pid = real.logic.engine.pid
     assert "Cancel" in real.ui.applyButton.text
     real.ui.applyButton.click()
-    assert _gone(run)
+    assert _gone(pid)
     assert _nodes() == before
     assert "scene is as it was" in _message(real)
 
@@ -123,13 +134,14 @@ def test_cancel_ends_the_child_and_leaves_the_scene(real: Any, qt_host: Any, pha
 def test_killed_child_is_told_with_cause_and_next_step(real: Any, qt_host: Any, phantom: Any) -> None:
     before = _nodes()
     run = _begin(real, qt_host, phantom)
-    os.kill(run._job.pid, signal.SIGKILL)
+    pid = real.logic.engine.pid
+    os.kill(pid, signal.SIGKILL)
     qt_host.process_events(lambda: real.run is None, timeout=30)
     assert run.state == "failed"
     assert "lack of memory" in _message(real)
     assert "crop the volume" in _message(real)
     assert _nodes() == before
-    assert _gone(run)
+    assert _gone(pid)
 
 
 def test_full_disk_is_told_before_anything_starts(
@@ -186,29 +198,32 @@ def test_volume_deleted_in_the_middle_ends_the_run(real: Any, qt_host: Any, phan
     import slicer
 
     run = _begin(real, qt_host, phantom)
+    pid = real.logic.engine.pid
     slicer.mrmlScene.RemoveNode(phantom)
     qt_host.process_events(lambda: real.run is None, timeout=10)
     assert run.state == "cancelled"
     assert "The volume was removed from the scene." in _message(real)
-    assert _gone(run)
+    assert _gone(pid)
 
 
 @pytest.mark.usefixtures("endless_child")
 def test_scene_closed_in_the_middle_ends_the_child(real: Any, qt_host: Any, phantom: Any) -> None:
     import slicer
 
-    run = _begin(real, qt_host, phantom)
+    _begin(real, qt_host, phantom)
+    pid = real.logic.engine.pid
     slicer.mrmlScene.Clear(0)
-    assert _gone(run)
+    assert _gone(pid)
     assert real.run is None
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
 @pytest.mark.usefixtures("endless_child")
 def test_closing_the_module_in_the_middle_ends_the_child(real: Any, qt_host: Any, phantom: Any) -> None:
-    run = _begin(real, qt_host, phantom)
+    _begin(real, qt_host, phantom)
+    pid = real.logic.engine.pid
     real.cleanup()
-    assert _gone(run)
+    assert _gone(pid)
 
 
 def test_device_is_asked_in_the_background_when_a_volume_is_chosen(

@@ -82,11 +82,13 @@ def test_several_organs_must_all_be_known():
 
 def test_cases_of_one_patient_stay_together():
     project = made(**{f"c{n}": (A, A, A) for n in range(8)})
-    patients = {f"c{n}": f"patient {n // 2}" for n in range(8)}
-    split = hold_out(project, ["gallbladder"], patients=patients)
+    patients = {f"c{n}": f"P{n // 2}" for n in range(8)}
+    for case, patient in patients.items():
+        project = project.with_patient([case], patient)
+    split = hold_out(project, ["gallbladder"])
     assert len({patients[case] for case in split.held_out}) == 1
     assert len(split.held_out) == 2
-    few = hold_out(made(a=(A, A, A), b=(A, A, A)), ["gallbladder"], patients={"a": "x", "b": "x"})
+    few = hold_out(made(a=(A, A, A), b=(A, A, A)).with_patient(["a", "b"], "x"), ["gallbladder"])
     assert few.how == "none"
 
 

@@ -272,18 +272,18 @@ def test_the_teacher_normalises_by_the_statistics_of_its_mode(batch, mode):
     method = build_method("ltuda", {"mixing": "none", "views": 1, "teacher_mode": mode}, setting)
     default = build_method("ltuda", {"mixing": "none", "views": 1}, setting)
     image = 3 * batch.image + 2
-    claimed = {}
+    labelled = {}
     with torch.no_grad():
         for training in (False, True):
             network.train(training)
-            probability, claim = network(image).logits.sigmoid().max(dim=1)
-            claim = torch.where(probability >= 0.5, claim + 1, 0)
-            denied = batch.known.gather(1, (claim - 1).clamp(min=0).flatten(1)).reshape(claim.shape)
-            claimed[training] = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, claim))
-    assert not torch.equal(claimed[True], claimed[False])
+            probability, label = network(image).logits.sigmoid().max(dim=1)
+            label = torch.where(probability >= 0.5, label + 1, 0)
+            denied = batch.known.gather(1, (label - 1).clamp(min=0).flatten(1)).reshape(label.shape)
+            labelled[training] = torch.where(batch.labels > 0, batch.labels, torch.where(denied, 0, label))
+    assert not torch.equal(labelled[True], labelled[False])
     shown = replace(batch, image=image)
-    assert torch.equal(method._fuse(shown)[0].labels, claimed[mode == "train"])
-    assert torch.equal(default._fuse(shown)[0].labels, claimed[True])
+    assert torch.equal(method._fuse(shown)[0].labels, labelled[mode == "train"])
+    assert torch.equal(default._fuse(shown)[0].labels, labelled[True])
 
 
 def test_its_state_holds_teacher_and_prototypes():

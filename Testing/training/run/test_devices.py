@@ -47,7 +47,8 @@ class Trainings:
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **said}
         words = ["fit", recipe, "--data", self.data, "--run", self.folder / name, "--cache", self.cache]
         words += ["--device", "cpu", *(["--devices", devices] if devices else [])]
-        command = [sys.executable, *launcher, "-m", "multiorganseg_training", *words]
+        dashes = ["--"] if launcher else []  # else torchrun takes --run for an option of its own
+        command = [sys.executable, *launcher, "-m", *dashes, "multiorganseg_training", *words]
         return subprocess.Popen(
             [str(word) for word in command],
             env=environment,
@@ -58,8 +59,8 @@ class Trainings:
 
     def run(self, name: str, recipe: Path, *launcher: str, devices: int = 0) -> list[float]:
         child = self.start(name, recipe, *launcher, devices=devices)
-        told = child.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert child.returncode == 0, told
+        printed = child.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert child.returncode == 0, printed
         return self.losses(name)
 
     def run_in_slurm(self, name: str, recipe: Path) -> list[float]:
@@ -76,8 +77,8 @@ class Trainings:
             self.start(name, recipe, **said, SLURM_PROCID=str(number), SLURM_LOCALID=str(number))
             for number in range(2)
         ]
-        told = [task.communicate(timeout=PATIENCE_SECONDS)[0] for task in tasks]
-        assert [task.returncode for task in tasks] == [0, 0], "\n".join(told)
+        printed = [task.communicate(timeout=PATIENCE_SECONDS)[0] for task in tasks]
+        assert [task.returncode for task in tasks] == [0, 0], "\n".join(printed)
         return self.losses(name)
 
     def losses(self, name: str) -> list[float]:
@@ -125,7 +126,7 @@ def test_the_dice_of_each_device_is_near_that_of_the_whole_batch(
     half = save_recipe(tmp_path / "half.toml", _recipe(phantom_recipe, 1))
     whole = save_recipe(tmp_path / "whole.toml", _recipe(phantom_recipe, 2))
     expected = trainings.run("one", whole)
-    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=0.05)
+    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.slow
@@ -141,8 +142,8 @@ def test_a_run_goes_on_with_another_number_of_devices(phantom_recipe, save_recip
                 (log.parent / "stop").touch()
                 break
             time.sleep(0.02)
-        told = child.communicate(timeout=PATIENCE_SECONDS)[0]
-        assert child.returncode == 0, told
+        printed = child.communicate(timeout=PATIENCE_SECONDS)[0]
+        assert child.returncode == 0, printed
     trainings.run("run", file, devices=2)
     numbers = [e["iteration"] for e in read_events(log) if e["event"] == "progress"]
     assert numbers == list(range(1, 9)), "nothing was done twice or left out"

@@ -20,10 +20,15 @@ from multiorganseg.projects.acceptance import AcceptanceReport
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, is_pause_requested, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.acceptance.budget import (
+    SAFETY,
+    Estimate,
+    Pace,
+    batches_of,
     curve_points,
+    estimate,
     fit_memory,
-    iterations_in,
-    seconds_per_iteration,
+    measure_pace,
+    most_batches,
 )
 from multiorganseg_training.acceptance.check import FOLDS, check_run, hold_out
 from multiorganseg_training.acceptance.compare import CheckOptions
@@ -32,6 +37,7 @@ from multiorganseg_training.acceptance.plan import (
     AddOrganOptions,
     Plan,
     add_organ_recipe,
+    branch_organs,
     check_options,
     load_plan,
     plan_warnings,
@@ -119,13 +125,16 @@ def add_organ(
     progress: Progress,
     warn: Callable[[str], None] = _ignore,
     started: float | None = None,
-) -> AcceptanceReport:
-    """Add organs to a network from a project's annotated cases, and judge the result.
+    tell: Callable[[str], None] = _ignore,
+    *,
+    only_plan: bool = False,
+) -> AcceptanceReport | None:
+    """Teach a network further organs from a project's annotated cases, and judge the result.
 
     The first call plans: it holds cases out, fits batch and patch to the memory, and measures an iteration to
     know how many the time allows. The plan lies in the run's folder, and the same call again goes on where
     the run was. With few cases, one training a fold comes before the one on all cases. The lock of the run's
-    folder is held all the time; a request to pause is heeded at every step, and forgotten at the next start.
+    folder is held all the time; a request to pause is obeyed at every step, and forgotten at the next start.
 
     Args:
         options: What to learn, and for how long; a run that has begun keeps its plan.
@@ -133,6 +142,11 @@ def add_organ(
         progress: Reports every step; cancelling keeps a checkpoint.
         warn: Told what the user should know of the plan; the events tell it too.
         started: As for `fit`.
+        tell: Told before the training how long it takes to be usable, and to be good.
+        only_plan: Whether to stop before the training, which may then run elsewhere.
+
+    Returns:
+        The acceptance report; None where nothing but the plan was asked for.
 
     Raises:
         TrainingError: The options cannot be met, the run was begun with others, or it goes on in another
@@ -153,11 +167,18 @@ def add_organ(
             events.emit(EventKind.STARTED, recipe=place.run.name, device=str(place.device), pid=os.getpid())
             if plan is None:
                 pausing = _pausing(place, events, progress, 0, 0)
-                plan, warnings = _plan(base, project, options, place, pausing)
+                plan, warnings, expected = _plan(base, project, options, place, pausing)
                 save_plan(plan, place.run)
+                if expected is not None:
+                    done = _pausing(place, events, progress, 0, plan.recipe.optimisation.iterations)
+                    done(expected.text, 0.0)
+                    tell(expected.text)
                 for message in warnings:
                     events.emit(EventKind.WARNING, message=message)
                     warn(message)
+            if only_plan:
+                events.emit(EventKind.PAUSED)
+                return None
             plan = _train_finitely(plan, place, events, progress, warn)
             acceptance = _judge(plan, base, project, place, events, progress)
             events.emit(EventKind.FINISHED, passed=acceptance.passed)
@@ -166,37 +187,42 @@ def add_organ(
 
 def _plan(
     base: Bundle, project: Project, options: AddOrganOptions, place: Workplace, progress: Progress
-) -> tuple[Plan, list[str]]:
-    split = hold_out(project, options.organs, options.seed)
+) -> tuple[Plan, list[str], Estimate | None]:
+    organs = branch_organs(base) if options.merge else options.organs
+    split = hold_out(project, organs, options.seed)
     wanted = add_organ_recipe(base, split, options)
     folds = tuple(fold.held_out for fold in split.folds)
+    expected = None
     if options.iterations is not None:
-        recipe = with_iterations(fit_memory(wanted, place.device), options.iterations, CURVE_POINTS)
+        recipe = fit_memory(wanted, place.device)
+        batches = batches_of(options.iterations, most_batches(recipe, place.run))
+        recipe = with_iterations(recipe, options.iterations, CURVE_POINTS, batches)
     else:
         cases = prepare_cases(
             training_cases(place.project, wanted), place.cache, wanted.preprocessing, progress
         )
         training = [case for case in cases if case.name not in wanted.data.validation]
         recipe, pace = _paced(wanted, training, place.device, progress)
-        iterations = iterations_in(options.seconds, pace, 1 + len(folds))
+        room, trainings = most_batches(recipe, place.run), 1 + len(folds)
+        iterations, batches = pace.iterations(SAFETY * options.seconds / trainings, room)
         shapes = [case.image.shape for case in cases if case.name in split.held_out]
-        seconds = pace * iterations * (1 + len(folds))
-        points = curve_points(seconds, pace, recipe.network.patch_shape, shapes)
-        recipe = with_iterations(recipe, iterations, points)
+        points = curve_points(options.seconds, pace, recipe.network.patch_shape, shapes)
+        recipe = with_iterations(recipe, iterations, points, batches)
+        expected = estimate(pace, trainings, room)
     plan = Plan(with_annotated_first(recipe, project), folds, base.digest)
-    return plan, plan_warnings(wanted, recipe, split)
+    return plan, plan_warnings(wanted, recipe, split, expected.usable if expected else None), expected
 
 
 def _paced(
     wanted: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress
-) -> tuple[Recipe, float]:
+) -> tuple[Recipe, Pace]:
     """Return the recipe that fits into memory, in float32 where bfloat16 fails, and its pace."""
     recipe = fit_memory(wanted, device)
     try:
-        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+        return recipe, measure_pace(recipe, cases, device, progress)
     except NotFiniteError:
         recipe = fit_memory(_exact(wanted), device)
-        return recipe, seconds_per_iteration(recipe, cases, device, progress)
+        return recipe, measure_pace(recipe, cases, device, progress)
 
 
 def _exact(recipe: Recipe) -> Recipe:
@@ -217,7 +243,7 @@ def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
             next_step=f"Check the annotations: multiorganseg-train project check {place.project}. Then begin "
             "another run: --run NAME --seed 1",
         ) from error
-    for run in [place.run, *(_fold(place, number) for number in range(len(plan.folds)))]:
+    for run in [place.run, *(fold_folder(place.run, number) for number in range(len(plan.folds)))]:
         if not (run / RESULT_FILE).is_file():
             (run / CHECKPOINT_FILE).unlink(missing_ok=True)
     exact = replace(plan, recipe=fit_memory(_exact(plan.recipe), place.device))
@@ -236,6 +262,8 @@ def _begun(base: Bundle, options: AddOrganOptions, run: Path) -> Plan | None:
         cause = "It is a training of another kind." if load_checkpoint(run) is not None else ""
     elif plan.base_sha256 != base.digest:
         cause = f"It was begun with another base, or another version of {base.metadata.name}."
+    elif plan.merges != options.merge:
+        cause = "It was begun to merge branches." if plan.merges else "It was begun to learn organs."
     elif plan.new_organs != options.organs:
         cause = f"It was begun for {', '.join(plan.new_organs)}."
     elif plan.recipe.seed != options.seed:
@@ -268,7 +296,7 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
     for number in range(count):
         run, recipe = place.run, plan.recipe
         if number < len(plan.folds):
-            run = _fold(place, number)
+            run = fold_folder(place.run, number)
             recipe = replace(recipe, data=replace(recipe.data, validation=plan.folds[number]))
             make_folders(run)
             clean_up(run)
@@ -280,8 +308,9 @@ def _train(plan: Plan, place: Workplace, events: EventStream, progress: Progress
         fit_locked(recipe, Place(place.project, run, place.cache, place.device, place.devices), part, pausing)
 
 
-def _fold(place: Workplace, number: int) -> Path:
-    return place.run / FOLDS / str(number + 1)
+def fold_folder(run: Path, number: int) -> Path:
+    """Return the folder of a fold's training, counted from 0."""
+    return run / FOLDS / str(number + 1)
 
 
 def _judge(

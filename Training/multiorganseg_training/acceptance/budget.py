@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
+from pathlib import Path
+from shutil import disk_usage
 from statistics import median
 
 import numpy as np
@@ -20,11 +23,12 @@ from multiorganseg.memory import available_memory
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.scratch import work_folder
-from multiorganseg_training.acceptance.plan import CURVE_POINTS
+from multiorganseg_training.acceptance.plan import CURVE_POINTS, GOOD, USABLE
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Batch
 from multiorganseg_training.recipe.recipe import Recipe, ReportingSpec
 from multiorganseg_training.run.build import recipe_method, recipe_network
+from multiorganseg_training.run.fixed import kept_bytes
 from multiorganseg_training.run.loop import train
 from multiorganseg_training.run.validate import OVERLAP
 
@@ -84,13 +88,8 @@ def bytes_per_voxel(recipe: Recipe, network: BranchingNetwork, batch: int = 2) -
     Returns:
         Bytes for each voxel of a batch.
     """
-    patch = tuple(2 * step for step in network.divisor)
-    organs = len(recipe.data.table.keys)
     method = recipe_method(recipe, network)
-    generator = np.random.default_rng(0)
-    image = torch.from_numpy(generator.standard_normal((batch, 1, *patch), dtype=np.float32))
-    known = torch.zeros((batch, organs), dtype=torch.bool)
-    known[0, -1] = True
+    small, generator = _small_batch(recipe, network, batch)
     kept: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
@@ -102,11 +101,20 @@ def bytes_per_voxel(recipe: Recipe, network: BranchingNetwork, batch: int = 2) -
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=precision),
     ):
-        labels = torch.zeros((batch, *patch), dtype=torch.long)
-        method(network.train(), Batch(image, labels, known), generator)
+        method(network.train(), small, generator)
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     sizes = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
-    return sum(size for place, size in sizes.items() if place not in weights) / (batch * prod(patch))
+    return sum(size for place, size in sizes.items() if place not in weights) / small.labels.numel()
+
+
+def _small_batch(recipe: Recipe, network: BranchingNetwork, size: int) -> tuple[Batch, np.random.Generator]:
+    """Return patches of noise, the last organ annotated in the first of them, and what goes on from there."""
+    patch = tuple(2 * step for step in network.divisor)
+    generator = np.random.default_rng(0)
+    image = torch.from_numpy(generator.standard_normal((size, 1, *patch), dtype=np.float32))
+    known = torch.zeros((size, len(recipe.data.table.keys)), dtype=torch.bool)
+    known[0, -1] = True
+    return Batch(image, torch.zeros((size, *patch), dtype=torch.long), known), generator
 
 
 def _candidates(recipe: Recipe, network: BranchingNetwork) -> Iterator[tuple[int, tuple[int, int, int]]]:
@@ -121,21 +129,80 @@ def _candidates(recipe: Recipe, network: BranchingNetwork) -> Iterator[tuple[int
         patch[axis] -= network.divisor[axis]
 
 
-WARM_UP = 2
-MEASURED = 4
+WARM_UP = 1
+NEW = 2
+AGAIN = 4
+"""Iterations of a trial: the first one, those of batches not seen before, and those of batches seen again."""
+
 FEWEST, MOST = 20, 20_000
 SAFETY = 0.95
 STEP_IN_FORWARDS = 8
-"""Of a step on two patches, mixed and not: 4, and the branch, nearly half of each, backward at twice that."""
+"""Of a step on two patches, mixed and not: as many forwards of the whole network."""
 
 CURVE_SHARE = 0.1
 """Of the training time that validations on the way may take."""
 
+PASSES = 4
+"""How often a training sees each of its batches, where the disk has room for so many."""
 
-def seconds_per_iteration(
-    recipe: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress
-) -> float:
-    """Train a few iterations that are thrown away, and give the median of the later ones' seconds.
+FEWEST_BATCHES = 16
+"""Fewer different batches are too few to learn from; then each is drawn anew."""
+
+MOST_KEPT, KEPT_SHARE = 8 * 2**30, 0.25
+"""Bytes of batches that a run may keep, and their share of the free disk."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of an iteration.
+
+    Attributes:
+        new: On a batch that was not seen before.
+        again: On a batch that was: what is frozen was kept.
+    """
+
+    new: float
+    again: float
+
+    def seconds(self, iterations: int, batches: int) -> float:
+        """Return the seconds of a training.
+
+        Args:
+            iterations: Its length.
+            batches: How many different ones; 0 for a new one each time.
+        """
+        fresh = min(batches, iterations) if batches else iterations
+        return fresh * self.new + (iterations - fresh) * self.again
+
+    def iterations(self, seconds: float, most_batches: int) -> tuple[int, int]:
+        """Return how many iterations a time allows, and on how many different batches, 0 for all new.
+
+        Args:
+            seconds: Of the training.
+            most_batches: For which there is room on the disk.
+        """
+        iterations = int(PASSES * seconds / (self.new + (PASSES - 1) * self.again))
+        batches = batches_of(iterations, most_batches)
+        if not batches or self.again >= self.new:
+            return max(FEWEST, min(int(seconds / self.new), MOST)), 0
+        if batches * PASSES < iterations:
+            iterations = batches + int((seconds - batches * self.new) / self.again)
+        return max(FEWEST, min(iterations, MOST)), batches
+
+
+def batches_of(iterations: int, room: int) -> int:
+    """Return how many different batches so many iterations take; 0 for a new one each time.
+
+    Args:
+        iterations: Of the training.
+        room: For how many batches the disk has room.
+    """
+    batches = min(math.ceil(iterations / PASSES), room)
+    return batches if batches >= FEWEST_BATCHES else 0
+
+
+def measure_pace(recipe: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress) -> Pace:
+    """Train a few iterations that are thrown away, and give the medians of their seconds.
 
     The last layer does not train alone in them, so that the time is that of the longer part of the run.
 
@@ -155,9 +222,12 @@ def seconds_per_iteration(
         moments.append(time.perf_counter())
         progress.report("measuring the pace", fraction)
 
+    first = WARM_UP + NEW
     short = replace(
         recipe,
-        optimisation=replace(recipe.optimisation, iterations=WARM_UP + MEASURED, head_alone=0.0),
+        optimisation=replace(
+            recipe.optimisation, iterations=first + AGAIN, fixed_batches=first, head_alone=0.0
+        ),
         reporting=ReportingSpec(log_every=0, validate_every=0, checkpoint_every=0),
     )
     with work_folder() as folder:
@@ -171,29 +241,75 @@ def seconds_per_iteration(
             lambda network, iteration: None,
         )
     each = [later - sooner for sooner, later in pairwise(moments)]
-    return median(each[WARM_UP : WARM_UP + MEASURED])
+    return Pace(median(each[WARM_UP:first]), median(each[first : first + AGAIN]))
 
 
-def iterations_in(seconds: float, pace: float, trainings: int) -> int:
-    """Return how many iterations each of several trainings may have.
+def most_batches(recipe: Recipe, run: Path) -> int:
+    """Return how many batches of a recipe a run may keep: `MOST_KEPT`, and a share of its free disk.
 
-    At least `FEWEST`; at most `MOST`, since the learning rate falls over the whole length, and a longer run
-    would only show the same few cases again.
+    Args:
+        recipe: Its method, patch and batch.
+        run: Folder of the run, or one in which it will lie.
     """
-    return min(max(FEWEST, int(SAFETY * seconds / pace / trainings)), MOST)
+    network = recipe_network(recipe)
+    method = recipe_method(recipe, network)
+    if not method.frozen:
+        return 0
+    batch, generator = _small_batch(recipe, network, recipe.optimisation.batch_size)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimisation.precision == "bf16"):
+        small = kept_bytes(method.see(network, batch, generator))
+    each = small * prod(recipe.network.patch_shape) / prod(batch.labels.shape[1:])
+    return int(min(MOST_KEPT, KEPT_SHARE * disk_usage(run).free) / each)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training takes, all of its folds together.
+
+    Attributes:
+        usable: Seconds to `USABLE` iterations of each training.
+        good: Seconds to `GOOD` iterations.
+    """
+
+    usable: float
+    good: float
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        first, second = (max(1, round(seconds / 60)) for seconds in (self.usable, self.good))
+        return (
+            f"About {first} {'minute' if first == 1 else 'minutes'} of training to a first usable result, "
+            f"{second} to a good one."
+        )
+
+
+def estimate(pace: Pace, trainings: int, room: int) -> Estimate:
+    """Return what a training takes at a pace.
+
+    Args:
+        pace: Measured.
+        trainings: How many, with those of the folds.
+        room: For how many batches the disk has room.
+    """
+
+    def seconds(iterations: int) -> float:
+        return trainings * pace.seconds(iterations, batches_of(iterations, room)) / SAFETY
+
+    return Estimate(seconds(USABLE), seconds(GOOD))
 
 
 def curve_points(
-    seconds: float, pace: float, window: tuple[int, int, int], shapes: Sequence[tuple[int, ...]]
+    seconds: float, pace: Pace, window: tuple[int, int, int], shapes: Sequence[tuple[int, ...]]
 ) -> int:
     """Return how often the held-out cases may be segmented on the way, at most `CURVE_POINTS` times.
 
     Args:
         seconds: Of all trainings.
-        pace: Seconds of an iteration.
+        pace: Of an iteration.
         window: Voxels (k, j, i) of the inference window.
         shapes: Of the held-out cases, prepared.
     """
     windows = sum(plan_windows((shape[0], shape[1], shape[2]), window, OVERLAP).count for shape in shapes)
-    cost = windows * pace / STEP_IN_FORWARDS
+    cost = windows * pace.new / STEP_IN_FORWARDS
     return min(CURVE_POINTS, int(CURVE_SHARE * seconds / cost)) if cost else 0

@@ -93,12 +93,13 @@ def added_organ_card(metadata: Metadata, acceptance: AcceptanceReport, force: st
         force: Why it was published although it did not pass; empty when it did.
     """
     base = f"{acceptance.base_name} {acceptance.base_version}"
-    learned = ", ".join(f"{key} ({_annotated(acceptance, key)})" for key in acceptance.with_role("new"))
+    new = ", ".join(f"{key} ({_annotated(acceptance, key)})" for key in acceptance.with_role("new"))
+    learned = f"Learned: {new}" if new else "It learned what that network says, without its branches"
     lines = [
         f"# {metadata.name} {metadata.version}",
         "",
-        f"{metadata.description}. Organs were added to {base} (sha256 "
-        f"{acceptance.base_sha256[:12]}…), {metadata.training['iterations']} iterations. Learned: {learned}.",
+        f"{metadata.description}. {'Organs were added to' if new else 'Made from'} {base} (sha256 "
+        f"{acceptance.base_sha256[:12]}…), {metadata.training['iterations']} iterations. {learned}.",
         "",
         f"Licence of the weights: {metadata.license}, inherited from {acceptance.base_name}, whose text is "
         "enclosed. Whether the images and annotations that it learned from allow it to be passed on is for "

@@ -53,9 +53,10 @@ def hold_out(
     project: Project,
     new_organs: Sequence[str],
     seed: int = 0,
-    patients: Mapping[str, str] | None = None,
 ) -> Split:
-    """Choose held-out cases by patient; equal arguments give an equal choice.
+    """Choose held-out cases by patient, where the project knows them; equal arguments give an equal choice.
+
+    A case of which nobody said whose it is is a patient of its own.
 
     Cases in which every new organ is known come into question. From four patients on, a quarter of them (1 to
     10) is held out: first those in which more of the new organs are annotated, then those in which more old
@@ -67,13 +68,12 @@ def hold_out(
         project: Its matrix says what is known.
         new_organs: Keys of the organs to be learned.
         seed: Of the order among equals.
-        patients: Patient by case name; a case that is left out is a patient of its own.
     """
     cases = project.matrix.cases
-    said = patients or {}
+    said = project.patients
     groups: dict[str, list[str]] = {}
     for case in cases:
-        groups.setdefault(said.get(case, f"case {case}"), []).append(case)
+        groups.setdefault(f"patient {said[case]}" if case in said else f"case {case}", []).append(case)
     asked = set(new_organs)
     candidates = [
         patient
@@ -186,7 +186,7 @@ def check_run(
     recipe = _recipe(run)
     base = base or find_bundle(recipe.network.initial)
     new_organs = tuple(key for key in recipe.data.table.keys if key not in base.metadata.labels.keys)
-    if not new_organs:
+    if not new_organs and recipe.method != "distil":
         msg = f"The run {run.name} has learned no organ that {base.metadata.name} does not know."
         raise TrainingError(msg, next_step="Add an organ first: multiorganseg-train add-organ --help")
     candidate = draft_bundle(run, base, run / CANDIDATE, project.custom_organs)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
-from multiorganseg.bundles.original_json import original_to_json
 from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 from multiorganseg_training.acceptance.check import Split
 from multiorganseg_training.acceptance.publish import name_with_organs
 from multiorganseg_training.recipe.file import recipe_to_dict
@@ -45,6 +46,8 @@ class AddOrganOptions:
         seconds: Of training, all folds together.
         iterations: Of each training, instead of `seconds`; None measures.
         seed: Of all randomness.
+        patches: A step, at most; None takes as many as suit the network.
+        merge: Whether the base's branches are merged, instead of learning organs.
     """
 
     base: str
@@ -52,6 +55,8 @@ class AddOrganOptions:
     seconds: float = PRESETS["1h"]
     iterations: int | None = None
     seed: int = 0
+    patches: int | None = None
+    merge: bool = False
 
 
 def parse_seconds(text: str) -> float:
@@ -79,15 +84,25 @@ ANNOTATED_SHARE = 3 / 4
 PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
 
+USABLE, GOOD = 150, 600
+"""Iterations after which an organ is roughly where it belongs, and those of docs/benchmarks.md."""
+
+MERGING_RATE = 5e-4
+"""Of a network that knows nearly all that it is to learn."""
+
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""
 
-FEW_ITERATIONS = 100
-
 
 def run_name(base: Bundle, organs: tuple[str, ...]) -> str:
-    """Name a run and the bundle made from it: that of the base, plus the organs."""
+    """Name a run and the bundle made from it: that of the base, plus the organs; "merged" without any."""
     return name_with_organs(base.metadata.name, organs)
+
+
+def branch_organs(base: Bundle) -> tuple[str, ...]:
+    """Return the organs of a network's branches."""
+    count = sum(base.metadata.arguments.get("branches", ()))
+    return base.metadata.labels.keys[len(base.metadata.labels.keys) - count :]
 
 
 def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> None:
@@ -97,6 +112,9 @@ def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> N
         TrainingError: No organ is named, one is named twice or known already, the project lacks it or has no
             case in which it is annotated, or the project has images of another modality.
     """
+    if options.merge:
+        _check_merge(base, project)
+        return
     known = base.metadata.labels.keys
     problem, step = "", "Name organs that the model lacks: --organ KEY"
     if not options.organs:
@@ -122,6 +140,22 @@ def check_options(base: Bundle, project: Project, options: AddOrganOptions) -> N
     if problem:
         msg = "These organs cannot be added."
         raise TrainingError(msg, cause=problem, next_step=step)
+
+
+def _check_merge(base: Bundle, project: Project) -> None:
+    said = base.metadata
+    lacking = [key for key in said.labels.keys if key not in project.table.keys]
+    if not branch_organs(base):
+        problem, step = f"{said.name} has none.", "Name a model that learned an organ with a branch."
+    elif project.modality != said.modality:
+        problem, step = f"The project holds {project.modality}, the model segments {said.modality}.", ""
+    elif lacking:
+        problem = f"The project has no organ {', '.join(lacking)}."
+        step = f"Add them: multiorganseg-train project add-organ {project.folder} {' '.join(lacking)}"
+    else:
+        return
+    msg = "Its branches cannot be merged."
+    raise TrainingError(msg, cause=problem, next_step=step or "Take another model or another project.")
 
 
 def _unusable_as_base(base: Bundle) -> tuple[str, str] | None:
@@ -152,50 +186,64 @@ def add_organ_recipe(base: Bundle, split: Split, options: AddOrganOptions) -> Re
     """
     said = base.metadata
     organs = (*said.labels.keys, *options.organs)
+    looked_for = branch_organs(base) if options.merge else options.organs
     window, original = said.preprocessing.window, said.preprocessing.original
     return Recipe(
         name=run_name(base, options.organs),
-        description=f"{said.description}; and {', '.join(options.organs)}",
+        description=said.description
+        if options.merge
+        else f"{said.description}; and {', '.join(options.organs)}",
         data=DataSpec(
             labels={str(value): key for value, key in enumerate(organs, 1)},
             validation=split.held_out if split.how == "hold-out" else (),
             modality=said.modality,
         ),
-        method="add_organ",
+        method="distil" if options.merge else "add_organ",
+        method_arguments={"teacher": _place_of(base, options)} if options.merge else {},
         seed=options.seed,
         preprocessing=PreprocessingSpec(
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
             intensity=said.preprocessing.intensity,
-            original=original_to_json(original) if original else {},
+            original=original.to_json() if original else {},
         ),
         network=NetworkSpec(
             said.architecture,
-            {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(options.organs)]},
+            _arguments(base, options),
             said.activation,
             said.patch_shape,
             _place_of(base, options),
         ),
-        augmentation=AugmentationSpec(
-            organ_centred=0.5, favoured=options.organs, favoured_share=NEW_ORGAN_SHARE
-        ),
+        augmentation=AugmentationSpec(organ_centred=0.5, favoured=looked_for, favoured_share=NEW_ORGAN_SHARE),
         optimisation=OptimisationSpec(
-            batch_size=SLICES if said.patch_shape[0] == 1 else PATCHES,
-            learning_rate=2e-3,
-            head_factor=10.0,
+            batch_size=options.patches or (SLICES if said.patch_shape[0] == 1 else PATCHES),
+            learning_rate=MERGING_RATE if options.merge else 2e-3,
+            head_factor=1.0 if options.merge else 10.0,
             weight_decay=1e-4,
             ema_decay=0.99,
         ),
     )
 
 
-def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
+def _arguments(base: Bundle, options: AddOrganOptions) -> dict[str, Any]:
+    """Return a network's arguments with one branch more, or none; sigmoids have no background to build on."""
+    said = base.metadata
+    if options.merge:
+        return {
+            name: value for name, value in said.arguments.items() if name not in ("branches", "background")
+        }
+    arguments = {**said.arguments, "branches": [*said.arguments.get("branches", ()), len(options.organs)]}
+    return arguments if said.activation == "softmax" else {**arguments, "background": False}
+
+
+def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split, usable: float | None = None) -> list[str]:
     """Return what a user should know of a plan before it runs.
 
     Args:
         wanted: Before it was fitted to memory and time.
         recipe: What will run.
         split: What is held out.
+        usable: Seconds to `USABLE` iterations, where they are known.
     """
     iterations, patch = recipe.optimisation.iterations, recipe.network.patch_shape
     warnings = []
@@ -204,10 +252,12 @@ def plan_warnings(wanted: Recipe, recipe: Recipe, split: Split) -> list[str]:
             "No case can be held out, so that nothing will prove what is learned. Annotate the new organs in "
             "a further case."
         )
-    if iterations < FEW_ITERATIONS:
+    if iterations < USABLE:
+        minutes = "" if usable is None else f" They take about {max(1, math.ceil(usable / 60))} minutes here."
         warnings.append(
-            f"Only {iterations} iterations: an organ is seldom learned in fewer than {FEW_ITERATIONS}. Give "
-            "more time, or train on a GPU."
+            f"Only {iterations} iterations: an organ is seldom learned in fewer than {USABLE}.{minutes} Give "
+            "more time (--time), fewer patches a step (--patches), or a smaller base (--base), or train on a "
+            "GPU."
         )
     if patch != wanted.network.patch_shape:
         warnings.append(
@@ -228,11 +278,11 @@ def with_annotated_first(recipe: Recipe, project: Project) -> Recipe:
     return replace(recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=count))
 
 
-def with_iterations(recipe: Recipe, iterations: int, points: int) -> Recipe:
-    """Return the recipe a length, and so many points to its curve of Dice."""
+def with_iterations(recipe: Recipe, iterations: int, points: int, batches: int = 0) -> Recipe:
+    """Return the recipe a length, so many points to its curve of Dice, and so many different batches."""
     return replace(
         recipe,
-        optimisation=replace(recipe.optimisation, iterations=iterations),
+        optimisation=replace(recipe.optimisation, iterations=iterations, fixed_batches=batches),
         reporting=ReportingSpec(
             log_every=max(1, iterations // 200),
             validate_every=max(1, iterations // points) if points else 0,
@@ -247,7 +297,7 @@ def _place_of(base: Bundle, options: AddOrganOptions) -> str:
 
 
 PLAN_FILE = "plan.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 @dataclass(frozen=True)
@@ -263,29 +313,24 @@ class Plan:
     recipe: Recipe
     folds: tuple[tuple[str, ...], ...]
     base_sha256: str
+    schema_version: Literal[1] = SCHEMA_VERSION
+
+    @property
+    def merges(self) -> bool:
+        """Whether branches are merged."""
+        return self.recipe.method == "distil"
 
     @property
     def new_organs(self) -> tuple[str, ...]:
-        """Keys of the organs that are learned."""
+        """Keys of the organs that are learned; none where branches are merged."""
+        if self.merges:
+            return ()
         return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
-
-
-@dataclass(frozen=True)
-class _PlanFile:
-    recipe: Recipe
-    folds: tuple[tuple[str, ...], ...]
-    base_sha256: str
-    schema_version: int = SCHEMA_VERSION
 
 
 def save_plan(plan: Plan, run: Path) -> None:
     """Write the plan of a run atomically."""
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "base_sha256": plan.base_sha256,
-        "folds": plan.folds,
-        "recipe": recipe_to_dict(plan.recipe),
-    }
+    content = {**vars(plan), "recipe": recipe_to_dict(plan.recipe)}
     write_text_atomically(run / PLAN_FILE, json.dumps(content, indent=2) + "\n")
 
 
@@ -301,9 +346,8 @@ def load_plan(run: Path) -> Plan | None:
     try:
         content = read_json_object(path)
         content["recipe"] = recipe_of_now(content.get("recipe", {}))
-        said = typed(_PlanFile, content, path.name)
-        plan = Plan(said.recipe, said.folds, said.base_sha256)
-        if plan.new_organs:
+        plan = typed(Plan, content, path.name)
+        if plan.new_organs or plan.merges:
             return plan
         cause = "It names no new organ."
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, TrainingError) as error:

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from multiorganseg import __version__
 from multiorganseg.bundles import Bundle, CustomOrgan, Metadata, read_weights, write_bundle
 from multiorganseg.bundles.bundle import LICENSE
-from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION
-from multiorganseg.bundles.metadata_schema import NAME_PATTERN
+from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, NAME_PATTERN, SCHEMA_VERSION
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.metrics import evaluate
 from multiorganseg.metrics.report import mean_by_organ
@@ -136,7 +135,7 @@ def draft_bundle(
     metadata = replace(
         metadata,
         name=name_with_organs(said.name, new),
-        description=f"{said.description}; with {', '.join(new)}"[:LONGEST_DESCRIPTION],
+        description=f"{said.description}; {_what_became(new)}"[:LONGEST_DESCRIPTION],
         modality=said.modality,
         training={
             **_provenance(recipe, checkpoint),
@@ -145,6 +144,10 @@ def draft_bundle(
         custom_organs={key: organ for key, organ in known.items() if key in table.keys},
     )
     return _draft(folder, metadata, checkpoint, license_text)
+
+
+def _what_became(new: Sequence[str]) -> str:
+    return f"with {', '.join(new)}" if new else "its branches merged into one network"
 
 
 def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -> Bundle:
@@ -167,7 +170,9 @@ def finish_bundle(bundle: Bundle, folder: Path, metadata: Metadata, card: str) -
 
 
 def name_with_organs(base: str, new_organs: Sequence[str]) -> str:
-    """Name a bundle after its base and what it learned, such as "abdomen-ct-plus-gallbladder"."""
+    """Name a bundle after its base and what it learned, such as "ct-plus-gallbladder"; or "ct-merged"."""
+    if not new_organs:
+        return f"{base[:LONGEST_STEM]}-merged"
     name = f"{base}-plus-{'-'.join(new_organs)}".lower()
     return name if NAME_PATTERN.fullmatch(name) else f"{base[:LONGEST_STEM]}-plus-{len(new_organs)}-organs"
 

@@ -68,11 +68,14 @@ def _headline(acceptance: AcceptanceReport, names: Mapping[str, str]) -> str:
     if acceptance.passed:
         unproven = by_verdict[Verdict.UNPROVEN]
         remark = f" Unproven, so look at these yourself: {', '.join(unproven)}." if unproven else ""
-        return f"Passed. The new organs are good enough, and no old organ was lost.{remark}"
+        good = "The new organs are good enough, and no" if acceptance.with_role("new") else "No"
+        return f"Passed. {good} old organ was lost.{remark}"
     if by_verdict[Verdict.FAIL]:
         return f"Not passed. Not good enough: {', '.join(by_verdict[Verdict.FAIL])}."
     missing = [
-        names[key] for key, organ in acceptance.with_role("new").items() if organ.verdict is not Verdict.PASS
+        names[key]
+        for key, organ in (acceptance.with_role("new") or acceptance.organs).items()
+        if organ.verdict is not Verdict.PASS
     ]
     return f"Not passed, because it could not be shown. Unproven: {', '.join(missing)}."
 

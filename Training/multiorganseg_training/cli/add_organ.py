@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -12,8 +12,13 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.folders import user_cache_dir
+from multiorganseg.outputs import keep
+from multiorganseg.projects.file import data_inputs
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
+
+if TYPE_CHECKING:
+    from multiorganseg_training.acceptance.plan import AddOrganOptions
 
 DeviceCount = Annotated[
     int,
@@ -46,6 +51,12 @@ def add_organ_command(
     run: Annotated[str, typer.Option(help="Name of the run in PROJECT/runs; else BASE-plus-ORGAN.")] = "",
     cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
     seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+    patches: Annotated[
+        int | None, typer.Option(min=1, help="A step; fewer make a step shorter, and each teaches less.")
+    ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Stop before the training; `pack` takes it to another machine.")
+    ] = False,
 ) -> None:
     """Add organs to a model from a project's annotated cases, without losing those it knows.
 
@@ -53,32 +64,84 @@ def add_organ_command(
     With fewer than four annotated cases each is held out once, in a training of its own, and the time is
     shared.
 
+    Before the training begins, a trial of a few steps says how long it takes on this machine.
+
     The same command again goes on where a stopped run was; Ctrl-C or an empty file `stop` in the run's folder
     pauses it. The base is not changed: `project publish` makes a new bundle of the run. Exit code 8 when it
     cannot be done; an acceptance check that is not passed is reported, and no failure.
     """
+    from multiorganseg_training.acceptance.plan import AddOrganOptions, parse_seconds
+
+    options = AddOrganOptions(base, tuple(organ), parse_seconds(time), iterations, seed, patches)
+    _run(options, (project, run, cache), device, devices, only_plan=plan)
+
+
+@reported_errors()
+def merge_branches_command(
+    base: Annotated[str, typer.Argument(help="Bundle with branches, by name or folder.")],
+    project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")],
+    time: Annotated[str, typer.Option(help="For the training: 1h, overnight, or such as 90m.")] = "overnight",
+    iterations: Annotated[
+        int | None, typer.Option(min=1, help="Of each training, instead of a time.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    devices: DeviceCount = 0,
+    run: Annotated[str, typer.Option(help="Name of the run in PROJECT/runs; else BASE-merged.")] = "",
+    cache: Annotated[Path | None, typer.Option(help="Folder for prepared cases.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all randomness.")] = 0,
+) -> None:
+    """Merge the branches of a model, one for each organ that it learned later, into one network.
+
+    Each branch makes a model slower. On the project's images, annotated or not, a network without branches
+    learns what the model says; it is as fast as the model was before its first branch. It is accepted only
+    where no organ falls behind on cases that were held out, and `project publish` makes a bundle of it.
+    Stopping, going on and exit codes are those of `add-organ`.
+    """
+    from multiorganseg_training.acceptance.plan import AddOrganOptions, parse_seconds
+
+    options = AddOrganOptions(base, (), parse_seconds(time), iterations, seed, merge=True)
+    _run(options, (project, run, cache), device, devices)
+
+
+def _run(
+    options: AddOrganOptions,
+    where: tuple[Path, str, Path | None],
+    device: str,
+    devices: int,
+    *,
+    only_plan: bool = False,
+) -> None:
     from multiorganseg.bundles import find_bundle
     from multiorganseg.inference.backends import choose_device
     from multiorganseg.projects.runs import Paused, process_start
     from multiorganseg_training.acceptance.add_organ import Workplace
     from multiorganseg_training.acceptance.add_organ import add_organ as run_add_organ
-    from multiorganseg_training.acceptance.plan import AddOrganOptions, parse_seconds, run_name
+    from multiorganseg_training.acceptance.plan import run_name
     from multiorganseg_training.run.devices import joined
     from multiorganseg_training.run.fit import follow
 
-    options = AddOrganOptions(base, tuple(organ), parse_seconds(time), iterations, seed)
-    name = run or run_name(find_bundle(base), options.organs)
+    project, run, cache = where
+    bundle = find_bundle(options.base)
+    name = run or run_name(bundle, options.organs)
     _require_name(name)
     folders = (project, project / "runs" / name, cache or user_cache_dir() / "cases")
     try:
-        with joined(choose_device(device), devices) as (together, own):
+        with (
+            keep([*data_inputs(project), bundle.folder]),
+            joined(choose_device(device), devices) as (together, own),
+        ):
             if not together.first:
                 return follow(together, own)
             place = Workplace(*folders, own, together)
             with progress_bar() as progress:
-                acceptance = run_add_organ(options, place, progress, warn, process_start())
+                acceptance = run_add_organ(
+                    options, place, progress, warn, process_start(), _tell, only_plan=only_plan
+                )
     except Paused as pause:
         out.print(Text(f"{pause.problem} {pause.next_step}"), soft_wrap=True)
+        return
+    if acceptance is None:
+        out.print(Text(f"Next: multiorganseg-train pack {name} -p {project} -o run.zip"), soft_wrap=True)
         return
     show_acceptance(acceptance)
     out.print(Text(f"Report: {place.run / 'report.md'}"), soft_wrap=True)
@@ -88,6 +151,10 @@ def add_organ_command(
         return
     out.print("Next: read the report; annotate further cases, or train longer in another run: --run NAME")
     out.print(Text(f"To publish it all the same: {publish} --force 'REASON'"), soft_wrap=True)
+
+
+def _tell(message: str) -> None:
+    out.print(Text(message), soft_wrap=True)
 
 
 def _require_name(name: str) -> None:

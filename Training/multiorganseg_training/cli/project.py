@@ -45,6 +45,7 @@ from multiorganseg_training.project.add_case import set_statuses
 from multiorganseg_training.project.check import Contradiction, find_contradictions, tidy
 from multiorganseg_training.project.create import create_project
 from multiorganseg_training.project.import_dataset import import_folder
+from multiorganseg_training.project.patients import set_patient
 from multiorganseg_training.project.state import project_state
 
 ALL = "all"
@@ -185,16 +186,25 @@ def set_command(
         list[str] | None, typer.Option("--organ", help="Organ key; repeat for more, or 'all'.")
     ] = None,
     status: Annotated[LabelStatus | None, typer.Option(help="What is known.")] = None,
+    patient: Annotated[
+        str | None,
+        typer.Option(help="Code of the patient whose cases these are, no name; '' forgets it."),
+    ] = None,
     from_file: Annotated[
         Path | None, typer.Option("--from", metavar="PATH", help="Take the whole matrix from this JSON file.")
     ] = None,
 ) -> None:
-    """Say what is known of organs in cases; files of images and labels stay as they are.
+    """Say what is known of organs in cases, or whose cases they are; images and labels stay as they are.
 
     Annotated needs labelled voxels, and absent none; a whole matrix from a file is not compared with voxels.
     """
     project = load_project(folder)
-    if from_file is not None and not (case or organ or status):
+    if patient is not None and case and not (organ or status or from_file):
+        cases = _matching(project, case)
+        set_patient(folder, cases, patient)
+        out.print(Text(f"{cases_text(len(cases))} of one patient." if patient else "Forgotten."))
+        return
+    if from_file is not None and not (case or organ or status or patient):
         matrix = load_matrix(from_file)
         with project_lock(folder):
             project = load_project(folder)
@@ -205,7 +215,8 @@ def set_command(
         changed = set_statuses(folder, _matching(project, case), organs, status)
     else:
         msg = "Say what to set."
-        raise OptionError(msg, next_step="Pass --case, --organ and --status together, or --from alone.")
+        step = "Pass --case, --organ and --status together, --case and --patient, or --from alone."
+        raise OptionError(msg, next_step=step)
     entries = sum(
         project.matrix.rows[name][key] is not found
         for name, row in changed.matrix.rows.items()

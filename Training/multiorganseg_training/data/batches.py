@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.augmentation import change_look, random_patch
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.data.mixing import around_organ, box_mask, draw_boxes
 from multiorganseg_training.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 POSITIONS_KEPT = 2000
 
@@ -175,13 +178,17 @@ class BatchSource:
             for case in cases
         }
 
-    def draw(self) -> Batch:
-        """Return the next batch; the first of it are annotated cases where the recipe says how many."""
+    def draw(self, seed: int | None = None) -> Batch:
+        """Return the next batch; the first of it are annotated cases where the recipe says how many.
+
+        Args:
+            seed: Of its randomness; None takes it from the source's generator.
+        """
         recipe = self._recipe
         images, labels, known = [], [], []
         organs = len(recipe.data.table.keys)
         annotated = recipe.optimisation.labelled_per_batch
-        seed = int(self._generator.integers(2**63))
+        seed = int(self._generator.integers(2**63)) if seed is None else seed
         for number in range(recipe.optimisation.batch_size):
             generator = np.random.default_rng((seed, self._part + number * self._parts))
             case, centre = self._sampler.draw(number < annotated if annotated else None, generator)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -237,6 +236,8 @@ def signed_distance(region: NDArray[np.bool_], spacing: Sequence[float] | None =
         region: (*space), neither empty nor the whole space.
         spacing: Of the axes of `region`; 1 by default, so that distances are in voxels.
     """
+    from scipy import ndimage  # a packed run trains without it
+
     outside = ndimage.distance_transform_edt(~region, sampling=spacing)
     inside = ndimage.distance_transform_edt(region, sampling=spacing)
     return outside - inside

@@ -16,7 +16,6 @@ from multiorganseg_training.losses.known import (
     expand_known,
     hide_unknown,
     may_be,
-    organ_probs,
 )
 
 
@@ -176,45 +175,3 @@ def _pseudo_labels(
     raise TrainingError(
         msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."
     )
-
-
-HIGHEST = 1 - 1e-6
-"""Of a probability, so that the logarithm of its complement stays finite."""
-
-
-def pseudo_label_loss(
-    logits: Tensor, old: int, known: Tensor, within: Tensor, weights: Tensor, activation: str
-) -> Tensor:
-    """Return the cross-entropy that keeps new organs off voxels that the trained network labels.
-
-    Pseudo-labels where a new organ n is not annotated: the mean of −w · max_o p_o · log(1 − p_n) over these
-    voxels and the new organs. p_o is the probability of an old organ before there were new ones;
-    organs inside which n lies do not count against it.
-
-    Args:
-        logits: (batch, channels, *space), any floating type; the old organs' channels come first.
-        old: How many organs the network knew.
-        known: (batch, organs), or (batch, organs, *space) for mixed samples; bool.
-        within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
-        weights: (batch, *space), ≥ 0: how reliable the pseudo-labels are.
-        activation: "softmax" (channel 0 is background) or "sigmoid".
-
-    Returns:
-        Scalar, float32, ≥ 0; 0 with zero gradients where every new organ is annotated everywhere.
-
-    Raises:
-        TrainingError: The activation is unknown.
-    """
-    probabilities = organ_probs(logits, activation)
-    new = probabilities.shape[1] - old
-    before = organ_probs(logits[:, :-new].detach(), activation)
-    unknown = ~expand_known(known, logits.ndim - 2)[:, old:].expand(-1, -1, *logits.shape[2:])
-    total, voxels = 0.0 * probabilities.sum(), unknown.sum().clamp(min=1)
-    for organ in range(new):
-        old_probs = before[:, ~within[old + organ, :old]]
-        if not old_probs.shape[1]:
-            continue
-        likely = probabilities[:, old + organ].clamp(max=HIGHEST)
-        each = -weights.float() * old_probs.amax(dim=1) * torch.log1p(-likely)
-        total = total + each.where(unknown[:, organ], 0.0).sum() / voxels
-    return total

@@ -8,6 +8,7 @@ from typing import Any
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.methods.add_organ import AddOrgan
+from multiorganseg_training.methods.distil import Distil
 from multiorganseg_training.methods.fused import FusedMethod
 from multiorganseg_training.methods.ltuda import LTUDA
 from multiorganseg_training.methods.mean_teacher import MeanTeacher
@@ -23,11 +24,13 @@ METHODS: Mapping[str, type[Method]] = {
     "mutual": Mutual,
     "fused": FusedMethod,
     "add_organ": AddOrgan,
+    "distil": Distil,
 }
 
 __all__ = [
     "LTUDA",
     "METHODS",
+    "Distil",
     "Batch",
     "Extend",
     "FusedMethod",

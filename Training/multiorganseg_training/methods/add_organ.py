@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -10,15 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from multiorganseg.errors import TrainingError
-from multiorganseg.networks.branching import Branch, BranchingNetwork
-from multiorganseg.networks.output import NetworkOutput, decoder_outputs
+from multiorganseg.networks.branching import Branch, BranchingNetwork, Maps
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
-from multiorganseg_training.losses.known import known_map, on_grid, organ_probs, probs, tri_state
-from multiorganseg_training.losses.mutual import reliability
-from multiorganseg_training.losses.partial import log_dice, partial_cross_entropy
-from multiorganseg_training.losses.pseudo_labels import pseudo_label_loss
-from multiorganseg_training.methods.method import Method, Setting, Step
+from multiorganseg_training.losses.frozen import Annotation, Frozen, frozen_part, new_organ_losses
+from multiorganseg_training.losses.known import known_map, on_grid, tri_state
+from multiorganseg_training.methods.method import Method, Seen, Setting, Step
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,11 @@ class AddOrgan(Method):
     organs is a pseudo-label that the new organ is absent, with the reliability of mutual learning (Su et
     al. 2024) as weight. In a second view of each batch a box is replaced by that of a case with other
     annotations, as in LTUDA (Jiang et al. 2024), with all that is known of it: so new organs are seen in
-    other bodies. Beside each of several decoders the branch has one of its own, which learns by itself.
-    Batch normalisation keeps its statistics: those of a few patches around a new organ are not those of
-    the bodies that the network was trained on.
+    other bodies. Of several decoders the first one counts.
+
+    A step has two parts. `see` runs everything that is frozen: the encoder's maps, and of the old organs'
+    logits the few numbers that the losses need. `learn` trains the branch on them. What was seen may be
+    kept for later steps.
 
     Args:
         setting: Its network has a branch, whose organs are the last ones.
@@ -63,6 +62,7 @@ class AddOrgan(Method):
         TrainingError: The network has no branch.
     """
 
+    frozen = True
     within: Tensor
 
     def __init__(
@@ -89,21 +89,63 @@ class AddOrgan(Method):
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch."""
+        return self.learn(network, self.see(network, batch, generator))
+
+    @torch.no_grad()
+    def see(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Seen:
+        """Run what is frozen on a batch, patch by patch, and on its mixed view.
+
+        Returns:
+            The images, the maps of the encoder ("maps.0" and on), and the tensors of `Frozen`, in which the
+            patches of the mixed view follow those of the batch.
+        """
+        assert isinstance(network, BranchingNetwork)
+        network.eval()
         views = [self._view(batch)]
         if self.mixing and len(batch.image) > 1:
             views.append(self._mixed(views[0], batch.known, generator))
-        _train_the_branch_alone(network)
-        outputs = decoder_outputs(network, torch.cat([view.image for view in views]))
+        maps: list[Maps] = []
+        parts: list[Frozen] = []
+        for view in views:
+            for image, *said in zip(*(tensor.split(1) for tensor in vars(view).values()), strict=True):
+                maps.append(network.encode(network.fold(image)))
+                parts.append(self._frozen(network, image, maps[-1], Annotation(*said)))
+        seen = {"image": torch.cat([view.image for view in views])}
+        seen |= {f"maps.{level}": torch.cat(each) for level, each in enumerate(zip(*maps, strict=True))}
+        for field in fields(Frozen):
+            seen[field.name] = torch.cat([getattr(part, field.name) for part in parts])
+        return seen
+
+    def learn(self, network: nn.Module, seen: Seen) -> Step:
+        """Compute the loss of the branch on what was seen of a batch; each view counts alike."""
+        assert isinstance(network, BranchingNetwork)
+        network.eval()
+        branch = newest_branch(network)
+        for module in branch.modules():
+            module.training = not isinstance(module, _BatchNorm)
+        levels = sum(name.startswith("maps.") for name in seen)
+        maps = tuple(seen[f"maps.{level}"] for level in range(levels))
+        added = network.added(seen["image"], maps, branch)
+        patches = self._patches(len(added))
+        names = ("annotated", "dice_loss", "pseudo_labels")
+        weights = (1.0, self.dice_weight, self.pseudo_label_weight)
         losses: dict[str, Tensor] = {}
-        with torch.autocast(batch.image.device.type, enabled=False):
-            for output in outputs:
-                parts = zip(*(maps.split(len(batch.image)) for maps in output), strict=True)
-                for view, part in zip(views, parts, strict=True):
-                    for name, loss in self._losses(view, NetworkOutput(*part)).items():
-                        share = loss / (len(views) * len(outputs))
-                        losses[name] = losses[name] + share if name in losses else share
+        inner = self.within[self.old_organs :, self.old_organs :]
+        with torch.autocast(added.device.type, enabled=False):
+            for own in patches:
+                frozen = Frozen(**{field.name: seen[field.name][own] for field in fields(Frozen)})
+                each = new_organ_losses(added[own], frozen, inner, self.activation)
+                for name, loss, weight in zip(names, each, weights, strict=True):
+                    if weight:
+                        losses[name] = losses.get(name, 0.0) + weight * loss / len(patches)
         loss = torch.stack(list(losses.values())).sum()
         return Step(loss, {name: part.detach() for name, part in losses.items()})
+
+    def _patches(self, count: int) -> list[slice]:
+        """Return the patches of each view among so many: a mixed view is as large as the plain one."""
+        if not self.mixing or count == 1:
+            return [slice(None)]
+        return [slice(0, count // 2), slice(count // 2, None)]
 
     def _view(self, batch: Batch) -> AnnotatedView:
         return AnnotatedView(
@@ -119,36 +161,13 @@ class AddOrgan(Method):
         mask = box_mask(boxes, space, known.device)
         return AnnotatedView(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
 
-    def _losses(self, view: AnnotatedView, output: NetworkOutput) -> dict[str, Tensor]:
-        logits, new = output.logits, slice(self.old_organs, None)
-        organs = organ_probs(logits, self.activation, self.within)
-        losses = {
-            "annotated": partial_cross_entropy(
-                logits, view.labels, view.targets, view.known, self.activation, self.within
-            ),
-            "dice_loss": self.dice_weight
-            * log_dice(organs[:, new], view.targets[:, new], view.known[:, new]),
-        }
-        if self.pseudo_label_weight:
-            losses["pseudo_labels"] = self.pseudo_label_weight * self._pseudo_label_loss(view, output)
-        return losses
-
-    def _pseudo_label_loss(self, view: AnnotatedView, output: NetworkOutput) -> Tensor:
-        """Return the loss of the pseudo-labels, computed on patches that do not know all new organs."""
-        unknown = ~view.known[:, self.old_organs :].flatten(1).all(dim=1)
-        if not bool(unknown.any()):
-            return torch.zeros((), device=output.logits.device)
-        some = NetworkOutput(*(maps[unknown] for maps in output))
-        weights, known = self._reliability(some), view.known[unknown]
-        return pseudo_label_loss(some.logits, self.old_organs, known, self.within, weights, self.activation)
-
-    @torch.no_grad()
-    def _reliability(self, output: NetworkOutput) -> Tensor:
-        space = output.logits.shape[2:]
-        if not self.similarity:
-            return torch.ones_like(output.logits[:, 0], dtype=torch.float32)
-        pseudo_labels = probs(output.logits[:, : -self.new_organs], self.activation)
-        return reliability(on_grid(output.features, space), pseudo_labels)
+    def _frozen(self, network: BranchingNetwork, image: Tensor, maps: Maps, said: Annotation) -> Frozen:
+        output = network.decode(image, maps, 1, network.all_branches()[:-1])[0]
+        with torch.autocast(image.device.type, enabled=False):
+            features = on_grid(output.features, image.shape[2:]) if self.similarity else None
+            return frozen_part(
+                output.logits, features, said, self.within, self.activation, bool(self.pseudo_label_weight)
+            )
 
 
 def newest_branch(network: nn.Module) -> Branch:
@@ -164,9 +183,3 @@ def newest_branch(network: nn.Module) -> Branch:
             msg, next_step="Set network.arguments.branches to how many there are, such as [1]."
         )
     return branches[-1]
-
-
-def _train_the_branch_alone(network: nn.Module) -> None:
-    network.eval()
-    for module in newest_branch(network).modules():
-        module.training = not isinstance(module, _BatchNorm)

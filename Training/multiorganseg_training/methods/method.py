@@ -25,6 +25,10 @@ class Step:
     logs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+Seen = dict[str, Tensor]
+"""What a step takes of a batch and of the frozen part of a network, by name; the batch comes first."""
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What a method is built for.
@@ -48,10 +52,23 @@ class Method(nn.Module):
     """Takes a batch and the network, gives back a loss and what to log.
 
     Its parameters are trained with the network's, its whole state lies in the checkpoint.
+
+    Attributes:
+        frozen: Whether a step is `see` and then `learn`, the first of which no training changes.
     """
+
+    frozen: bool = False
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch; `generator` is the source of all randomness."""
+        raise NotImplementedError
+
+    def see(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Seen:
+        """Compute what training does not change of a step, so that it may be kept; see `frozen`."""
+        raise NotImplementedError
+
+    def learn(self, network: nn.Module, seen: Seen) -> Step:
+        """Compute the loss of a batch of which that was seen."""
         raise NotImplementedError
 
     def judge(self) -> nn.Module | None:

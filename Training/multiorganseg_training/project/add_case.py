@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from multiorganseg_training.project.case_files import (
     project_case,
 )
 from multiorganseg_training.project.labels import count_values, label_array, relabel, require_voxels
+from multiorganseg_training.project.patients import patient_code, patient_in, with_key
 
 
 def set_status(folder: Path, case: str, organ: str, status: LabelStatus) -> Project:
@@ -86,23 +88,30 @@ def digest(voxels: NDArray) -> str:
     return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
 
 
-def cases_with_image(project: Project, image: Path) -> list[str]:
-    """Names of the cases whose image has the very voxels of another one, in whichever order of the axes.
+def doubled_images(project: Project, cases: Iterable[str]) -> dict[str, list[str]]:
+    """Find images that have the very voxels of an earlier one, in whichever order of the axes.
 
     Only images of the same size are read. One that cannot be read is like no other: whether it may be in the
     project is not judged here.
 
     Args:
         project: Where to look.
-        image: A file, or a folder with a DICOM series.
+        cases: Names of the cases in question.
+
+    Returns:
+        By case in question, the cases before it whose images have the same voxels.
     """
-    wanted = _digest_of(image)
-    if wanted is None:
-        return []
     paths = {case: project.image_path(case) for case in project.cases}
-    return [
-        case for case, path in paths.items() if _size_of(path) == wanted[0] and _digest_of(path) == wanted
-    ]
+    sizes = {case: _size_of(path) for case, path in paths.items()}
+    digest_of = cache(_digest_of)
+    order, found = list(paths), {}
+    for case in cases:
+        earlier = order[: order.index(case)]
+        alike = [other for other in earlier if sizes[case] is not None and sizes[other] == sizes[case]]
+        twins = [other for other in alike if digest_of(paths[other]) == digest_of(paths[case]) is not None]
+        if twins:
+            found[case] = twins
+    return found
 
 
 def _size_of(path: Path) -> tuple[int, ...] | None:
@@ -133,6 +142,7 @@ def add_case(
     status: Mapping[str, LabelStatus] | None = None,
     *,
     table: LabelTable | None = None,
+    patient: str = "",
 ) -> Project:
     """Copy a case into a project and save the project.
 
@@ -147,6 +157,7 @@ def add_case(
         labels: Its label map; see `on_image_grid`.
         status: What is known of its organs; what is left out is unknown.
         table: Meaning of the label values; by default the project's label table.
+        patient: Code of the patient; for DICOM one is made of what the image says (see `patient_code`).
 
     Returns:
         The project with the case.
@@ -169,6 +180,10 @@ def add_case(
         project = load_project(folder)
         _refuse_taken(project, name)
         matrix = project.matrix.with_case(name, status)
+        if not patient and picture is not image and isinstance(image, Path) and _is_dicom(image):
+            project = with_key(project)
+            patient = patient_code(patient_in(image), project.patient_key)
+        entry = replace(entry, patient=patient)
         extended = replace(project, cases={**project.cases, name: entry}, matrix=matrix)
         if drawn is not None and entry.labels is not None:
             values = {
@@ -193,12 +208,12 @@ def _files(*given: Path | Volume | None) -> list[Path]:
 
 
 def _is_converted(image: Path) -> bool:
+    return _is_dicom(image) or volume_suffix(image.name).lower() in (".nhdr", ".mhd")
+
+
+def _is_dicom(image: Path) -> bool:
     suffix = volume_suffix(image.name).lower()
-    return (
-        image.is_dir()
-        or suffix in (".nhdr", ".mhd", *DICOM_SUFFIXES)
-        or (not suffix and image.is_file() and is_dicom(image))
-    )
+    return image.is_dir() or suffix in DICOM_SUFFIXES or (not suffix and image.is_file() and is_dicom(image))
 
 
 def _refuse_taken(project: Project, name: str) -> None:

@@ -150,11 +150,23 @@ def merge_projects(
             entry = project_case(
                 new, image, labelled=labels is not None, source=project.case(old).source or project.name
             )
-            cases[new] = entry
+            by_network = set(project.case(old).corrected)
+            corrected = (key for key in table.keys if by_network & {key, *options.unions.get(key, ())})
+            cases[new] = replace(entry, patient=project.case(old).patient, corrected=tuple(corrected))
             place_image(image, folder / entry.image, hardlink=options.hardlink)
             if labels is not None and entry.labels is not None:
                 place_labels(labels, folder / entry.labels, _values(project, table, whole, row), image)
-        merged = Project(folder, name, table, cases, matrix, projects[0].modality, _sources(projects), own)
+        merged = Project(
+            folder,
+            name,
+            table,
+            cases,
+            matrix,
+            projects[0].modality,
+            _sources(projects),
+            own,
+            next((project.patient_key for project in projects if project.patient_key), ""),
+        )
         save_project(merged)
     progress("merging", 1.0)
     return replace(merged, folder=target)

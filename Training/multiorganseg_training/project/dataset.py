@@ -26,11 +26,13 @@ class DatasetCase:
         name: Of the case.
         image: Its image file.
         labels: Its label file; None when it has none.
+        patient: Whom its DICOM names, as `patient_of` gives it; never kept as it is.
     """
 
     name: str
     image: Path
     labels: Path | None
+    patient: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def case_statuses(
 ) -> dict[str, LabelStatus]:
     """Return what a dataset knows of each organ in a case.
 
-    Every mapped organ is annotated in every labelled case, as the dataset claims by its label list, unless
+    Every mapped organ is annotated in every labelled case, as the dataset says by its label list, unless
     the dataset carries a label-status matrix.
 
     Args:

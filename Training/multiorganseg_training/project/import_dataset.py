@@ -20,6 +20,7 @@ from multiorganseg_training.project.create import new_folder
 from multiorganseg_training.project.dataset import Dataset, DatasetCase, case_statuses, case_values
 from multiorganseg_training.project.labels import count_values
 from multiorganseg_training.project.organs import map_labels, project_catalogue
+from multiorganseg_training.project.patients import patient_code, with_key
 from multiorganseg_training.project.read_dataset import read_folder, read_msd, read_nnunet
 
 
@@ -77,7 +78,7 @@ def import_dataset(
     """Write a dataset as a project; the folder appears complete or not at all.
 
     Images are copied byte by byte, label files rewritten with the project's values. Every mapped organ is
-    annotated in every labelled case, as the dataset claims by its label list, unless the dataset carries a
+    annotated in every labelled case, as the dataset says by its label list, unless the dataset carries a
     label-status matrix. Of organs that are unknown or absent in a case no voxel is taken over.
 
     Args:
@@ -245,6 +246,9 @@ def _write(
     for number, case in enumerate(dataset.cases):
         progress("importing", number / len(dataset.cases))
         entry = project_case(case.name, case.image, labelled=case.labels is not None, source=dataset.name)
+        if case.patient:
+            project = with_key(project)
+            entry = replace(entry, patient=patient_code(case.patient, project.patient_key))
         files = [project.folder / name for name in (entry.image, entry.labels) if name]
         for path in files:
             check_inside(path)

@@ -28,6 +28,7 @@ from multiorganseg_training.project import dicom_seg, rtstruct
 from multiorganseg_training.project.dataset import Dataset, DatasetCase, modality_of
 from multiorganseg_training.project.dicom_seg import DicomSegment, SegmentCodes, described
 from multiorganseg_training.project.organs import BACKGROUND
+from multiorganseg_training.project.patients import patient_of
 
 if TYPE_CHECKING:
     import pydicom
@@ -170,7 +171,8 @@ def read_dicom_seg(
     cases, rows = [], {}
     for number, ((drawings, series), name) in enumerate(zip(found, names, strict=True)):
         progress("reading DICOM", number / len(found))
-        case = DatasetCase(name, base / "images" / f"{name}.nii.gz", base / "labels" / f"{name}.nii.gz")
+        image_file, label_file = (base / kind / f"{name}.nii.gz" for kind in ("images", "labels"))
+        case = DatasetCase(name, image_file, label_file, patient_of(drawings[0].data))
         rows[name] = {
             each.name: LabelStatus.ANNOTATED for drawing in drawings for each in listed[drawing.path]
         }

@@ -28,7 +28,8 @@ def project_state(project: Project) -> dict[str, Any]:
         - organs: by label value, {"key", "name", "color": [red, green, blue] in 0…255, "value": label value,
           "custom": whether the catalogue lacks it, "cases": number of cases by status}
         - cases: in the project's order, {"name", "image", "labels": path or null, "source": name of a dataset
-          or "", "status": status by organ key}; the statuses are annotated, absent, unknown and pseudo
+          or "", "patient": code or "", "status": status by organ key}; the statuses are annotated, absent,
+          unknown and pseudo
         - runs: by name, {"name", "folder", "events": path of its events, "state": "running" (its lock is
           held), "paused" (on request or by Ctrl-C), "finished" or "failed", "pause_requested": bool,
           "started", "progress", "metric": content of the last event of this kind without "event", or null;
@@ -65,6 +66,7 @@ def project_state(project: Project) -> dict[str, Any]:
                 "image": str(folder / case.image),
                 "labels": None if case.labels is None else str(folder / case.labels),
                 "source": case.source,
+                "patient": case.patient,
                 "status": {key: status.value for key, status in project.matrix.rows[case.name].items()},
             }
             for case in project.cases.values()

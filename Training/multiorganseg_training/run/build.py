@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import Enum
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.build import build_network, place_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.losses.known import SOFTMAX, within_matrix
 from multiorganseg_training.methods import Method, Setting, build_method
@@ -126,10 +127,10 @@ def _unlike(name: str) -> TrainingError:
 
 
 def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIOR) -> None:
-    """Set the weights of a network's last branch: its decoders are those of the network.
+    """Set the last layer of a network's newest branch: its organs start as those of `widen_state`.
 
-    Its organs start as those of `widen_state`; beside them the network says of its own organs what it said
-    before.
+    Under a softmax they share `prior` of the background's probability, with sigmoids each has that
+    probability.
 
     Args:
         network: Trained but for its last branch.
@@ -137,18 +138,16 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
         prior: In (0, 1).
     """
     branch = network.all_branches()[-1]
-    for own, started in zip(network.own_decoders(), branch.decoders, strict=True):
-        started.load_state_dict(own.state_dict())
+    start = math.log(prior / branch.organs) if activation == SOFTMAX else math.log(prior / (1 - prior))
     with torch.no_grad():
-        for own, started in zip(network.own_heads(), branch.heads, strict=True):
-            axes = (int(isinstance(started, nn.ConvTranspose3d)), 0)
-            for trained, wanted, axis in zip(own.parameters(), started.parameters(), axes, strict=True):
-                wanted.copy_(further_channels(trained, axis, branch.organs, activation, prior))
+        parameters = dict(branch.head.named_parameters())
+        parameters["weight"].zero_()
+        parameters["bias"].fill_(start)
 
 
 TRUNK = 0
 FROM_TO = ("sigmoid", "softmax")
-ADDED_LATER = ("statistics", "detail")
+ADDED_LATER = ("statistics", "detail", "background")
 """Arguments of a network that may differ from what it starts from; what they add is new."""
 
 
@@ -196,6 +195,18 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
     return build_method(recipe.method, recipe.method_arguments, setting)
 
 
+def build_training(recipe: Recipe, device: torch.device) -> tuple[BranchingNetwork, Method]:
+    """Build the network and the method of a recipe on a device, from the recipe's seed.
+
+    Raises:
+        TrainingError: As `recipe_network` and `recipe_method`.
+        BundleError: As `recipe_network`.
+    """
+    torch.manual_seed(recipe.seed)
+    network = place_network(recipe_network(recipe), device)
+    return network, recipe_method(recipe, network).to(device)
+
+
 def build_optimiser(
     network: BranchingNetwork, method: Method, spec: OptimisationSpec
 ) -> torch.optim.Optimizer:
@@ -206,7 +217,7 @@ def build_optimiser(
     """
     last_layers = [
         *network.own_heads(),
-        *(head for branch in network.all_branches() for head in branch.heads),
+        *(branch.head for branch in network.all_branches()),
     ]
     known = {id(parameter) for layer in last_layers for parameter in layer.parameters()}
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -246,11 +257,13 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
     else:
         bundle = find_bundle(spec.initial)
         said, organs, state = bundle.metadata, bundle.metadata.labels.keys, load_network(bundle).state_dict()
-    branching = _branching(recipe, said, organs)
+    kinship = _kinship(recipe, said, organs)
     network = new_network(recipe)
     if said.activation != spec.activation:
         state = _with_background(network, state)
-    if branching:
+    if kinship is Kinship.MERGED:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith("branches.")}
+    if kinship is Kinship.BRANCHED:
         fresh = {name: tensor for name, tensor in network.state_dict().items() if name not in state}
         network.load_state_dict({**state, **fresh})
         start_branch(network, spec.activation)
@@ -282,8 +295,22 @@ def _added(name: str) -> bool:
     return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
 
 
-def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> bool:
-    """Return whether the recipe's network has a branch more than what it starts from.
+class Kinship(Enum):
+    """What a recipe's network has beyond that from which it starts.
+
+    Attributes:
+        WIDENED: Nothing, or further organs in its last layers.
+        BRANCHED: A branch for further organs.
+        MERGED: The same organs, those of branches in its last layers.
+    """
+
+    WIDENED = "widened"
+    BRANCHED = "branched"
+    MERGED = "merged"
+
+
+def _kinship(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, ...]) -> Kinship:
+    """Say how the recipe's network comes from what it starts from.
 
     Raises:
         TrainingError: It differs otherwise.
@@ -296,9 +323,11 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
     branches, further = theirs.get("branches", ()), len(keys) - len(organs)
     branching = further > 0 and ours == {**theirs, "branches": [*branches, further]}
     widened = ours == theirs and not (branches and further)
+    alone = {name: value for name, value in theirs.items() if name != "branches"}
+    merged = bool(branches) and not further and ours == alone
     same = spec.architecture == said.architecture and keys[: len(organs)] == organs
     same = same and (spec.activation == said.activation or (said.activation, spec.activation) == FROM_TO)
-    if not same or not (branching or widened):
+    if not same or not (branching or widened or merged):
         msg = f"The training cannot start from '{spec.initial}'."
         raise TrainingError(
             msg,
@@ -306,4 +335,6 @@ def _branching(recipe: Recipe, said: NetworkSpec | Metadata, organs: tuple[str, 
             "become a softmax), or its organs are not the recipe's first ones.",
             next_step="Copy them from its metadata or recipe, or leave network.initial away.",
         )
-    return branching
+    if branching:
+        return Kinship.BRANCHED
+    return Kinship.MERGED if merged else Kinship.WIDENED

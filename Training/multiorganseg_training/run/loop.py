@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,18 +16,21 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.build import place_network
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
-from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
-from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
+from multiorganseg_training.run.build import TRUNK, build_optimiser, build_training
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
 from multiorganseg_training.run.devices import Devices
+from multiorganseg_training.run.fixed import Draw, fixed_batches, numbered
+
+if TYPE_CHECKING:
+    from multiorganseg_training.data.cache import PreparedCase
 
 Validate = Callable[[nn.Module, int], None]
 
@@ -61,6 +64,8 @@ def train(
     progress: Progress,
     validate: Validate,
     devices: Devices | None = None,
+    draw: Draw | None = None,
+    built: tuple[BranchingNetwork, Method] | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -74,6 +79,8 @@ def train(
         validate: Called with the averaged network and the iteration.
         devices: Those that train together; each draws a batch of its own. The first one alone saves,
             validates and tells; on others `Cancelled` stands for a pause, too.
+        draw: Gives the fixed batches instead of the cases.
+        built: What `build_training` gave for the recipe and the device; built here when None.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -84,7 +91,7 @@ def train(
     """
     devices = devices or Devices()
     try:
-        return _train(recipe, cases, run, device, events, progress, validate, devices)
+        return _train(recipe, cases, run, device, events, progress, validate, devices, draw, built)
     except (Cancelled, Paused, NotFiniteError):  # these come on all devices at once
         raise
     except (RuntimeError, MemoryError) as error:
@@ -111,13 +118,13 @@ def _train(
     progress: Progress,
     validate: Validate,
     devices: Devices,
+    draw: Draw | None,
+    built: tuple[BranchingNetwork, Method] | None,
 ) -> Trained:
-    torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network = place_network(recipe_network(recipe), device)
+    network, method = built or build_training(recipe, device)
     average = WeightAverage(network, optimisation.ema_decay)
-    method = recipe_method(recipe, network).to(device)
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)
@@ -147,62 +154,71 @@ def _train(
     reduced = _reduced(optimisation.precision, device, events)
     network.train()
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    for iteration in range(first, optimisation.iterations):
-        started = time.perf_counter()
-        factor = rate_factor(optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak"] * factor
-        for parameter in optimiser.param_groups[TRUNK]["params"]:
-            parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
-        numbers = np.random.SeedSequence((recipe.seed, iteration, devices.number))
-        torch.manual_seed(int(numbers.generate_state(1)[0]))
+
+    def drawn() -> Step:
         batch = batches.draw()
         own = np.random.default_rng((int(generator.integers(2**63)), devices.number))
-        with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
-            step: Step = method(network, batch, own)
-        loss = float(devices.mean(step.loss.detach()))
-        _require_finite("loss", loss, iteration)
-        optimiser.zero_grad()
-        step.loss.backward()
-        devices.average_gradients(trained)
-        norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
-        _require_finite("norm of the gradient", float(norm), iteration)
-        optimiser.step()
-        method.after_step(network)
-        devices.average_buffers(network, method)
-        average.update(network)
-        if judge is not None and judging is not None:
-            judging.update(judge)
-        seconds = (
-            0.95 * seconds + 0.05 * (time.perf_counter() - started)
-            if seconds
-            else time.perf_counter() - started
-        )
-        done = iteration + 1
-        if _due(done, reporting.log_every) or done == optimisation.iterations:
-            _log(
-                events,
-                done,
-                loss,
-                step,
-                factor * optimisation.learning_rate,
-                seconds,
-                optimisation.iterations,
+        step: Step = method(network, batch, own)
+        return step
+
+    kept = (optimisation.fixed_batches, recipe.seed, run, devices.number)
+    with fixed_batches(method, draw or numbered(batches, recipe.seed), *kept) as fixed:
+        for iteration in range(first, optimisation.iterations):
+            started = time.perf_counter()
+            factor = rate_factor(
+                optimisation.schedule, iteration, optimisation.iterations, optimisation.warmup
             )
-        if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
-            save(done)
+            for group in optimiser.param_groups:
+                group["lr"] = group["peak"] * factor
+            for parameter in optimiser.param_groups[TRUNK]["params"]:
+                parameter.requires_grad_(iteration >= optimisation.head_alone * optimisation.iterations)
+            numbers = np.random.SeedSequence((recipe.seed, iteration, devices.number))
+            torch.manual_seed(int(numbers.generate_state(1)[0]))
+            with torch.autocast(device.type, torch.bfloat16, enabled=reduced):
+                step = fixed.step(network, iteration) if fixed is not None else drawn()
+            loss = float(devices.mean(step.loss.detach()))
+            _require_finite("loss", loss, iteration)
+            optimiser.zero_grad()
+            step.loss.backward()
+            devices.average_gradients(trained)
+            norm = nn.utils.clip_grad_norm_(trained, optimisation.gradient_clip)
+            _require_finite("norm of the gradient", float(norm), iteration)
+            optimiser.step()
+            method.after_step(network)
+            devices.average_buffers(network, method)
+            average.update(network)
+            if judge is not None and judging is not None:
+                judging.update(judge)
+            seconds = (
+                0.95 * seconds + 0.05 * (time.perf_counter() - started)
+                if seconds
+                else time.perf_counter() - started
+            )
+            done = iteration + 1
+            if _due(done, reporting.log_every) or done == optimisation.iterations:
+                _log(
+                    events,
+                    done,
+                    loss,
+                    step,
+                    factor * optimisation.learning_rate,
+                    seconds,
+                    optimisation.iterations,
+                )
+            if _due(done, reporting.checkpoint_every) or done == optimisation.iterations:
+                save(done)
 
-        def report(done: int = done, loss: float = loss) -> None:
-            if _due(done, reporting.validate_every) and done < optimisation.iterations:
-                validate(average.network, done)
-            progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
-            stop_if_paused(run, done, optimisation.iterations)
+            def report(done: int = done, loss: float = loss) -> None:
+                if _due(done, reporting.validate_every) and done < optimisation.iterations:
+                    validate(average.network, done)
+                progress(f"{TRAINING}, loss {loss:.3f}", done / optimisation.iterations)
+                stop_if_paused(run, done, optimisation.iterations)
 
-        try:
-            devices.together(report)
-        except (Cancelled, Paused):
-            save(done)
-            raise
+            try:
+                devices.together(report)
+            except (Cancelled, Paused):
+                save(done)
+                raise
     return Trained(network.eval(), average.network)
 
 

@@ -11,6 +11,10 @@ class SliceWidget:
     def __init__(self, logic: Any) -> None:
         self._logic = logic
 
+    def className(self) -> str:
+        """Name of the C++ class."""
+        return "qMRMLSliceWidget"
+
     def sliceLogic(self) -> Any:
         """The vtkMRMLSliceLogic."""
         return self._logic
@@ -26,6 +30,10 @@ class ThreeDView:
     def __init__(self) -> None:
         self.focal_point_resets = 0
         self.camera_resets = 0
+
+    def className(self) -> str:
+        """Name of the C++ class."""
+        return "qMRMLThreeDView"
 
     def resetFocalPoint(self) -> None:
         """Look at the middle of what is shown."""

@@ -1,13 +1,15 @@
-"""Stand-in for the Segment Editor as a widget: its methods and what they refuse, without any drawing."""
+"""Stand-in for the Segment Editor as a widget: real logic, scripted effects, and the names of the others."""
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from PySide6 import QtCore
 
 from pythonqt.classes import exported_names, stand_in
 from pythonqt.mrml_widgets import qMRMLWidget
+from pythonqt.segment_effects import cloned_effects
 
 _names = exported_names()
 Property: Any = QtCore.Property
@@ -19,12 +21,23 @@ EFFECTS = (
 
 @stand_in
 class qMRMLSegmentEditorWidget(qMRMLWidget):
-    """Keeps its choices in a vtkMRMLSegmentEditorNode, as the application's widget does."""
+    """Keeps its choices in a vtkMRMLSegmentEditorNode, as the application's widget does.
+
+    Attributes:
+        logic: The editor's real logic.
+    """
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
+        import slicer
+
         self._node: Any = None
+        self._tag: Any = None
         self._effect = ""
+        self._logic = slicer.vtkSlicerSegmentEditorLogic()
+        self._logic.SetMRMLScene(slicer.mrmlScene)
+        self._logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+        self._scripted = cloned_effects(self)
         self._order: list[str] = []
         self._others = True
         self._has_views = False
@@ -41,7 +54,15 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
         """Keep all choices in this node."""
+        if self._node is not None:
+            self._node.RemoveObserver(self._tag)
         self._node = node
+        self._logic.SetSegmentEditorNode(node)
+        if node is not None:
+            update = weakref.WeakMethod(self._update_effect)
+            self._tag = node.AddObserver("ModifiedEvent", lambda *_: (update() or _nothing)())
+            for effect in self._scripted.values():
+                effect.self().setMRMLDefaults()
 
     def mrmlSegmentEditorNode(self) -> Any:
         """The node that keeps the choices."""
@@ -49,9 +70,10 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setSegmentationNode(self, node: Any) -> None:
         """Edit this segmentation, or none."""
+        if node is not self._needed().GetSegmentationNode():
+            self._take("")
         self._needed().SetAndObserveSegmentationNode(node)
-        if node is None:
-            self._effect = ""
+        self._logic.SetSegmentationNode(node)
         self._tell()
 
     def segmentationNode(self) -> Any:
@@ -61,6 +83,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
     def setSourceVolumeNode(self, node: Any) -> None:
         """Draw over this volume, or over none."""
         self._needed().SetAndObserveSourceVolumeNode(node)
+        self._logic.SetSourceVolumeNode(node)
 
     def sourceVolumeNode(self) -> Any:
         """The volume that is drawn over."""
@@ -81,10 +104,11 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
     def setActiveEffectByName(self, name: str) -> None:
         """Take an effect in hand, which must exist and be shown."""
-        if name not in EFFECTS or (not self._others and name not in self._order):
+        known = (*EFFECTS, *self._scripted)
+        if name not in known or (not self._others and name not in self._order):
             message = f"there is no effect {name}"
             raise ValueError(message)
-        self._effect = name
+        self._take(name)
         self._tell()
 
     def setActiveEffect(self, effect: Any) -> None:
@@ -92,8 +116,24 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         if effect is not None:
             message = "the stand-in takes effects by name"
             raise TypeError(message)
-        self._effect = ""
+        self._take("")
         self._tell()
+
+    def activeEffect(self) -> Any:
+        """The effect in hand; None for one that is only known by name."""
+        return self._scripted.get(self._effect)
+
+    def effectByName(self, name: str) -> Any:
+        """A scripted effect of this editor."""
+        return self._scripted.get(name)
+
+    def undo(self) -> None:
+        """Take back the last step."""
+        self._logic.Undo()
+
+    def redo(self) -> None:
+        """Give back what was taken back last."""
+        self._logic.Redo()
 
     def activeEffectName(self) -> str:
         """Name of the effect in hand; for tests, the application has `activeEffect().name`."""
@@ -131,9 +171,28 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         """Stop listening to keys."""
         self._has_shortcuts = False
 
+    def close_effects(self) -> None:
+        """The widget goes away."""
+        self._take("")
+        for effect in self._scripted.values():
+            effect.self().cleanup()
+        self.setMRMLSegmentEditorNode(None)
+
+    logic = property(lambda self: self._logic)
     unorderedEffectsVisible = Property(
         bool, lambda self: self._others, lambda self, visible: setattr(self, "_others", visible)
     )
+
+    def _take(self, name: str) -> None:
+        if name != self._effect and self._effect in self._scripted:
+            self._scripted[self._effect].self().deactivate()
+        former, self._effect = self._effect, name
+        if name != former and name in self._scripted:
+            self._scripted[name].self().activate()
+
+    def _update_effect(self) -> None:
+        if self._effect in self._scripted:
+            self._scripted[self._effect].self().updateGUIFromMRML()
 
     def _needed(self) -> Any:
         if self._node is None:
@@ -148,3 +207,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
             segment = segmentation.GetSegmentation().GetSegment(self.currentSegmentID())
             lines.append(f"{segment.GetName() if segment else ''}: {self._effect or 'no effect'}")
         self._label.text = "\n".join(lines)
+
+
+def _nothing() -> None:
+    return None

@@ -69,9 +69,10 @@ class Window:
     def _publish_widgets(self) -> None:
         import slicer
 
-        from pythonqt import mrml_widgets, node_combo_box, segment_editor
+        from pythonqt import mrml_widgets, node_combo_box, segment_editor, segment_effects
 
-        for module in (mrml_widgets, node_combo_box, segment_editor):
+        segment_effects.publish()
+        for module in (mrml_widgets, node_combo_box, segment_editor, segment_effects):
             for name, value in vars(module).items():
                 if name.startswith(("qMRML", "qSlicer")):
                     setattr(slicer, name, value)

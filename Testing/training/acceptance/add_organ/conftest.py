@@ -28,6 +28,7 @@ class AddedOrgan:
     cache: Path
     name: str = "run"
     warnings: list[str] = field(default_factory=list)
+    infos: list[str] = field(default_factory=list)
     stages: list[str] = field(default_factory=list)
     token: CancelToken = field(default_factory=CancelToken)
     at_report: Callable[[str, float], None] = lambda stage, fraction: None
@@ -53,7 +54,7 @@ class AddedOrgan:
         place = Workplace(self.project, self.run, self.cache, torch.device("cpu"))
         progress = Progress(self._report, self.token)
         asked = AddOrganOptions(base, organs or ("spleen",), iterations=iterations, **options)
-        return add_organ(asked, place, progress, self.warnings.append)
+        return add_organ(asked, place, progress, self.warnings.append, tell=self.infos.append)
 
     def _report(self, stage: str, fraction: float) -> None:
         self.stages.append(stage)

@@ -10,15 +10,13 @@ from torch import nn
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.networks.output import decoder_outputs
-from multiorganseg_training.losses.known import organ_probs, probs, tri_state
-from multiorganseg_training.losses.mutual import reliability
+from multiorganseg_training.losses import frozen as losses
+from multiorganseg_training.losses.known import organ_probs, tri_state
 from multiorganseg_training.losses.partial import log_dice, partial_cross_entropy
-from multiorganseg_training.losses.pseudo_labels import pseudo_label_loss
 from multiorganseg_training.methods import AddOrgan, Batch, Setting, Step, build_method
-from multiorganseg_training.methods import add_organ as add_organ_module
 from multiorganseg_training.run.build import start_branch
 
-ORGANS, OLD, SPACE = 3, 2, (4, 8, 8)
+ORGANS, SPACE = 3, (4, 8, 8)
 WITHIN = torch.zeros((ORGANS, ORGANS), dtype=torch.bool)
 
 
@@ -27,7 +25,7 @@ def network(small_network, request) -> BranchingNetwork:
     """A V-Net of two decoders with batch normalisation, dropout and a branch for one organ."""
     activation = getattr(request, "param", "softmax")
     channels = ORGANS + (activation == "softmax")
-    network = small_network("vnet", channels, branches=[1], dropout=0.5)
+    network = small_network("vnet", channels, branches=[1], dropout=0.5, background=activation == "softmax")
     for _ in range(20):
         network.train()(torch.randn((2, 1, *SPACE)))
     start_branch(network, activation)
@@ -60,7 +58,7 @@ def _step(method: AddOrgan, network: nn.Module, batch: Batch, seed: int = 0) -> 
 )
 def test_the_new_organ_is_learned_and_the_old_logits_stay(network, activation, batch):
     method = _method(network, activation)
-    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.05)
+    optimiser = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.5)
     old = ORGANS - 1 + (activation == "softmax")
     with torch.no_grad():
         before = [output.logits for output in decoder_outputs(network.eval(), batch.image)]
@@ -99,28 +97,30 @@ def test_batch_normalisation_keeps_its_statistics(network, batch):
 
 
 @pytest.mark.parametrize("similarity", [True, False])
-def test_the_losses_of_the_plain_view(small_network, batch, similarity):
+def test_the_losses_of_the_plain_view(small_network, batch, similarity, monkeypatch):
     network = small_network("vnet", ORGANS + 1, branches=[1], decoders=["transposed"])
     start_branch(network, "softmax", prior=0.3)
+    asked = []
+    real = losses.reliability
+    monkeypatch.setattr(losses, "reliability", lambda *said: asked.append(len(said[0])) or real(*said))
     method = _method(network, mixing=False, similarity=similarity, dice_weight=0.5, pseudo_label_weight=3.0)
     step = _step(method, network.train(), batch)
+    assert asked == ([1] if similarity else []), "of the one patch that does not know the new organ"
     with torch.no_grad():
-        output = network.eval()(batch.image)
+        logits = network.eval()(batch.image).logits
     targets = tri_state(batch.labels, batch.known, within=WITHIN)
-    organs = organ_probs(output.logits, "softmax")
-    weights = torch.ones((2, *SPACE))
-    if similarity:
-        weights = reliability(output.features, probs(output.logits[:, :-1], "softmax"))
+    organs = organ_probs(logits, "softmax")
     expected = {
-        "annotated": partial_cross_entropy(output.logits, batch.labels, targets, batch.known, "softmax"),
+        "annotated": partial_cross_entropy(logits, batch.labels, targets, batch.known, "softmax"),
         "dice_loss": 0.5 * log_dice(organs[:, 2:], targets[:, 2:], batch.known[:, 2:]),
-        "pseudo_labels": 3 * pseudo_label_loss(output.logits, OLD, batch.known, WITHIN, weights, "softmax"),
     }
-    assert step.logs.keys() == expected.keys()
+    assert step.logs.keys() == {*expected, "pseudo_labels"}
     for name, value in expected.items():
         assert float(value) > 0, name
         assert float(step.logs[name]) == pytest.approx(float(value), rel=1e-4), name
-    assert float(step.loss.detach()) == pytest.approx(float(sum(expected.values())), rel=1e-4)
+    weak = _step(_method(network, mixing=False, similarity=similarity), network, batch)
+    assert float(step.logs["pseudo_labels"]) == pytest.approx(3 * float(weak.logs["pseudo_labels"]), rel=1e-5)
+    assert float(step.loss.detach()) == pytest.approx(sum(map(float, step.logs.values())), rel=1e-5)
 
 
 def test_without_pseudo_labels(network, batch):
@@ -130,54 +130,53 @@ def test_without_pseudo_labels(network, batch):
     }
 
 
-def test_pseudo_labels_are_read_where_a_new_organ_is_not_annotated_alone(network, batch, monkeypatch):
-    seen = []
-    real = add_organ_module.AddOrgan._reliability
-
-    def spy(self, output):
-        seen.append(len(output.logits))
-        return real(self, output)
-
-    monkeypatch.setattr(add_organ_module.AddOrgan, "_reliability", spy)
-    method = _method(network, mixing=False)
-    _step(method, network, batch)
-    assert seen == [1, 1], "one patch, two decoders"
-    seen.clear()
+def test_where_every_new_organ_is_annotated_nothing_is_pseudo_labelled(network, batch, monkeypatch):
+    monkeypatch.setattr(losses, "reliability", lambda *said: pytest.fail("not needed"))
     every = Batch(batch.image, batch.labels, torch.ones_like(batch.known))
-    assert float(_step(method, network, every).logs["pseudo_labels"]) == 0
-    assert seen == []
+    assert float(_step(_method(network), network, every).logs["pseudo_labels"]) == 0
 
 
 def test_the_mixed_view_knows_what_its_source_knows(network, batch, monkeypatch):
-    seen, shown = [], []
-    real = add_organ_module.AddOrgan._losses
+    seen = []
+    real = AddOrgan._frozen
 
-    def spy(self, view, output):
-        seen.append(view)
-        return real(self, view, output)
+    def spy(self, network, image, maps, said):
+        seen.append({"image": image, **vars(said)})
+        return real(self, network, image, maps, said)
 
-    monkeypatch.setattr(add_organ_module.AddOrgan, "_losses", spy)
-    encode = network.encode
-    monkeypatch.setattr(network, "encode", lambda image: shown.append(image) or encode(image))
-    _step(_method(network), network, batch)
-    plain, mixed = seen[:2]
-    assert [len(image) for image in shown] == [4]
-    pasted = (mixed.image != plain.image)[:, 0]
-    assert all(0.01 < float(share) < 0.5 for share in pasted.float().mean(dim=(1, 2, 3)))
+    monkeypatch.setattr(AddOrgan, "_frozen", spy)
+    method = _method(network)
+    kept = method.see(network, batch, np.random.default_rng(0))
+    plain, mixed = seen[:2], seen[2:]
+    assert len(mixed) == 2
+    assert torch.equal(kept["image"], torch.cat([said["image"] for said in seen]))
     for sample, other in ((0, 1), (1, 0)):
-        inside = pasted[sample]
+        pasted = (mixed[sample]["image"] != plain[sample]["image"])[0, 0]
+        assert 0.01 < float(pasted.float().mean()) < 0.5
         for name in ("image", "targets", "known", "labels"):
             ours, own, theirs = (
-                getattr(view, name)[which].reshape(-1, *SPACE)
-                for view, which in ((mixed, sample), (plain, sample), (plain, other))
+                said[name].reshape(-1, *SPACE) for said in (mixed[sample], plain[sample], plain[other])
             )
-            assert torch.equal(ours[:, inside], theirs[:, inside]), name
-            assert torch.equal(ours[:, ~inside], own[:, ~inside]), name
+            assert torch.equal(ours[:, pasted], theirs[:, pasted]), name
+            assert torch.equal(ours[:, ~pasted], own[:, ~pasted]), name
+
+
+def test_what_was_seen_may_be_learned_from_later(network, batch):
+    """Nothing of it depends on the branch, whose steps alone change what is learned of it."""
+    method = _method(network)
+    before = method.see(network, batch, np.random.default_rng(0))
+    step = method.learn(network, before)
+    step.loss.backward()
+    torch.optim.SGD([p for p in network.parameters() if p.requires_grad], 0.1).step()
+    after = method.see(network, batch, np.random.default_rng(0))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert float(method.learn(network, after).loss.detach()) < float(step.loss.detach())
 
 
 def test_one_patch_is_not_mixed(network, batch, monkeypatch):
     shown = []
-    monkeypatch.setattr(add_organ_module.AddOrgan, "_mixed", lambda *args: shown.append(args))
+    monkeypatch.setattr(AddOrgan, "_mixed", lambda *args: shown.append(args))
     single = Batch(batch.image[:1], batch.labels[:1], batch.known[:1])
     _step(_method(network), network, single)
     assert shown == []

@@ -22,6 +22,8 @@ from multiorganseg.inference.backends import load_network
 from multiorganseg.projects.acceptance import load_acceptance
 from multiorganseg.projects.runs import Paused, is_running, request_pause, run_lock
 from multiorganseg_training.acceptance import add_organ as add_organ_module
+from multiorganseg_training.acceptance import budget
+from multiorganseg_training.acceptance.budget import Pace
 from multiorganseg_training.acceptance.plan import PLAN_FILE, load_plan
 from multiorganseg_training.project import LabelStatus, set_status
 from multiorganseg_training.run.checkpoint import FILE_NAME, load_checkpoint
@@ -106,9 +108,14 @@ def test_the_old_network_stays_as_it_is_where_nothing_is_annotated_of_it(added):
         assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
 
 
-def test_killed_anywhere_the_same_command_ends_in_the_same_result(added, unjudged, monkeypatch):
+@pytest.mark.parametrize("kept", [False, True])
+def test_killed_anywhere_the_same_command_ends_in_the_same_result(added, unjudged, monkeypatch, kept):
+    if kept:
+        monkeypatch.setattr(budget, "FEWEST_BATCHES", 2)
     whole = added(4, name="whole")
     whole(iterations=6)
+    assert load_plan(whole.run).recipe.optimisation.fixed_batches == (2 if kept else 0)
+    assert not list(whole.run.glob(".*/*.safetensors")), "what was kept goes at the end"
     moments = {
         "plan": lambda stage, fraction: False,
         "early": lambda stage, fraction: stage.startswith("training, loss") and fraction == 4 / 6,
@@ -197,9 +204,9 @@ def test_pause_and_go_on(added, unjudged):
 
 
 @pytest.mark.parametrize("stage", ["measuring the pace", "judging case"])
-def test_a_pause_is_obeyed_outside_the_training_too(added, stage, monkeypatch):
+def test_a_pause_is_heeded_outside_the_training_too(added, stage, monkeypatch):
     ours = added(4)
-    monkeypatch.setattr(add_organ_module, "iterations_in", lambda *arguments: 3)
+    monkeypatch.setattr(Pace, "iterations", lambda *arguments: (3, 0))
     asked = []
 
     def ask(now: str, fraction: float) -> None:
@@ -277,15 +284,24 @@ def test_one_case_is_learned_and_proves_nothing(added):
 def test_a_time_becomes_iterations(unjudged, added, monkeypatch):
     ours = added(4)
     paces = []
-    real = add_organ_module.seconds_per_iteration
-    monkeypatch.setattr(
-        add_organ_module, "seconds_per_iteration", lambda *arguments: paces.append(real(*arguments)) or 2.0
-    )
-    ours(iterations=None, seconds=50.0)
-    assert paces[0] > 0
+    real = add_organ_module.measure_pace
+
+    def measure(*arguments):
+        paces.append(real(*arguments))
+        return Pace(2.0, 1.0)
+
+    monkeypatch.setattr(add_organ_module, "measure_pace", measure)
+    ours(iterations=None, seconds=100.0)
+    assert min(paces[0].new, paces[0].again) > 0
     plan = load_plan(ours.run)
     assert plan is not None
-    assert plan.recipe.optimisation.iterations == int(0.95 * 50 / 2)
+    optimisation = plan.recipe.optimisation
+    assert (optimisation.iterations, optimisation.fixed_batches) == (76, 19)
+    assert Pace(2.0, 1.0).seconds(76, 19) == 95
+    said = "About 3 minutes of training to a first usable result, 13 to a good one."
+    assert said in ours.infos
+    assert said in [event["stage"] for event in ours.reported("progress") if "stage" in event]
+    assert "They take about 4 minutes here" in ours.warnings[0]
 
 
 def test_float32_where_bfloat16_fails(unjudged, added, monkeypatch):
@@ -297,10 +313,10 @@ def test_float32_where_bfloat16_fails(unjudged, added, monkeypatch):
         if seen == ["bf16"]:
             msg = "The loss is nan."
             raise NotFiniteError(msg)
-        return 10.0
+        return Pace(10.0, 10.0)
 
-    monkeypatch.setattr(add_organ_module, "seconds_per_iteration", pace)
-    monkeypatch.setattr(add_organ_module, "iterations_in", lambda *arguments: 2)
+    monkeypatch.setattr(add_organ_module, "measure_pace", pace)
+    monkeypatch.setattr(Pace, "iterations", lambda *arguments: (2, 0))
     ours(iterations=None)
     assert seen == ["bf16", "fp32"]
     plan = load_plan(ours.run)

@@ -14,7 +14,8 @@ def pair(request, architecture, small_network, logits_of) -> tuple[str, list[Ten
     """The activation, and the logits of each decoder before and after a branch of two organs."""
     channels = OLD + (request.param == "softmax")
     trained = small_network(architecture, channels)
-    branched = small_network(architecture, channels + MORE, seed=1, branches=[MORE])
+    ground = {"branches": [MORE], "background": request.param == "softmax"}
+    branched = small_network(architecture, channels + MORE, seed=1, **ground)
     branched.load_state_dict(trained.state_dict(), strict=False)
     start_branch(branched, request.param)
     return request.param, logits_of(trained), logits_of(branched)
