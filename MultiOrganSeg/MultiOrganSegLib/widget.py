@@ -13,8 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
-from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib import dependencies, sample_data
+from MultiOrganSegLib import dependencies, sample_data, server
 from MultiOrganSegLib.corrections import drawn_by_people, names_of
 from MultiOrganSegLib.mrml import use_ct_window
 from MultiOrganSegLib.panels.add_organ import AddOrganPanel
@@ -180,7 +179,7 @@ class Widget(VTKObservationMixin):
                 self.segment.ask_existing(target.GetName(), names_of(target, drawn))
                 return
             target = target if choice == "replace" else None
-        if dependencies.missing_packages(SEGMENT):
+        if dependencies.missing_packages(server.needed_for(parameters.device)):
             self._ensure_dependencies()
         self.run = self.logic.start(
             parameters.volume,
