@@ -102,7 +102,7 @@ class Logic:
             )
         check_volume_node(volumeNode)
         server.require(device)
-        if missing := missing_packages(server.needed_for(device)):
+        if missing := missing_packages(server.needed()):
             raise missing_dependency(missing)
         engine = self.engine
         file, output = engine.write_volume(volumeNode), engine.new_name("result", ".seg.nrrd")
@@ -158,7 +158,7 @@ class Logic:
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
         volume = volumeNode or segmentationNode.GetNodeReference(role)
         check_volume_node(volume)
-        if missing := missing_packages(SEGMENT):
+        if missing := missing_packages(server.needed()):
             raise missing_dependency(missing)
         editor = ScriptEditor(segmentationNode, volume)
         correction = Correction(self.engine, segmentationNode, volume, editor, model)

@@ -28,9 +28,9 @@ def address() -> str:
     return os.environ.get(ADDRESS, "")
 
 
-def needed_for(device: str) -> str:
-    """The entry of `multiorganseg.needs` for a run: a server needs no network here."""
-    return SERVER if device == DEVICE else SEGMENT
+def needed() -> str:
+    """The entry of `multiorganseg.needs` for runs and corrections: with a server, no network is needed here."""
+    return SERVER if address() else SEGMENT
 
 
 def require(device: str) -> None:

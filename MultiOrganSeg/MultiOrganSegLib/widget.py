@@ -179,7 +179,7 @@ class Widget(VTKObservationMixin):
                 self.segment.ask_existing(target.GetName(), names_of(target, drawn))
                 return
             target = target if choice == "replace" else None
-        if dependencies.missing_packages(server.needed_for(parameters.device)):
+        if dependencies.missing_packages(server.needed()):
             self._ensure_dependencies()
         self.run = self.logic.start(
             parameters.volume,
