@@ -29,7 +29,7 @@ def address() -> str:
 
 
 def needed() -> str:
-    """The entry of `multiorganseg.needs` for runs and corrections: with a server, no network is needed here."""
+    """The entry of `multiorganseg.needs` for runs and corrections; with a server, no network is needed."""
     return SERVER if address() else SEGMENT
 
 
