@@ -57,6 +57,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py
   MultiOrganSegLib/self_test.py
+  MultiOrganSegLib/server.py
   MultiOrganSegLib/tags.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
