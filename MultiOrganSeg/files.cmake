@@ -32,6 +32,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/logic.py
   MultiOrganSegLib/mrml.py
   MultiOrganSegLib/panels/__init__.py
+  MultiOrganSegLib/panels/add_network.py
   MultiOrganSegLib/panels/add_organ.py
   MultiOrganSegLib/panels/add_organ_case.py
   MultiOrganSegLib/panels/add_organ_exchange.py
@@ -56,6 +57,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py
   MultiOrganSegLib/self_test.py
+  MultiOrganSegLib/server.py
   MultiOrganSegLib/tags.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
@@ -71,11 +73,10 @@ set(MODULE_SCRIPTS
   multiorganseg/bundles/manifest.py
   multiorganseg/bundles/metadata.py
   multiorganseg/bundles/metadata_json.py
-  multiorganseg/bundles/metadata_schema.py
   multiorganseg/bundles/original.py
-  multiorganseg/bundles/original_json.py
   multiorganseg/bundles/pack.py
   multiorganseg/bundles/registry.py
+  multiorganseg/bundles/report_damage.py
   multiorganseg/bundles/safe_names.py
   multiorganseg/bundles/safetensors_header.py
   multiorganseg/bundles/write.py
@@ -169,9 +170,11 @@ set(MODULE_SCRIPTS
   multiorganseg/networks/branching.py
   multiorganseg/networks/build.py
   multiorganseg/networks/dynunet.py
+  multiorganseg/networks/monai_dynunet.py
   multiorganseg/networks/monai_segresnet.py
   multiorganseg/networks/monai_segresnet_ds.py
   multiorganseg/networks/monai_swin_unetr.py
+  multiorganseg/networks/monai_unet.py
   multiorganseg/networks/names.py
   multiorganseg/networks/nnunet.py
   multiorganseg/networks/nnunet_arguments.py
@@ -201,7 +204,6 @@ set(MODULE_SCRIPTS
   multiorganseg/projects/matrix.py
   multiorganseg/projects/project.py
   multiorganseg/projects/runs.py
-  multiorganseg/projects/typed.py
   multiorganseg/quality/__init__.py
   multiorganseg/quality/certainty.py
   multiorganseg/quality/components.py
@@ -240,6 +242,7 @@ set(MODULE_SCRIPTS
   multiorganseg/results/surfaces.py
   multiorganseg/results/tables.py
   multiorganseg/results/write.py
+  multiorganseg/schema.py
   multiorganseg/scratch.py
   multiorganseg/serve/__init__.py
   multiorganseg/serve/app.py
@@ -391,6 +394,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
+  Training/recipes/abdomen-ct-robust-on.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
   Training/recipes/add-organ/parts/small-few.toml

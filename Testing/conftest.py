@@ -47,6 +47,16 @@ SMALL_NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
         (4, 8, 8),
     ),
     "monai_segresnet_ds": ({"filters": 4, "blocks_down": [1, 1]}, (4, 4, 4)),
+    "monai_unet": ({"filters": [4, 6, 8], "strides": [[2, 2, 2], [1, 2, 2]], "units": 2}, (4, 8, 8)),
+    "monai_dynunet": (
+        {
+            "filters": [4, 6, 8],
+            "kernels": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+            "residual": True,
+        },
+        (4, 8, 8),
+    ),
     "monai_segresnet": ({"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]}, (4, 4, 4)),
     "monai_swin_unetr": (
         {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import slicer
 from slicer.i18n import tr as _
@@ -18,6 +18,9 @@ from slicer.i18n import tr as _
 from multiorganseg import needs
 from multiorganseg.errors import DependencyError
 from multiorganseg.needs import TORCH
+
+if TYPE_CHECKING:
+    from multiorganseg.bundles import Bundle, BundleProblem
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "Resources" / "requirements.txt"
 TORCH_VERSION = ">=2.4"
@@ -78,7 +81,9 @@ def ensure_dicom_export(ask: bool = True) -> None:
     """
     if not needs.missing([DICOM_EXPORT]):
         return
-    pydicom = importlib.metadata.version("pydicom")
+    from importlib.metadata import version
+
+    pydicom = version("pydicom")
     if int(pydicom.split(".")[0]) < LEAST_PYDICOM:
         raise DependencyError(
             _("DICOM SEG cannot be exported from this version of Slicer."),
@@ -90,6 +95,13 @@ def ensure_dicom_export(ask: bool = True) -> None:
     _confirm([DICOM_EXPORT], ask)
     _install(lambda: _pip_install([DICOM_EXPORT]), [DICOM_EXPORT])
     importlib.invalidate_caches()
+
+
+def readable_bundles() -> list[Bundle | BundleProblem]:
+    """Return the models of this computer, weights unread; none while packages for that are missing."""
+    from multiorganseg.bundles import list_bundles
+
+    return [] if needs.missing(needs.BUNDLES) else list_bundles(hashed=False)
 
 
 def offline_steps(packages: Sequence[str]) -> str:
@@ -157,11 +169,13 @@ def _pip_install(packages: Sequence[str]) -> None:
 @contextmanager
 def _constraints() -> Iterator[Path]:
     """Return a file of pip constraints that keep the installed versions of `_KEPT`."""
+    from importlib.metadata import PackageNotFoundError, version
+
     lines = []
     for name in _KEPT:
         try:
-            lines.append(f"{name}=={importlib.metadata.version(name)}\n")
-        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{name}=={version(name)}\n")
+        except PackageNotFoundError:
             continue
     with tempfile.TemporaryDirectory(prefix="multiorganseg-pip-") as folder:
         path = Path(folder) / "constraints.txt"

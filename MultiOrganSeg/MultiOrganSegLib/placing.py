@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import slicer
 import vtk
@@ -13,6 +13,10 @@ from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, OptionError, VolumeError
 from MultiOrganSegLib.corrections import drawn_by_people, names_of, recount
+
+if TYPE_CHECKING:
+    from multiorganseg.organs.catalogue import Catalogue
+    from multiorganseg.results.segmentation import Segmentation
 
 
 def remove_segmentation(node: slicer.vtkMRMLSegmentationNode) -> None:
@@ -129,7 +133,25 @@ def place_result(
     Raises:
         VolumeError: The file cannot be read, or the volume has other voxels than were segmented.
     """
-    result = _read(path, volume_node)
+    return _place(_read(path, volume_node), volume_node, target)
+
+
+def place_labels(
+    made: Segmentation, catalogue: Catalogue, volume_node: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkMRMLSegmentationNode:
+    """Put labels on a volume's grid into the scene as a new node, as `place_result` does.
+
+    Raises:
+        VolumeError: The volume has other voxels.
+    """
+    return _place(_from_labels(made, catalogue, volume_node), volume_node, None)[0]
+
+
+def _place(
+    result: slicer.vtkSegmentation,
+    volume_node: slicer.vtkMRMLScalarVolumeNode,
+    target: slicer.vtkMRMLSegmentationNode | None,
+) -> tuple[slicer.vtkMRMLSegmentationNode, NodeState | None]:
     node = target or slicer.vtkMRMLSegmentationNode()
     state = capture(target) if target else None
     try:
@@ -162,12 +184,7 @@ def _read(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtk
         shape = read_labels(path).grid.shape
     except MultiOrganSegError as error:
         raise _unreadable(error.cause) from error
-    if shape[::-1] != volume_node.GetImageData().GetDimensions():
-        raise VolumeError(
-            _("{name} was changed while it was segmented.").format(name=volume_node.GetName()),
-            cause=_("It has another number of voxels now."),
-            next_step=_("Segment it again."),
-        )
+    _require_shape(shape, volume_node)
     apart = slicer.vtkMRMLScene()
     node = apart.AddNewNodeByClass("vtkMRMLSegmentationNode")
     storage = slicer.vtkMRMLSegmentationStorageNode()
@@ -176,11 +193,56 @@ def _read(path: Path, volume_node: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtk
         raise _unreadable(_("Slicer's reader of segmentations failed."))
     segmentation = slicer.vtkSegmentation()
     segmentation.DeepCopy(node.GetSegmentation())
+    for layer in range(segmentation.GetNumberOfLayers()):
+        segmentation.GetLayerDataObject(layer, _LABELMAP).SetImageToWorldMatrix(_to_world(volume_node))
+    return segmentation
+
+
+def _from_labels(
+    made: Segmentation, catalogue: Catalogue, volume_node: slicer.vtkMRMLScalarVolumeNode
+) -> slicer.vtkSegmentation:
+    """Let all segments share one labelmap, of the box in which something is labelled."""
+    import numpy as np
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    from multiorganseg.results.seg_nrrd import filled_extent, segment_tags
+    from multiorganseg.results.segments import segments_of
+
+    _require_shape(made.grid.shape, volume_node)
+    segmentation, image = slicer.vtkSegmentation(), slicer.vtkOrientedImageData()
+    segmentation.SetSourceRepresentationName(_LABELMAP)
+    extent = filled_extent(made.labels)
+    if extent[0] <= extent[1]:
+        i, j, k = (slice(low, high + 1) for low, high in zip(extent[::2], extent[1::2], strict=True))
+        box = np.ascontiguousarray(made.labels[k, j, i])
+        image.SetExtent(*extent)
+        image.GetPointData().SetScalars(numpy_to_vtk(box.ravel(), deep=True))
+    image.SetImageToWorldMatrix(_to_world(volume_node))
+    for each in segments_of(made, catalogue):
+        segment = slicer.vtkSegment()
+        segment.SetName(each.organ.name)
+        segment.SetColor(*each.unit_color)
+        segment.SetLabelValue(each.value)
+        segment.AddRepresentation(_LABELMAP, image)
+        for name, text in segment_tags(each).items():
+            segment.SetTag(name, text)
+        segmentation.AddSegment(segment, each.organ.key)
+    return segmentation
+
+
+def _require_shape(shape: tuple[int, ...], volume_node: slicer.vtkMRMLScalarVolumeNode) -> None:
+    if shape[::-1] != volume_node.GetImageData().GetDimensions():
+        raise VolumeError(
+            _("{name} was changed while it was segmented.").format(name=volume_node.GetName()),
+            cause=_("It has another number of voxels now."),
+            next_step=_("Segment it again."),
+        )
+
+
+def _to_world(volume_node: slicer.vtkMRMLScalarVolumeNode) -> vtk.vtkMatrix4x4:
     matrix = vtk.vtkMatrix4x4()
     volume_node.GetIJKToRASMatrix(matrix)
-    for layer in range(segmentation.GetNumberOfLayers()):
-        segmentation.GetLayerDataObject(layer, _LABELMAP).SetImageToWorldMatrix(matrix)
-    return segmentation
+    return matrix
 
 
 def _unreadable(cause: str) -> VolumeError:

@@ -13,8 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
-from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib import dependencies, sample_data
+from MultiOrganSegLib import dependencies, sample_data, server
 from MultiOrganSegLib.corrections import drawn_by_people, names_of
 from MultiOrganSegLib.mrml import use_ct_window
 from MultiOrganSegLib.panels.add_organ import AddOrganPanel
@@ -54,7 +53,7 @@ class Widget(VTKObservationMixin):
         self.root.setMRMLScene(slicer.mrmlScene)
         self.segment = SegmentPanel(self.ui)
         self.results = ResultsPanel(self.ui, lambda node: self.add_organ.keep_result(node))
-        self.models = ModelsPanel(self.ui, self.segment.reload_models)
+        self.models = ModelsPanel(self.ui, self._models_installed)
         self.add_organ = AddOrganPanel(self.ui.addOrganSection, ui_path.parent, logic, self._models_changed)
         self._gui_tag: Any = None
         self._entered = False
@@ -96,6 +95,8 @@ class Widget(VTKObservationMixin):
         """The module is unloaded, or Slicer is closed: end what runs and let go of the scene."""
         self.cancel()
         self.add_organ.cleanup()
+        self.models.stop()
+        self.models.add.close()
         self._probe.cancel()
         self._timer.stop()
         self.results.close()
@@ -169,9 +170,11 @@ class Widget(VTKObservationMixin):
             raise VolumeError(
                 _("No volume is chosen."), next_step=_("Choose a CT above, or load the sample CT.")
             )
+        if dependencies.missing_packages(server.needed()):
+            self._ensure_dependencies()
         if self.segment.organs == NO_ORGAN:
             raise OrganError(_("No organ is ticked."), next_step=_("Tick the organs that you want."))
-        find_bundle(parameters.model)
+        find_bundle(parameters.model, hashed=False)
         target = parameters.segmentation
         if target is not None and target.GetSegmentation().GetNumberOfSegments():
             choice = existing or parameters.existing
@@ -180,8 +183,6 @@ class Widget(VTKObservationMixin):
                 self.segment.ask_existing(target.GetName(), names_of(target, drawn))
                 return
             target = target if choice == "replace" else None
-        if dependencies.missing_packages(SEGMENT):
-            self._ensure_dependencies()
         self.run = self.logic.start(
             parameters.volume,
             target,
@@ -323,6 +324,7 @@ class Widget(VTKObservationMixin):
     def _ensure_dependencies(self) -> None:
         dependencies.ensure_dependencies()
         self.segment.show_missing(dependencies.missing_packages())
+        self.segment.reload_models()
         self._ask_device()
 
     def _ask_device(self) -> None:
@@ -332,6 +334,11 @@ class Widget(VTKObservationMixin):
                 self._timer.start()
         except ResourceError as error:
             self.segment.message.show_error(error)
+
+    def _models_installed(self) -> None:
+        """Show models that were installed, added or removed in the other sections."""
+        self.segment.reload_models()
+        self.add_organ.reload_models()
 
     def _models_changed(self, name: str) -> None:
         """Show the models anew in all sections, and choose one to segment with."""

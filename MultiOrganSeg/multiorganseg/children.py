@@ -7,6 +7,7 @@ imports. A project or a folder of images from elsewhere may hold a `numpy.py`; i
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 """The folder in which the engine's package lies."""
 
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _START = (
     "import sys; del sys.argv[0]; sys.path[:] = [folder for folder in sys.path if folder]; "
     "import runpy; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
@@ -50,3 +52,41 @@ def module_environment(
     given["PYTHONSAFEPATH"] = "1"
     given["PYTHONUTF8"] = "1"
     return given
+
+
+def run_module(
+    module: str,
+    arguments: Sequence[str],
+    folder: Path,
+    *,
+    seconds: float | None = None,
+    threads: int | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a module in a child process to its end, without input.
+
+    Args:
+        module: Full name of a module or package.
+        arguments: Its arguments.
+        folder: Of our own, in which it runs.
+        seconds: After which it is ended; None for no limit.
+        threads: For numerical libraries; None leaves it to them.
+
+    Returns:
+        Exit code, output and errors as text.
+
+    Raises:
+        subprocess.TimeoutExpired: It took longer.
+        OSError: It cannot be started.
+    """
+    limits = {} if threads is None else dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return subprocess.run(
+        module_command(module, arguments),
+        cwd=folder,
+        env={**module_environment(), **limits},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from multiorganseg import errors
-from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.earlier import event_of_now
 from multiorganseg.errors import MultiOrganSegError, ResourceError
 from multiorganseg.guarded import open_to_append
@@ -99,14 +98,14 @@ class EventStream:
                 msg, cause=str(error), next_step="Make room on the disk, and repeat the command."
             ) from error
 
-    def fail(self, error: Exception) -> None:
-        """Write the `failed` event of an error with its kind, cause and next step."""
+    def fail(self, error: Exception, **more: Any) -> None:
+        """Write the `failed` event of an error with its kind, cause and next step, and with more fields."""
         kind = _kind(as_typed(error))
         if isinstance(error, MultiOrganSegError):
             said = {"problem": error.problem, "cause": error.cause, "next_step": error.next_step}
         else:
             said = {"problem": type(error).__name__, "cause": str(error), "next_step": ""}
-        self.emit(EventKind.FAILED, kind=kind, **said)
+        self.emit(EventKind.FAILED, kind=kind, **said, **more)
 
 
 @contextmanager
@@ -140,6 +139,8 @@ def with_events(stream: EventStream, progress: Progress, prefix: str = "") -> Pr
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
     """Read one line; None when it is no event, such as text of people or a line that was cut off."""
+    from multiorganseg.bundles.json_text import parse_json_object
+
     with suppress(ValueError):
         event = parse_json_object(line)
         if isinstance(event.get("event"), str):

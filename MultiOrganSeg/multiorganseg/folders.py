@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from multiorganseg.errors import ResourceError
+
+_NAME = "multiorganseg"
 
 
 def resources_dir() -> Path:
@@ -35,21 +36,14 @@ def resources_dir() -> Path:
 
 def user_data_dir() -> Path:
     """Folder for what the user keeps, such as installed bundles; it need not exist."""
-    return _platform_dir(Path("Library", "Application Support"), "XDG_DATA_HOME", Path(".local", "share"))
+    from platformdirs import user_data_path
+
+    return user_data_path(_NAME, appauthor=False)
 
 
 def user_cache_dir() -> Path:
     """Folder for what can be made again; it need not exist. The variable MULTIORGANSEG_CACHE wins."""
+    from platformdirs import user_cache_path
+
     override = os.environ.get("MULTIORGANSEG_CACHE")
-    if override:
-        return Path(override)
-    return _platform_dir(Path("Library", "Caches"), "XDG_CACHE_HOME", Path(".cache"))
-
-
-def _platform_dir(on_mac: Path, variable: str, default: Path) -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / on_mac / "multiorganseg"
-    if sys.platform == "win32":
-        variable, default = "LOCALAPPDATA", Path("AppData", "Local")
-    stated = Path(os.environ.get(variable, ""))
-    return (stated if stated.is_absolute() else Path.home() / default) / "multiorganseg"
+    return Path(override) if override else user_cache_path(_NAME, appauthor=False, opinion=False)

@@ -11,9 +11,14 @@ import importlib.util
 import sys
 from collections.abc import Iterable
 
+from multiorganseg.errors import DependencyError
+
 TORCH = "torch"
 _COMMAND_LINE = ("typer", "rich", "psutil")
-_NETWORK = (TORCH, "monai", "safetensors", "connected-components-3d")
+BUNDLES = ("msgspec", "platformdirs")
+"""For reading models and projects, which an open module lists once they are there."""
+
+_NETWORK = (TORCH, "monai", "safetensors", "connected-components-3d", *BUNDLES)
 _TOML = () if sys.version_info >= (3, 11) else ("tomli",)
 
 OPEN, DEVICE, SEGMENT, SERVER = "open", "device", "segment", "server"
@@ -49,3 +54,20 @@ def every_package() -> tuple[str, ...]:
 def missing(packages: Iterable[str]) -> list[str]:
     """Return those that are not installed, in their order; none is imported."""
     return [name for name in packages if importlib.util.find_spec(import_name(name)) is None]
+
+
+def require(packages: Iterable[str]) -> None:
+    """Refuse to go on without packages; none is imported.
+
+    Raises:
+        DependencyError: One is not installed.
+    """
+    lacking = missing(packages)
+    if lacking:
+        message = f"Python packages are missing: {', '.join(lacking)}."
+        raise DependencyError(
+            message,
+            cause="Without them no model and no project is read.",
+            next_step="In 3D Slicer press Install in the module's panel; elsewhere: "
+            f"pip install {' '.join(lacking)}",
+        )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +76,29 @@ def private(granted: int = 0) -> Iterator[None]:
         yield
     finally:
         os.umask(previous)
+
+
+_QUOTING = ("pydicom", "highdicom")
+
+
+def silence_dicom_libraries() -> None:
+    """Let pydicom and highdicom log and warn of nothing: their texts quote values of headers."""
+    for name in _QUOTING:
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(_QUOTING)})(\.|$)")
+
+
+@contextmanager
+def silent_dicom_libraries() -> Iterator[None]:
+    """Do what `silence_dicom_libraries` does for the length of a block, in a process that is not ours."""
+    levels = {name: logging.getLogger(name).level for name in _QUOTING}
+    with warnings.catch_warnings():
+        silence_dicom_libraries()
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
 
 
 def _shortened(value: Any, names: re.Pattern[str], short: Mapping[str, str]) -> Any:

@@ -9,6 +9,7 @@ from multiorganseg.errors import DependencyError, MultiOrganSegError, ResourceEr
 
 ISSUES = "https://github.com/multiorganseg/SlicerMultiOrganSeg/issues"
 _OURS = Path(__file__).resolve().parents[1]
+_PACKAGES = ("multiorganseg", "multiorganseg_training", "MultiOrganSegLib")
 _PLACES = 3
 
 
@@ -28,6 +29,12 @@ def as_typed(error: Exception) -> MultiOrganSegError:
             "There is not enough memory.",
             cause=str(error) or f"It ran out at {_places(error)}.",
             next_step="Close other programs, crop the volume, or use a computer with more memory.",
+        )
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in _PACKAGES:
+        return DependencyError(
+            "A file of MultiOrganSeg is missing.",
+            cause=str(error),
+            next_step="Install MultiOrganSeg again; it cannot be mended by installing a package.",
         )
     if isinstance(error, ModuleNotFoundError):
         return DependencyError(

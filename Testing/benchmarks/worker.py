@@ -1,4 +1,4 @@
-"""The child processes of `inference.py`: each does one thing, so that its peak memory is its own."""
+"""Child processes of `inference.py` and `foreign.py`: each does one thing, so that its memory is its own."""
 
 from __future__ import annotations
 
@@ -52,6 +52,51 @@ def find_ct(
     if slices:
         write_crop(source, output, slices)
     _describe(recorder, output if slices else source)
+
+
+@app.command()
+def box_ct(events: Events, folder: Path, output: Path, ct: str, box_mm: str) -> None:
+    """Find the real CT, or fetch it into `folder`; write its middle, so many mm along k, j and i."""
+    from harness.cases import write_box
+
+    from multiorganseg.cli.demo import fetch_demo_ct
+
+    recorder = Recorder(events)
+    box = tuple(float(size) for size in box_mm.split(",")) if box_mm else None
+    write_box(Path(ct) if ct else fetch_demo_ct(folder), output, box)
+    _describe(recorder, output)
+
+
+@app.command()
+def convert(events: Events, model: Path, folder: Path) -> None:
+    """Convert a network of nnU-Net into a folder of bundles; its name is that of its data set."""
+    from multiorganseg.convert.convert import ConvertOptions
+    from multiorganseg.convert.convert import convert as convert_network
+
+    recorder = Recorder(events)
+    options = ConvertOptions(orientation="LPS", name=f"benchmark-{model.parent.name}", replace=True)
+    with recorder.stage("convert"):
+        done = convert_network(model, folder, options)
+    recorder.facts(folder=str(done.bundle.folder))
+
+
+@app.command()
+def foreign(events: Events, ct: Path, bundle: Path, mode: str, mirroring: str, output: Path) -> None:
+    """Segment with a converted network."""
+    from harness.ours import run_converted
+
+    run_converted(ct, bundle, mode, mirroring == "True", output, Recorder(events))
+
+
+@app.command()
+def equal(events: Events, first: Path, second: Path) -> None:
+    """Say which share of all voxels two label maps agree in."""
+    import numpy as np
+
+    from multiorganseg.volumes.read import read_labels
+
+    recorder = Recorder(events)
+    recorder.facts(equal=float(np.mean(read_labels(first).voxels == read_labels(second).voxels)))
 
 
 @app.command()

@@ -101,7 +101,8 @@ def test_a_project_is_taught_and_reported_with_slicers_packages_and_the_requirem
     trainer("project", "add-organ", project, "spleen")
     for number, image in enumerate(images):
         trainer("project", "add", project, image, "--name", f"case_{number}")
-        trainer("project", "next", project, "--model", base.name, "--organ", "spleen")
+        if number == 0:
+            trainer("project", "next", project, "--model", base.name, "--organ", "spleen")
         labels = tmp_path / f"spleen_{number}.nii.gz"
         write_volume(replace(read_volume(image), voxels=phantoms.spleen(number)), labels)
         trainer("project", "annotate", project, f"case_{number}", labels, "--organ", "spleen")

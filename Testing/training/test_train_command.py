@@ -105,6 +105,16 @@ def test_fit_without_a_fold_shows_no_table(phantom_recipe, save_recipe, place, t
     assert "Mean Dice" not in result.stdout
 
 
+def test_a_recipe_is_not_replaced_by_that_of_the_run(recipe_file, place, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    own = recipe_file.rename(run / "recipe.json")
+    said = own.read_bytes()
+    result = _run("fit", own, "--data", place.data, "--run", run, "--cache", place.cache, "--device", "cpu")
+    assert result.exit_code == 6
+    assert own.read_bytes() == said
+
+
 def test_a_missing_recipe(tmp_path):
     result = _run("fit", tmp_path / "none.toml", "--data", tmp_path)
     assert result.exit_code == 8

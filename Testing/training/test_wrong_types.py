@@ -266,6 +266,12 @@ def test_arguments_of_networks(architecture):
         },
         "monai_segresnet": {"filters": 8, "blocks_down": [1, 1], "blocks_up": [1]},
         "monai_segresnet_ds": {"filters": 4, "blocks_down": [1, 1]},
+        "monai_unet": {"filters": [4, 6], "strides": [[2, 2, 2]], "norm": "batch", "branches": [1]},
+        "monai_dynunet": {
+            "filters": [4, 6, 8],
+            "kernels": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+            "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]],
+        },
         "monai_swin_unetr": {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 4, 8]},
     }[architecture]
 

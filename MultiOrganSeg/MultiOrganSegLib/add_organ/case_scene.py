@@ -16,11 +16,11 @@ from slicer.i18n import tr as _
 from multiorganseg.earlier import SLICER_NAMES
 from multiorganseg.errors import MultiOrganSegError, VolumeError
 from multiorganseg.organs.catalogue import Organ
-from multiorganseg.projects.matrix import LABELLED, LabelStatus
+from multiorganseg.projects.matrix import LABELLED
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.corrections import drawn_by_people, recount
 from MultiOrganSegLib.mrml import check_volume_node, merged_labels, use_ct_window, volume_from_node
-from MultiOrganSegLib.placing import place_result, remove_segmentation
+from MultiOrganSegLib.placing import place_labels, remove_segmentation
 from MultiOrganSegLib.tags import author, set_author
 
 _CASE, _PROJECT = "MultiOrganSeg.ProjectCase", "MultiOrganSeg.Project"
@@ -153,14 +153,15 @@ def kept_segments(node: Any, organ: str, annotated: Sequence[str]) -> list[str]:
     return [key for key in drawn_segments(node) if key == organ or key in annotated or key in by_hand]
 
 
-def confirm(node: Any, organ: str) -> None:
-    """Let an organ's segment say that a person answers for it, also where a model drew it first."""
+def confirm(node: Any, organ: str) -> bool:
+    """Let an organ's segment say that a person answers for it; whether a model drew it first."""
     from multiorganseg.results.segmentation import Author
 
     recount(node)
     segment = node.GetSegmentation().GetSegment(organ)
     if author(segment) is Author.NETWORK:
         set_author(segment, Author.CORRECTED)
+    return author(segment) is Author.CORRECTED
 
 
 def drawn_segments(node: Any) -> list[str]:
@@ -233,28 +234,22 @@ def _load_labels(project: Project, case: str, volume: Any) -> Any:
     if path is None or not keys:
         return None
     from multiorganseg.organs.labels import LabelTable
-    from multiorganseg.results.seg_nrrd import write_seg_nrrd
-    from multiorganseg.results.segmentation import Author, Segmentation
+    from multiorganseg.results.segmentation import Segmentation
     from multiorganseg.volumes import read_labels
 
     read = read_labels(path)
     labels = np.where(np.isin(read.voxels, list(keys)), read.voxels, 0).astype(read.voxels.dtype)
-    drawn = [key for key in keys.values() if status[key] is LabelStatus.ANNOTATED]
-    authors = dict.fromkeys(drawn, Author.PEOPLE)
-    made = Segmentation(labels, read.affine, LabelTable(keys), authors=authors)
-    with temporary_folder() as folder:
-        result = Path(folder) / "labels.seg.nrrd"
-        write_seg_nrrd(made, result, project.catalogue)
-        try:
-            return place_result(result, volume)[0]
-        except MultiOrganSegError as error:
-            raise VolumeError(
-                _("The labels of {case} cannot be shown on its image.").format(case=case),
-                cause=error.cause,
-                next_step=_("Check the project: multiorganseg-train project check {folder}").format(
-                    folder=project.folder
-                ),
-            ) from error
+    made = Segmentation(labels, read.affine, LabelTable(keys), authors=project.authors(case))
+    try:
+        return place_labels(made, project.catalogue, volume)
+    except MultiOrganSegError as error:
+        raise VolumeError(
+            _("The labels of {case} cannot be shown on its image.").format(case=case),
+            cause=error.cause,
+            next_step=_("Check the project: multiorganseg-train project check {folder}").format(
+                folder=project.folder
+            ),
+        ) from error
 
 
 def _empty_segmentation(volume: Any) -> Any:

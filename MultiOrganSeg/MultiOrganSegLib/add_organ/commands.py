@@ -30,9 +30,10 @@ def add_organ(project: Path, organ: Organ, *, is_own: bool) -> list[str]:
     return command
 
 
-def annotate(project: Path, case: str, labels: Path, organ: str) -> list[str]:
-    """Put the voxels above 0 of a label file into a case as the annotation of an organ."""
-    return ["project", "annotate", str(project), case, str(labels), "--organ", organ]
+def annotate(project: Path, case: str, labels: Path, organ: str, *, corrected: bool = False) -> list[str]:
+    """Put the voxels above 0 of a label file into a case as an organ's annotation, drawn or corrected."""
+    option = "--corrected" if corrected else "--organ"
+    return ["project", "annotate", str(project), case, str(labels), option, organ]
 
 
 def set_absent(project: Path, case: str, organ: str) -> list[str]:

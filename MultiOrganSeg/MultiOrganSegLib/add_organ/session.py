@@ -9,12 +9,14 @@ from pathlib import Path
 import slicer
 from slicer.i18n import tr as _
 
-from multiorganseg.bundles import Bundle, list_bundles
+from multiorganseg.bundles import Bundle
 from multiorganseg.earlier import SLICER_NAMES
 from multiorganseg.errors import BundleError, MultiOrganSegError
+from multiorganseg.needs import ADD_ORGAN
 from multiorganseg.projects.file import is_project, load_project
 from multiorganseg.projects.project import Project
 from MultiOrganSegLib.add_organ.trainer import Command, CommandQueue
+from MultiOrganSegLib.dependencies import ensure_dependencies, missing_packages, readable_bundles
 
 _FOLDER = "MultiOrganSeg/Project"
 _BASES = "MultiOrganSeg/BaseModels"
@@ -57,10 +59,20 @@ class Session:
             next_step=_("Choose another one, or install it in the section Models."),
         )
 
+    def ensure_readable(self) -> None:
+        """Install what reading models and projects needs, after a question.
+
+        Raises:
+            DependencyError: It is not there, and was not installed.
+        """
+        if missing_packages(ADD_ORGAN):
+            ensure_dependencies(entry=ADD_ORGAN)
+            self.reload_bundles()
+
     def reload_bundles(self) -> None:
         """Read the models of this computer anew; damaged ones are left out."""
         found: dict[str, Bundle] = {}
-        for entry in list_bundles():
+        for entry in readable_bundles():
             if isinstance(entry, Bundle):
                 found.setdefault(entry.folder.name, entry)
         self.bundles = found

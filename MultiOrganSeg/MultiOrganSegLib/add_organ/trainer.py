@@ -140,17 +140,23 @@ class Command:
 class CommandQueue:
     """Runs commands in their order; when one fails, those behind it are dropped.
 
+    Args:
+        start: Starts a command.
+
     Attributes:
         fraction: How much of the running command is done, in [0, 1]; None when it does not say.
+        stage: What it does now, in its own words; empty when it does not say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: Callable[[Sequence[str]], Job] | None = None) -> None:
+        self._start = start or start_command
         self._waiting: deque[Command] = deque()
         self._current: Command | None = None
         self._job: Job | None = None
         self._warnings: list[str] = []
         self._failed: dict[str, Any] | None = None
         self.fraction: float | None = None
+        self.stage = ""
 
     @property
     def text(self) -> str:
@@ -181,7 +187,7 @@ class CommandQueue:
             self._current = self._waiting.popleft()
             self._warnings, self._failed = [], None
             try:
-                self._job = start_command(self._current.arguments)
+                self._job = self._start(self._current.arguments)
             except BaseException:
                 self.cancel()
                 raise
@@ -191,7 +197,7 @@ class CommandQueue:
         if self._job is not None:
             self._job.cancel()
         dropped = [*([self._current] if self._current else []), *self._waiting]
-        self._job, self._current, self.fraction = None, None, None
+        self._job, self._current, self.fraction, self.stage = None, None, None, ""
         self._waiting.clear()
         for command in dropped:
             command.finally_()
@@ -201,6 +207,7 @@ class CommandQueue:
             kind, fraction = event["event"], event.get("fraction")
             if kind == EventKind.PROGRESS and isinstance(fraction, int | float):
                 self.fraction = min(max(float(fraction), 0.0), 1.0)
+                self.stage = str(event.get("stage", ""))
             elif kind == EventKind.WARNING:
                 self._warnings.append(str(event.get("message", "")))
             elif kind == EventKind.FAILED:
@@ -215,7 +222,7 @@ class CommandQueue:
         if code:
             self.cancel()
             raise reported_failure(self._failed) if self._failed else silent_failure(code, log)
-        self._job, self._current, self.fraction = None, None, None
+        self._job, self._current, self.fraction, self.stage = None, None, None, ""
         try:
             command.done(self._warnings)
         finally:

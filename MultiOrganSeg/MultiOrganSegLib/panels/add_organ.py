@@ -146,6 +146,12 @@ class AddOrganPanel:
         self.session.command(text, arguments, finished, finally_ or _nothing)
         self.watch()
 
+    def reload_models(self) -> None:
+        """Models of this computer changed outside of this section."""
+        if self.is_open:
+            self.session.reload_bundles()
+            self.update()
+
     def published(self, name: str) -> None:
         """Models of this computer changed: show them everywhere and choose one; none when it is empty."""
         self.session.reload_bundles()

@@ -207,8 +207,8 @@ class CasePane:
         except BaseException:
             folder.cleanup()
             raise
-        case_scene.confirm(self._node, organ.key)
-        arguments = commands.annotate(project.folder, case, path, organ.key)
+        corrected = case_scene.confirm(self._node, organ.key)
+        arguments = commands.annotate(project.folder, case, path, organ.key, corrected=corrected)
         text = _("Saving {organ} of {case}").format(organ=organ.name, case=case)
         said = _("Saved: {organ} of {case}, {voxels}.").format(
             organ=organ.name,

@@ -83,6 +83,7 @@ class ProjectPane:
                 cause=_("A new project needs a folder of its own."),
                 next_step=_("Choose or make an empty folder, or press Open if it holds a project."),
             )
+        self._session.ensure_readable()
         metadata = self._session.base_bundle().metadata
         base = self._session.base
 
@@ -101,6 +102,7 @@ class ProjectPane:
             self._panel.guarded(lambda: self._open_in(folder))
 
     def _open_in(self, folder: Path) -> None:
+        self._session.ensure_readable()
         self._session.open(folder)
         self._panel.cases.close()
         self._panel.train.project_changed()

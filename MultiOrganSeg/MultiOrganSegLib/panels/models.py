@@ -15,15 +15,26 @@ from multiorganseg.bundles import (
     Bundle,
     BundleProblem,
     install_bundle,
-    list_bundles,
     remove_bundle,
     user_models_dir,
 )
-from multiorganseg.errors import MultiOrganSegError
+from multiorganseg.children import module_command
+from multiorganseg.errors import BundleError, MultiOrganSegError
+from multiorganseg.events import EventKind, failure
+from multiorganseg.needs import SEGMENT
 from multiorganseg.text import counted
+from MultiOrganSegLib import dependencies
+from MultiOrganSegLib.child import child_environment, python_executable
+from MultiOrganSegLib.failure import cannot_start, silent_failure
+from MultiOrganSegLib.folder import make_private_folder
+from MultiOrganSegLib.job import Job
+from MultiOrganSegLib.panels.add_network import AddNetworkPane
 from MultiOrganSegLib.panels.controls import MessageArea, ask_open
 from MultiOrganSegLib.panels.pictures import lay_out
 from MultiOrganSegLib.panels.words import mean_dice
+
+_CHECK = "multiorganseg.bundles.report_damage"
+_POLL_MILLISECONDS = 150
 
 
 class ModelsPanel:
@@ -35,6 +46,7 @@ class ModelsPanel:
 
     Attributes:
         message: Where errors and what was done are shown.
+        add: Adds networks of other programs.
     """
 
     def __init__(self, ui: Any, changed: Callable[[], None]) -> None:
@@ -43,15 +55,23 @@ class ModelsPanel:
         self._changed = changed
         self._entries: Sequence[Bundle | BundleProblem] = ()
         ui.modelsTable.connect("currentCellChanged(int,int,int,int)", lambda row: self._show_card(row))
+        self.add = AddNetworkPane(ui, self.message, self._reload_all)
         ui.installModelButton.connect("clicked(bool)", lambda: self._install())
         ui.verifyModelsButton.connect("clicked(bool)", lambda: self._verify())
         ui.removeModelButton.connect("clicked(bool)", lambda: self._remove())
         ui.modelsSection.connect("contentsCollapsed(bool)", self._collapsed)
         lay_out(ui.modelsTable)
+        self._check: Any = None
+        self._timer = qt.QTimer(ui.modelsTable)
+        self._timer.setInterval(_POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self._poll_check)
 
     def reload(self) -> None:
-        """Read the bundles of this computer anew; each is verified."""
-        self._entries = list_bundles()
+        """Read the bundles of this computer anew, but not their weights."""
+        self._show(dependencies.readable_bundles())
+
+    def _show(self, entries: Sequence[Bundle | BundleProblem]) -> None:
+        self._entries = entries
         table = self._ui.modelsTable
         blocked = table.blockSignals(True)
         table.clearContents()
@@ -110,18 +130,56 @@ class ModelsPanel:
 
     def _verify(self) -> None:
         self.message.clear()
-        self.reload()
-        self._guarded(self._first_problem)
+        self._guarded(self._start_check)
 
-    def _first_problem(self) -> str:
-        for entry in self._entries:
-            if isinstance(entry, BundleProblem):
-                raise entry.error
-        return counted(
-            len(self._entries),
-            _("{count} model verified: every file matches its checksum."),
-            _("{count} models verified: every file matches its checksum."),
-        )
+    def _start_check(self) -> str:
+        """Let a child process read every byte of the models, which takes seconds."""
+        dependencies.ensure_dependencies(entry=SEGMENT)
+        self.reload()
+        folder = make_private_folder(Path(slicer.app.temporaryPath))
+        self._check = Job(module_command(_CHECK, (), python_executable()), folder, child_environment())
+        self._problems: dict[str, MultiOrganSegError] = {}
+        try:
+            self._check.start()
+        except OSError as error:
+            raise cannot_start(error) from error
+        self._ui.verifyModelsButton.enabled = False
+        self._timer.start()
+        return _("Comparing every file with its checksum …")
+
+    def _poll_check(self) -> None:
+        running, code, log = self._check.running, self._check.exit_code, self._check.log
+        for event in self._check.poll():
+            if event["event"] == EventKind.FAILED:
+                self._problems[str(event.get("folder"))] = failure(event)
+        if running:
+            return
+        self.stop()
+        self._show([self._checked(entry) for entry in self._entries])
+        if code:
+            self.message.show_error(silent_failure(code, log))
+        elif self._problems:
+            self.message.show_error(next(iter(self._problems.values())))
+        else:
+            self.message.show_note(
+                counted(
+                    len(self._entries),
+                    _("{count} model verified: every file matches its checksum."),
+                    _("{count} models verified: every file matches its checksum."),
+                )
+            )
+
+    def stop(self) -> None:
+        """End a check that is under way."""
+        self._timer.stop()
+        self._ui.verifyModelsButton.enabled = True
+        if self._check is not None:
+            self._check.cancel()
+            self._check = None
+
+    def _checked(self, entry: Bundle | BundleProblem) -> Bundle | BundleProblem:
+        error = self._problems.get(str(entry.folder))
+        return BundleProblem(entry.folder, error) if isinstance(error, BundleError) else entry
 
     def _remove(self) -> None:
         self.message.clear()

@@ -14,9 +14,9 @@ from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.bundles.manifest import MANIFEST, file_digest, listed_digest, manifest_problems
 from multiorganseg.bundles.metadata import Metadata
 from multiorganseg.bundles.metadata_json import metadata_from_json
-from multiorganseg.bundles.metadata_schema import metadata_problems
 from multiorganseg.bundles.safetensors_header import TensorEntry, read_header
 from multiorganseg.errors import BundleError
+from multiorganseg.schema import SchemaError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +58,13 @@ class Bundle:
         return file_digest(self.folder / MANIFEST)
 
 
-def load_bundle(folder: Path | str) -> Bundle:
+def load_bundle(folder: Path | str, *, hashed: bool = True) -> Bundle:
     """Load a bundle after verifying every file of it; neither torch nor pickle is involved.
+
+    Args:
+        folder: The bundle's folder.
+        hashed: Whether every byte is compared with the manifest, which takes a second for large weights. Who
+            only shows what a bundle says may leave it to the process that uses the weights.
 
     Raises:
         BundleError: The folder is no bundle, or something in it is wrong; the cause lists everything found.
@@ -73,7 +78,7 @@ def load_bundle(folder: Path | str) -> Bundle:
             next_step="Install a zip file with `multiorganseg models install`, or correct the path.",
         )
     try:
-        metadata, problems = _inspect(folder)
+        metadata, problems = _inspect(folder, hashed)
     except OSError as error:
         metadata, problems = None, [str(error)]
     if metadata is None or problems:
@@ -170,8 +175,8 @@ def _changed(bundle: Bundle, cause: str) -> BundleError:
     )
 
 
-def _inspect(folder: Path) -> tuple[Metadata | None, list[str]]:
-    problems = manifest_problems(folder)
+def _inspect(folder: Path, hashed: bool) -> tuple[Metadata | None, list[str]]:
+    problems = manifest_problems(folder, hashed)
     unlisted = [name for name in _REQUIRED if not (folder / name).is_file()]
     problems += [f"{name} is missing" for name in unlisted if f"{name} is missing" not in problems]
     if problems:
@@ -188,10 +193,12 @@ def _inspect(folder: Path) -> tuple[Metadata | None, list[str]]:
         data = read_json_object(folder / METADATA)
     except ValueError as error:
         return None, [*problems, f"{METADATA} is not valid: {error}"]
-    problems += metadata_problems(data)
+    try:
+        metadata = metadata_from_json(data)
+    except SchemaError as error:
+        problems += [f"metadata.json: {problem}" for problem in error.problems]
     if problems:
         return None, problems
-    metadata = metadata_from_json(data)
     return metadata, [*_fold_problems(folder, metadata), *_organ_problems(metadata)]
 
 

@@ -17,7 +17,9 @@ from multiorganseg.bundles.registry import user_models_dir
 from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
 from multiorganseg.errors import BundleError, MultiOrganSegError
 
-_MAX_BYTES = 512 * 1024 * 1024
+_ALWAYS_BYTES = 512 << 20
+_MAX_BYTES = 32 << 30
+_MAX_GROWTH = 4
 _MAX_RATIO = 200
 _MAX_ENTRIES = 200
 _CHUNK = 1024 * 1024
@@ -35,7 +37,8 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     folder.
 
     Args:
-        zip_path: The zip file: at most 512 MiB unpacked, 200 entries, and 200-fold compression of an entry.
+        zip_path: The zip file: unpacked at most 512 MiB or four times its own size, and 32 GiB; 200 entries,
+            and 200-fold compression of an entry. Weights shrink little: large bundles have large zip files.
         into: Folder of bundles; the user's when None.
         replace: Whether the same version, a newer one or a damaged bundle of that name is replaced.
 
@@ -48,7 +51,7 @@ def install_bundle(zip_path: Path | str, into: Path | str | None = None, *, repl
     parent = Path(into).absolute() if into is not None else user_models_dir()
     with scratch_folder(parent / zip_path.stem) as scratch:
         root = scratch / "bundle"
-        unpack_zip(zip_path, root, _refused)
+        unpack_zip(zip_path, root, _refused, _most_bytes(zip_path))
         try:
             bundle = load_bundle(root)
         except BundleError as error:
@@ -85,6 +88,11 @@ def install_folder(folder: Path | str, into: Path | str | None = None, *, replac
     return load_bundle(target)
 
 
+def _most_bytes(zip_path: Path) -> int:
+    size = zip_path.stat().st_size if zip_path.is_file() else 0
+    return min(max(_ALWAYS_BYTES, _MAX_GROWTH * size), _MAX_BYTES)
+
+
 Refused = Callable[[Path, str], MultiOrganSegError]
 
 
@@ -92,7 +100,7 @@ def unpack_zip(
     zip_path: Path,
     root: Path,
     refused: Refused,
-    most_bytes: int = _MAX_BYTES,
+    most_bytes: int = _ALWAYS_BYTES,
     most_entries: int = _MAX_ENTRIES,
 ) -> None:
     """Unpack a zip file with a manifest that nobody has vouched for; what it holds is not compared with it.

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from multiorganseg.bundles.json_text import read_json_object
 from multiorganseg.bundles.safe_names import clashes, is_litter, kind_problem, name_problem
+from multiorganseg.schema import Count, read_as
 
 MANIFEST = "manifest.json"
 _CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class _Entry:
+    sha256: str
+    size: Count
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    schema_version: Literal[1]
+    files: Mapping[str, _Entry]
 
 
 def file_digest(path: Path) -> str:
@@ -55,8 +69,12 @@ def bundle_files(folder: Path) -> list[str]:
     return names
 
 
-def manifest_problems(folder: Path) -> list[str]:
+def manifest_problems(folder: Path, hashed: bool = True) -> list[str]:
     """Compare a folder with its manifest; empty when every file is there, unchanged, and no other.
+
+    Args:
+        folder: The bundle's folder.
+        hashed: Whether every byte is read, not only every file's size.
 
     Raises:
         OSError: A file cannot be read.
@@ -76,9 +94,9 @@ def manifest_problems(folder: Path) -> list[str]:
         path = folder / name
         if path.is_symlink() or not path.is_file():
             problems.append(f"{name} is a link or a special file")
-        elif path.stat().st_size != listed[name]["size"]:
-            problems.append(f"{name} has {path.stat().st_size} bytes instead of {listed[name]['size']}")
-        elif file_digest(path) != listed[name]["sha256"]:
+        elif path.stat().st_size != listed[name].size:
+            problems.append(f"{name} has {path.stat().st_size} bytes instead of {listed[name].size}")
+        elif hashed and file_digest(path) != listed[name].sha256:
             problems.append(f"{name} was changed: its sha256 does not match")
     return problems
 
@@ -91,20 +109,8 @@ def listed_digest(folder: Path, name: str) -> str:
         OSError: The manifest cannot be read.
         KeyError: The manifest does not list the file.
     """
-    return str(_listed_files(read_json_object(folder / MANIFEST))[name]["sha256"])
+    return _listed_files(read_json_object(folder / MANIFEST))[name].sha256
 
 
-def _listed_files(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    files = data.get("files")
-    if data.get("schema_version") != 1 or not isinstance(files, dict):
-        message = "schema_version must be 1 and files an object"
-        raise ValueError(message)
-    for name, entry in files.items():
-        if (
-            not isinstance(entry, dict)
-            or not isinstance(entry.get("sha256"), str)
-            or not isinstance(entry.get("size"), int)
-        ):
-            message = f"the entry of {name} lacks sha256 or size"
-            raise ValueError(message)
-    return files
+def _listed_files(data: Mapping[str, Any]) -> Mapping[str, _Entry]:
+    return read_as(_Manifest, data).files

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from multiorganseg.bundles.original import Original
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.schema import AtLeastOne, Limits, line, one_of
 
 SCHEMA_VERSION = 1
 CONVERTED_SCHEMA_VERSION = 2
 """Of bundles that another program's steps belong to: `Preprocessing.original`."""
+
+NAME_PATTERN = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_NUMBER = "(?:0|[1-9][0-9]{0,5})"
+
+Name = Annotated[
+    str,
+    Limits(
+        pattern=rf"^(?:{NAME_PATTERN.pattern})\Z",
+        description="that of a bundle: 1–64 lower-case letters, digits, '.', '_' or '-'",
+    ),
+]
+Version = Annotated[
+    str, Limits(pattern=rf"^{_NUMBER}\.{_NUMBER}\.{_NUMBER}\Z", description="three numbers such as 1.0.0")
+]
+Modality = Annotated[str, one_of("CT", "MR")]
+Colour = Annotated[int, Limits(ge=0, le=255)]
+Size = Annotated[int, Limits(ge=1, le=1024)]
+Spacing = Annotated[float, Limits(ge=0.1, le=20)]
+Bounded = Annotated[float, Limits(ge=-1e5, le=1e5)]
+Measured = Annotated[float, Limits(ge=0, le=1e9)]
 
 
 @dataclass(frozen=True)
@@ -26,10 +49,17 @@ class Preprocessing:
         original: The steps of the program that the network comes from; None for networks of our own.
     """
 
-    spacing_mm: tuple[float, float, float]
-    intensity: str
-    window: tuple[float, float] | None
+    spacing_mm: Annotated[tuple[Spacing, Spacing, Spacing], Limits(description="three numbers in 0.1…20")]
+    intensity: Annotated[str, one_of("window", "zscore", "original")]
+    window: Annotated[tuple[Bounded, Bounded] | None, Limits(description="lower and upper HU, or null")]
     original: Original | None = None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.original is None:
+            return CANONICAL_FEET
+        return network_feet(self.original.orientation, self.original.axes)
 
 
 @dataclass(frozen=True)
@@ -41,8 +71,8 @@ class CustomOrgan:
         color: Red, green and blue in 0…255.
     """
 
-    name: str
-    color: tuple[int, int, int]
+    name: Annotated[str, line(100)]
+    color: Annotated[tuple[Colour, Colour, Colour], Limits(description="three whole numbers in 0…255")]
 
 
 @dataclass(frozen=True)
@@ -56,9 +86,9 @@ class Domain:
         above_liver_mm: How far each organ's highest voxel lay above the liver's at most, in mm.
     """
 
-    scan: Mapping[str, tuple[float, float]]
-    organs_hu: Mapping[str, tuple[float, float]]
-    above_liver_mm: Mapping[str, float]
+    scan: Mapping[str, tuple[Bounded, Bounded]]
+    organs_hu: Mapping[str, tuple[Bounded, Bounded]]
+    above_liver_mm: Mapping[str, Bounded]
 
 
 @dataclass(frozen=True)
@@ -86,20 +116,20 @@ class Metadata:
         domain: What the scans of the training were like; None where nothing is said of them.
     """
 
-    schema_version: int
-    name: str
-    version: str
-    description: str
-    modality: str
+    schema_version: AtLeastOne
+    name: Name
+    version: Version
+    description: Annotated[str, line(2000)]
+    modality: Modality
     architecture: str
     arguments: Mapping[str, Any]
-    activation: str
+    activation: Annotated[str, one_of("softmax", "sigmoid", "regions")]
     labels: LabelTable
     preprocessing: Preprocessing
-    patch_shape: tuple[int, int, int]
-    feature_channels: int
-    license: str
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    patch_shape: Annotated[tuple[Size, Size, Size], Limits(description="three whole numbers in 8…1024")]
+    feature_channels: Annotated[int, Limits(ge=1, le=4096)]
+    license: Annotated[str, line(200)]
+    metrics: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
     domain: Domain | None = None

@@ -2,47 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import math
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from multiorganseg.bundles.json_text import sorted_keys
-from multiorganseg.bundles.metadata import CustomOrgan, Domain, Metadata, Preprocessing
-from multiorganseg.bundles.original_json import original_from_json, original_to_json
+from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION, SCHEMA_VERSION, Domain, Metadata
 from multiorganseg.earlier import training_facts_of_now
-from multiorganseg.organs.labels import LabelTable
+from multiorganseg.networks.names import ARCHITECTURES
+from multiorganseg.schema import SchemaError, read_as
+
+VERSIONS = (SCHEMA_VERSION, CONVERTED_SCHEMA_VERSION)
+"""Versions of the schema that are read."""
+
+MONAI_KEYS = frozenset(
+    {
+        *("schema", "changelog", "monai_version", "pytorch_version", "numpy_version", "task", "authors"),
+        *("optional_packages_version", "required_packages_version", "copyright", "references"),
+        *("intended_use", "data_source", "data_type", "image_classes", "label_classes", "pred_classes"),
+        *("eval_metrics", "supported_apps", "network_data_format"),
+    }
+)
+"""Fields of MONAI's own schema that may stand beside ours; the engine does not read them."""
+
+_ORGAN_PATTERN = re.compile(r"(?=.{1,64}\Z)[a-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
+_FRACTIONS = ("dice", "nsd")
+_MOST_VOXELS = 512**3
+_NO_DOMAIN = Domain({}, {}, {})
 
 
 def metadata_from_json(data: Mapping[str, Any]) -> Metadata:
-    """Build the metadata from JSON in which `metadata_problems` finds nothing."""
-    preprocessing = data["preprocessing"]
-    window = preprocessing["window"]
-    return Metadata(
-        schema_version=data["schema_version"],
-        name=data["name"],
-        version=data["version"],
-        description=data["description"],
-        modality=data["modality"],
-        architecture=data["architecture"],
-        arguments=data["arguments"],
-        activation=data["activation"],
-        labels=LabelTable.from_json(data["labels"]),
-        preprocessing=Preprocessing(
-            spacing_mm=_triple(preprocessing["spacing_mm"], float),
-            intensity=preprocessing["intensity"],
-            window=None if window is None else (float(window[0]), float(window[1])),
-            original=original_from_json(preprocessing["original"]) if "original" in preprocessing else None,
-        ),
-        patch_shape=_triple(data["patch_shape"], int),
-        feature_channels=data["feature_channels"],
-        license=data["license"],
-        metrics=data.get("metrics", {}),
-        training=training_facts_of_now(data["training"]),
-        custom_organs={
-            key: CustomOrgan(organ["name"], _triple(organ["color"], int))
-            for key, organ in data.get("custom_organs", {}).items()
-        },
-        domain=_domain(data["domain"]) if data.get("domain") else None,
-    )
+    """Read what `metadata_to_json` gives.
+
+    Raises:
+        SchemaError: It is not valid; everything found is listed.
+    """
+    version = data.get("schema_version")
+    if type(version) is int and 0 < version < 10**6 and version not in VERSIONS:
+        message = f"has schema version {version}; this MultiOrganSeg reads {' and '.join(map(str, VERSIONS))}"
+        raise SchemaError([message])
+    metadata = read_as(Metadata, {key: value for key, value in data.items() if key not in MONAI_KEYS})
+    problems = list(_inconsistencies(metadata))
+    if problems:
+        raise SchemaError(problems)
+    return dataclasses.replace(metadata, training=training_facts_of_now(metadata.training))
+
+
+def _inconsistencies(said: Metadata) -> Iterator[str]:
+    """Yield what each field alone does not show."""
+    organs, prepared = said.labels.organs, said.preprocessing
+    if not 0 < len(organs) < 1024 or list(organs) != list(range(1, len(organs) + 1)):
+        yield "'labels' must be numbered from 1 to at most 1023"
+    if not all(map(_ORGAN_PATTERN.fullmatch, organs.values())):
+        yield "'labels' must map to organ keys: letters and digits, joined by '_'"
+    if said.architecture not in ARCHITECTURES:
+        yield f"'architecture' must be one of {', '.join(ARCHITECTURES)}"
+    texts = {"description": said.description, "license": said.license}
+    texts |= {f"custom_organs.{key}.name": organ.name for key, organ in said.custom_organs.items()}
+    for field, text in texts.items():
+        if not text.strip() or not text.isprintable():
+            yield f"'{field}' must be one line of printable text"
+    if (prepared.window is not None) != (prepared.intensity == "window"):
+        yield "'preprocessing.window' must be there for the intensity window, and null for the others"
+    if (prepared.original is not None) != (prepared.intensity == "original"):
+        yield "'preprocessing' lacks 'original', or has it with another intensity"
+    converted = prepared.original is not None or said.activation == "regions"
+    if said.schema_version == CONVERTED_SCHEMA_VERSION and prepared.original is None:
+        yield "'preprocessing' lacks 'original'"
+    if said.schema_version != CONVERTED_SCHEMA_VERSION and converted:
+        yield f"schema version {CONVERTED_SCHEMA_VERSION} is needed"
+    first, *others = said.patch_shape
+    if 1 < first < 8 or min(others) < 8 or math.prod(said.patch_shape) > _MOST_VOXELS:
+        yield (
+            "'patch_shape' must be three whole numbers in 8…1024, the first may be 1 (single slices), "
+            "together at most 512³ voxels"
+        )
+    if any(measured.get(key, 0) > 1 for measured in said.metrics.values() for key in _FRACTIONS):
+        yield "'metrics' must have dice and nsd of at most 1"
+    if prepared.window and prepared.window[0] >= prepared.window[1]:
+        yield "'preprocessing.window' must rise"
+    domain = said.domain or _NO_DOMAIN
+    if any(low > high for low, high in (*domain.scan.values(), *domain.organs_hu.values())):
+        yield "'domain' must have ranges from the lowest to the highest number"
+    by_organ = {"metrics": said.metrics, "custom_organs": said.custom_organs}
+    by_organ |= {f"domain.{part}": getattr(domain, part) for part in ("organs_hu", "above_liver_mm")}
+    for field, named in by_organ.items():
+        for key in set(named) - set(organs.values()):
+            yield f"'{field}' names '{key}', which is not in the label table"
+    declared = said.arguments.get("out_channels", said.channels)
+    if declared != said.channels:
+        yield f"the network has {declared} output channels, the label table asks for {said.channels}"
+    if said.arguments.get("in_channels", 1) != 1:
+        yield "the network has more input channels than one"
 
 
 def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
@@ -51,55 +104,25 @@ def metadata_to_json(metadata: Metadata) -> dict[str, Any]:
     MONAI's schema is "meta_schema_20240725.json". Its version fields name the oldest releases that run the
     bundle, so that the bytes do not depend on the computer that writes them.
     """
-    preprocessing = metadata.preprocessing
-    original = preprocessing.original
+    prepared = metadata.preprocessing
     ours = {
-        "schema_version": metadata.schema_version,
-        "name": metadata.name,
-        "version": metadata.version,
-        "description": metadata.description,
-        "modality": metadata.modality,
-        "architecture": metadata.architecture,
-        "arguments": sorted_keys(metadata.arguments),
-        "activation": metadata.activation,
+        **{field.name: getattr(metadata, field.name) for field in dataclasses.fields(metadata)},
+        **{name: sorted_keys(getattr(metadata, name)) for name in ("arguments", "metrics", "training")},
         "labels": metadata.labels.to_json(),
         "preprocessing": {
-            "spacing_mm": [float(size) for size in preprocessing.spacing_mm],
-            "intensity": preprocessing.intensity,
-            "window": None if preprocessing.window is None else [float(end) for end in preprocessing.window],
-            **({"original": original_to_json(original)} if original else {}),
+            "spacing_mm": [float(size) for size in prepared.spacing_mm],
+            "intensity": prepared.intensity,
+            "window": None if prepared.window is None else [float(end) for end in prepared.window],
+            **({"original": prepared.original.to_json()} if prepared.original else {}),
         },
-        "patch_shape": list(metadata.patch_shape),
-        "feature_channels": metadata.feature_channels,
-        "license": metadata.license,
-        "metrics": sorted_keys(metadata.metrics),
-        "training": sorted_keys(metadata.training),
         "custom_organs": {
-            key: {"name": organ.name, "color": list(organ.color)}
-            for key, organ in sorted(metadata.custom_organs.items())
+            key: dataclasses.asdict(organ) for key, organ in sorted(metadata.custom_organs.items())
         },
+        "domain": {name: sorted_keys(part) for name, part in vars(metadata.domain or _NO_DOMAIN).items()},
     }
-    if metadata.domain:
-        ours["domain"] = {
-            "scan": _ranges_to_json(metadata.domain.scan),
-            "organs_hu": _ranges_to_json(metadata.domain.organs_hu),
-            "above_liver_mm": sorted_keys(metadata.domain.above_liver_mm),
-        }
+    if not metadata.domain:
+        del ours["domain"]
     return {**_monai_fields(metadata), **ours}
-
-
-def _domain(data: Mapping[str, Any]) -> Domain:
-    scan, organs = ({key: _range(ends) for key, ends in data[part].items()} for part in ("scan", "organs_hu"))
-    return Domain(scan, organs, {key: float(height) for key, height in data["above_liver_mm"].items()})
-
-
-def _range(ends: Any) -> tuple[float, float]:
-    low, high = ends
-    return float(low), float(high)
-
-
-def _ranges_to_json(ranges: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
-    return {key: [float(low), float(high)] for key, (low, high) in sorted(ranges.items())}
 
 
 def _monai_fields(metadata: Metadata) -> dict[str, Any]:
@@ -143,8 +166,3 @@ def _monai_fields(metadata: Metadata) -> dict[str, Any]:
             },
         },
     }
-
-
-def _triple(values: Any, kind: type) -> Any:
-    first, second, third = values
-    return (kind(first), kind(second), kind(third))

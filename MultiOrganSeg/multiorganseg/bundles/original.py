@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated, Any
+
+from multiorganseg.schema import Limits, SchemaError, line, one_of, read_as
 
 INTENSITIES: Mapping[str, tuple[str, ...]] = {
     "clip_zscore": ("low", "high", "mean", "std"),
@@ -20,12 +23,14 @@ INTENSITIES: Mapping[str, tuple[str, ...]] = {
 VOLUME_INTENSITIES = frozenset({"zscore", "minmax", "zscore_minmax"})
 """Those that depend on the voxels of the whole volume."""
 
-CROPS = ("none", "nonzero", "positive")
-RESAMPLINGS = ("spline", "linear")
-STEPS = ("even", "fixed")
-PADDINGS = ("zero", "edge")
-WEIGHTS = ("centred_delta", "gaussian", "constant")
-RESTORINGS = ("logits", "probabilities", "labels")
+MOST_CHANNELS = 16
+MOST_FOLDS = 10
+_SIDES = ({"L", "R"}, {"P", "A"}, {"S", "I"})
+
+Number = Annotated[float, Limits(ge=-1e6, le=1e6)]
+Axis = Annotated[int, Limits(ge=0, le=2)]
+Share = Annotated[float, Limits(ge=0, le=0.9, description="a number in 0…0.9")]
+Name = Annotated[str, line(100)]
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,36 @@ class Intensity:
         values: The numbers by name.
     """
 
-    kind: str
-    values: Mapping[str, float]
+    kind: Annotated[str, one_of(*INTENSITIES)]
+    values: Mapping[str, Number]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Intensity:
+        """Read the kind and, beside it, the numbers.
+
+        Raises:
+            SchemaError: It is not valid.
+        """
+        if isinstance(data, Mapping):
+            data = {"kind": data.get("kind"), "values": {k: v for k, v in data.items() if k != "kind"}}
+        intensity = read_as(cls, data)
+        if not intensity.is_consistent:
+            names = ", ".join(INTENSITIES[intensity.kind]) or "nothing"
+            message = f"the kind {intensity.kind} needs {names}, lower ends below upper ones, and std above 0"
+            raise SchemaError([message])
+        return intensity
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether it has the numbers of its kind, and they fit each other."""
+        numbers = self.values
+        ends = [(numbers.get(f"{part}low", 0), numbers.get(f"{part}high", 1)) for part in ("", "from_")]
+        return (
+            set(numbers) == set(INTENSITIES[self.kind])
+            and all(numbers.get(key, 0) in (0, 1) for key in ("masked", "clip"))
+            and all(low < high for low, high in ends)
+            and numbers.get("std", 1) > 0
+        )
 
 
 @dataclass(frozen=True)
@@ -78,22 +111,61 @@ class Original:
         restore: What is interpolated back onto the input's grid: "logits", "probabilities" or "labels".
     """
 
-    program: str
+    program: Name
     orientation: str
-    axes: tuple[int, int, int]
+    axes: Annotated[tuple[Axis, Axis, Axis], Limits(description="0, 1 and 2 in some order")]
     in_slices: bool
-    channels: tuple[str, ...]
+    channels: Annotated[
+        tuple[Name, ...],
+        Limits(min_length=1, max_length=MOST_CHANNELS, description=f"1 to {MOST_CHANNELS} names"),
+    ]
     intensities: tuple[Intensity, ...]
     normalise_first: bool
-    crop: str
-    margin: int
-    resampling: str
-    spacing_tolerance: float
-    step: str
-    overlap: float
-    padding: str
-    weights: str
-    mirrored: tuple[int, ...]
-    folds: int
+    crop: Annotated[str, one_of("none", "nonzero", "positive")]
+    margin: Annotated[int, Limits(ge=0, le=100, description="a whole number in 0…100")]
+    resampling: Annotated[str, one_of("spline", "linear")]
+    spacing_tolerance: Share
+    step: Annotated[str, one_of("even", "fixed")]
+    overlap: Share
+    padding: Annotated[str, one_of("zero", "edge")]
+    weights: Annotated[str, one_of("centred_delta", "gaussian", "constant")]
+    mirrored: Annotated[tuple[Axis, ...], Limits(description="some of 0, 1 and 2, ascending")]
+    folds: Annotated[int, Limits(ge=1, le=MOST_FOLDS, description=f"a whole number in 1…{MOST_FOLDS}")]
     half_precision: bool
-    restore: str
+    restore: Annotated[str, one_of("logits", "probabilities", "labels")]
+
+    @classmethod
+    def from_json(cls, data: Any) -> Original:
+        """Read what `to_json` gives.
+
+        Raises:
+            SchemaError: It is not valid; everything found is listed.
+        """
+        original = read_as(cls, data)
+        problems = []
+        if original.orientation and not is_orientation(original.orientation):
+            problems.append("'orientation' must be three letters such as RAS, or \"\"")
+        if set(original.axes) != {0, 1, 2}:
+            problems.append("'axes' must be 0, 1 and 2 in some order")
+        if list(original.mirrored) != sorted(set(original.mirrored)):
+            problems.append("'mirrored' must be some of 0, 1 and 2, ascending")
+        if len(original.intensities) != len(original.channels):
+            problems.append("there must be one intensity for each channel")
+        if problems:
+            raise SchemaError(problems)
+        return original
+
+    def to_json(self) -> dict[str, Any]:
+        """Return lists and numbers by name."""
+        fields = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()
+        }
+        flat = [{"kind": entry.kind, **entry.values} for entry in self.intensities]
+        return {**fields, "intensities": flat}
+
+
+def is_orientation(value: Any) -> bool:
+    """Whether it names a direction for each of three axes, such as "RAS"."""
+    if not isinstance(value, str) or len(value) != 3:
+        return False
+    return all(any(letter in side for letter in value) for side in _SIDES) and len(set(value)) == 3

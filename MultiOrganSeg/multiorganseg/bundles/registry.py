@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from multiorganseg import needs
 from multiorganseg.bundles.bundle import Bundle, load_bundle
 from multiorganseg.bundles.folders import delete_folder, visible_folders
 from multiorganseg.errors import BundleError
@@ -37,17 +38,25 @@ def user_models_dir() -> Path:
     return user_data_dir() / "models"
 
 
-def list_bundles() -> list[Bundle | BundleProblem]:
+def list_bundles(*, hashed: bool = True) -> list[Bundle | BundleProblem]:
     """Load the user's bundles and then the bundled ones, each by name.
 
+    Args:
+        hashed: See `load_bundle`.
+
     Raises:
+        DependencyError: A package is missing without which no bundle is read.
         ResourceError: The resources folder is not found.
     """
-    return [_load_or_problem(folder) for folder in _folders()]
+    return [_load_or_problem(folder, hashed) for folder in _folders()]
 
 
-def find_bundle(name_or_path: str | Path) -> Bundle:
+def find_bundle(name_or_path: str | Path, *, hashed: bool = True) -> Bundle:
     """Load a bundle by name or path; of equal names the user's comes before the bundled one.
+
+    Args:
+        name_or_path: A path must lead to the bundle's folder.
+        hashed: See `load_bundle`.
 
     Raises:
         BundleError: There is none, or it is damaged; a damaged one is never skipped for another.
@@ -57,10 +66,10 @@ def find_bundle(name_or_path: str | Path) -> Bundle:
     if isinstance(name_or_path, str):
         for folder in folders:
             if folder.name == name_or_path:
-                return _load_named(folder)
+                return _load_named(folder, hashed)
     path = Path(name_or_path)
     if path.is_dir():
-        return load_bundle(path)
+        return load_bundle(path, hashed=hashed)
     if path.is_file():
         message = f"{path} is a file, not a bundle's folder."
         raise BundleError(
@@ -92,18 +101,19 @@ def remove_bundle(name: str) -> None:
 
 
 def _folders() -> list[Path]:
+    needs.require(needs.BUNDLES)
     return visible_folders(user_models_dir()) + visible_folders(resources_dir() / "Models")
 
 
-def _load_or_problem(folder: Path) -> Bundle | BundleProblem:
+def _load_or_problem(folder: Path, hashed: bool) -> Bundle | BundleProblem:
     try:
-        return _load_named(folder)
+        return _load_named(folder, hashed)
     except BundleError as error:
         return BundleProblem(folder, error)
 
 
-def _load_named(folder: Path) -> Bundle:
-    bundle = load_bundle(folder)
+def _load_named(folder: Path, hashed: bool) -> Bundle:
+    bundle = load_bundle(folder, hashed=hashed)
     if bundle.metadata.name != folder.name:
         message = f"The folder {folder.name} holds the bundle {bundle.metadata.name}."
         raise BundleError(

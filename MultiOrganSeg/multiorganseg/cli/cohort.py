@@ -23,10 +23,10 @@ from multiorganseg.errors import Cancelled, MultiOrganSegError
 from multiorganseg.pacs import Address, open_archive
 from multiorganseg.privacy import folders_of, no_more_readable_than, without_folders
 from multiorganseg.progress import Progress, Stage
-from multiorganseg.projects.typed import typed
 from multiorganseg.quality.statistics import OrganStatistics
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.write import DICOM_FORMATS, write_results
+from multiorganseg.schema import typed
 from multiorganseg.scratch import work_folder
 from multiorganseg.unforeseen import as_typed
 from multiorganseg.volumes.dicom_series import files_of

@@ -14,6 +14,8 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
+from multiorganseg.privacy import silence_dicom_libraries
+
 _JOINERS = "\u200c\u200d"
 """Characters without a shape that words of some languages need."""
 
@@ -88,6 +90,7 @@ def prepare_output() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     warnings.showwarning = show_warning
+    silence_dicom_libraries()
     logging.basicConfig(handlers=[_ToConsole(logging.WARNING)], format="%(message)s")
 
 

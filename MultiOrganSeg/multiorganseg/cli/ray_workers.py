@@ -144,19 +144,26 @@ def _connected(address: str) -> Iterator[Any]:
             folder = stack.enter_context(scratch_folder(top, WORK_PREFIX))
             place.update(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES)
             place.update(_temp_dir=str(folder), _node_ip_address="127.0.0.1")
-        try:
-            ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
-        except Exception as error:  # Ray raises all kinds, plain ones among them
-            msg = f"No Ray cluster answers at {address}." if address else "Ray cannot be started here."
-            raise ResourceError(
-                msg,
-                cause=str(error).splitlines()[0],
-                next_step="Check the address, and that `ray status` works on this machine."
-                if address
-                else "Leave --ray out, or start a cluster: ray start --head",
-            ) from error
         stack.callback(ray.shutdown)
+        for last in (address != "", False, True):  # a node has 30 s to start, too few on a busy machine
+            try:
+                ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
+                break
+            except Exception as error:  # Ray raises all kinds, plain ones among them
+                ray.shutdown()
+                if last:
+                    raise _unreachable(address, error) from error
         yield ray
+
+
+def _unreachable(address: str, error: Exception) -> ResourceError:
+    cause = (str(error).strip() or type(error).__name__).splitlines()[0]
+    if address:
+        msg = f"No Ray cluster answers at {address}."
+        step = "Check the address, and that `ray status` works on this machine."
+        return ResourceError(msg, cause=cause, next_step=step)
+    msg = "Ray cannot be started here."
+    return ResourceError(msg, cause=cause, next_step="Try again, or leave --ray out.")
 
 
 class _Pool:

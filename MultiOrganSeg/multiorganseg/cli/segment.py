@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -19,15 +17,13 @@ from multiorganseg.cli.console import printable
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.cli.inputs import expand_inputs
 from multiorganseg.cli.kept import keep_inputs
-from multiorganseg.cli.parent import stop_with_parent
+from multiorganseg.cli.parent import EVENTS_HELP, PARENT_HELP, event_stream, stop_with_parent
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.cli.remote import Sending, archived_cases, sending
 from multiorganseg.errors import OptionError, ResourceError
 from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.organs.catalogue import load_catalogue
-from multiorganseg.outputs import open_stream
 from multiorganseg.pacs import Query, is_address, parse_address
-from multiorganseg.privacy import folders_of
 from multiorganseg.progress import Progress
 from multiorganseg.results.write import FORMATS, plan_outputs
 
@@ -113,15 +109,10 @@ def segment(
     again: Annotated[
         bool, typer.Option("--again", help="Segment and send even what the archive has from an earlier run.")
     ] = False,
-    events: Annotated[
-        Path | None, typer.Option(help="Write progress as JSON lines to this file; - for standard output.")
-    ] = None,
+    events: Annotated[Path | None, typer.Option(help=EVENTS_HELP)] = None,
     with_parent: Annotated[
         bool,
-        typer.Option(
-            "--stop-with-parent",
-            help="End at once when standard input, to which at least one byte was written, is closed.",
-        ),
+        typer.Option("--stop-with-parent", help=PARENT_HELP),
     ] = False,
 ) -> None:
     """Segment the organs of CT or MR volumes; which of the two, and which organs, the model says.
@@ -242,7 +233,7 @@ def segment_cases(
         model = str(Path(model).absolute()) if Path(model).is_dir() else model
     with (
         keep_inputs([*paths, Path(model)]),
-        _event_stream(events, (*paths, output)) as stream,
+        event_stream(events, *paths, output) as stream,
         progress_bar() as progress,
     ):
         cases = find_cases(progress)
@@ -327,22 +318,6 @@ def _check_outputs(cases: list[Case], output: Path, settings: Settings) -> None:
                     problem, next_step="Name a folder for --output, and inputs of different names."
                 )
             owners[path] = case
-
-
-@contextmanager
-def _event_stream(path: Path | None, named: tuple[Path, ...]) -> Iterator[EventStream]:
-    """Open the stream; an error that leaves the block is its last event."""
-    hidden = folders_of(*named)
-    with ExitStack() as files:
-        if path is None or str(path) == "-":
-            stream = EventStream(sys.stdout if path else None, hidden)
-        else:
-            stream = EventStream(files.enter_context(open_stream(path)), hidden)
-        try:
-            yield stream
-        except Exception as error:
-            stream.fail(error)
-            raise
 
 
 def _tell(result: CaseResult, stream: EventStream) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, user_models_dir, write_bundle
 from multiorganseg.bundles.manifest import file_digest
 from multiorganseg.bundles.metadata import CONVERTED_SCHEMA_VERSION
-from multiorganseg.bundles.original_json import is_orientation
+from multiorganseg.bundles.original import is_orientation
 from multiorganseg.convert.card import converted_card
 from multiorganseg.convert.converted import Converted
 from multiorganseg.convert.flips import Check, check_orientations
 from multiorganseg.convert.folders import opened
-from multiorganseg.convert.organ_names import NamedOrgan, custom_organs, match_organs
+from multiorganseg.convert.organ_names import NamedOrgan, custom_organs, match_organs, require_distinct
 from multiorganseg.convert.recognise import read_network
 from multiorganseg.convert.try_network import try_network
 from multiorganseg.errors import BundleError, OptionError
@@ -99,20 +99,17 @@ def convert(
         msg = f"'{options.orientation}' is no orientation."
         raise OptionError(msg, next_step=f"Say three letters such as RAS or LPS, or '{STORED}'.")
     with opened(path) as place:
-        progress(Stage.READING, 0.0)
-        converted = read_network(place, options.configuration, options.folds, options.licence, path)
-        progress("trying the network", 0.0)
-        try_network(converted, path)
+        converted, features = _read(place, path, options, progress)
         hashes = {_relative(file, place): file_digest(file) for file in converted.files}
-    catalogue = load_catalogue()
-    organs = match_organs(converted.labels, options.labels, catalogue)
+    organs = match_organs(converted.labels, options.labels, load_catalogue())
+    require_distinct(organs)
     target = (into.absolute() if into is not None else user_models_dir()) / bundle_name(
         options.name or converted.name
     )
     _check_free(target, options.replace)
 
     def write(orientation: str, folder: Path, check: Check | None = None) -> Bundle:
-        metadata = _metadata(converted, organs, hashes, options, orientation, folder.name)
+        metadata = _metadata(converted, organs, hashes, options, orientation, folder.name, features)
         if check is not None:
             metadata = replace(metadata, training={**metadata.training, "check": _check_facts(check)})
         return write_bundle(
@@ -143,6 +140,72 @@ def convert(
     return Conversion(bundle, organs, check, said)
 
 
+@dataclass(frozen=True)
+class Inspection:
+    """What can be said of a network before it is converted.
+
+    Attributes:
+        name: What its bundle would be called.
+        description: One sentence.
+        program: What it was trained with.
+        modality: "CT" or "MR".
+        channels: Names of its images of a patient.
+        networks: How many there are.
+        orientation: Of its images, such as "RAS"; "" when it is not known.
+        license: Of its weights.
+        organs: What would become of its labels.
+    """
+
+    name: str
+    description: str
+    program: str
+    modality: str
+    channels: tuple[str, ...]
+    networks: int
+    orientation: str
+    license: str
+    organs: tuple[NamedOrgan, ...]
+
+
+def inspect_network(
+    path: Path, options: ConvertOptions | None = None, progress: Progress | None = None
+) -> Inspection:
+    """Say what a network is, as strictly read and tried as for its conversion; nothing is written.
+
+    Args:
+        path: As for `convert`.
+        options: As for `convert`; what is said of orientation and check is not needed.
+        progress: Told each stage.
+
+    Raises:
+        BundleError: As `convert`.
+        OptionError: As `convert`.
+        ResourceError: As `convert`.
+    """
+    options = options or ConvertOptions()
+    with opened(path) as place:
+        converted, _ = _read(place, path, options, progress or Progress())
+    return Inspection(
+        bundle_name(options.name or converted.name),
+        converted.description,
+        str(converted.facts["converted_from"]),
+        converted.modality,
+        converted.original.channels,
+        converted.original.folds,
+        converted.orientation or "",
+        options.licence or converted.license,
+        match_organs(converted.labels, options.labels, load_catalogue()),
+    )
+
+
+def _read(place: Path, path: Path, options: ConvertOptions, progress: Progress) -> tuple[Converted, int]:
+    """Read a network and try it; also return the number of its features."""
+    progress(Stage.READING, 0.0)
+    converted = read_network(place, options.configuration, options.folds, options.licence, path)
+    progress("trying the network", 0.0)
+    return converted, try_network(converted, path)
+
+
 def bundle_name(text: str) -> str:
     """Make a name that a bundle may have."""
     name = re.sub(r"[^a-z0-9.]+", "-", text.casefold()).strip("-.")[:60].strip("-.")
@@ -156,9 +219,9 @@ def _metadata(
     options: ConvertOptions,
     orientation: str,
     name: str,
+    features: int,
 ) -> Metadata:
     sources = {organ.key: organ.name for organ in organs}
-    features = converted.arguments.get("filters", converted.arguments.get("feature_size", 1))
     return Metadata(
         schema_version=CONVERTED_SCHEMA_VERSION,
         name=name,
@@ -173,7 +236,7 @@ def _metadata(
             converted.spacing_mm, "original", None, replace(converted.original, orientation=orientation)
         ),
         patch_shape=converted.patch_shape,
-        feature_channels=features[0] if isinstance(features, (list, tuple)) else features,
+        feature_channels=features,
         license=(options.licence or converted.license)[:200],
         metrics={
             organ.key: {"dice": round(converted.dice[organ.name], 4)}

@@ -40,7 +40,7 @@ class NamedOrgan:
 def match_organs(
     names: Sequence[str], chosen: Mapping[str, str], catalogue: Catalogue
 ) -> tuple[NamedOrgan, ...]:
-    """Return every name an organ.
+    """Return every name an organ; two may be the same one until `require_distinct`.
 
     Args:
         names: In the source.
@@ -49,7 +49,6 @@ def match_organs(
 
     Raises:
         OptionError: The user speaks of a name that is not there, or gives a key that is none.
-        OrganError: Two names would be one organ.
     """
     strays = [name for name in chosen if name not in names]
     if strays:
@@ -68,12 +67,20 @@ def match_organs(
         organs.append(
             NamedOrgan(name, _own_key(name, {*catalogue.organs, *(o.key for o in organs)}), True, found)
         )
+    return tuple(organs)
+
+
+def require_distinct(organs: Sequence[NamedOrgan]) -> None:
+    """Refuse one organ for two names.
+
+    Raises:
+        OrganError: There is such a one.
+    """
     for organ in organs:
         same = [other.name for other in organs if other.key == organ.key]
         if len(same) > 1:
             msg = f"The labels {' and '.join(same)} would both be {organ.key}."
             raise OrganError(msg, next_step=f"Give one of them another organ: --label '{same[-1]}=KEY'.")
-    return tuple(organs)
 
 
 def custom_organs(organs: Sequence[NamedOrgan], catalogue: Catalogue) -> dict[str, CustomOrgan]:

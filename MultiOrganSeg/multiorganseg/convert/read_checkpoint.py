@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.children import module_command, module_environment
+from multiorganseg.children import run_module
 from multiorganseg.convert import checkpoint_child as child
 from multiorganseg.errors import BundleError, ResourceError
+from multiorganseg.scratch import work_folder
 
 LARGEST_FILE = 8 << 30
 BASE_MEMORY = 2 << 30
@@ -79,22 +79,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise refused(path, str(error), "Check the path, and that you may read it.") from error
     if size > LARGEST_FILE:
         raise refused(path, f"It has {size >> 30} GiB; at most {LARGEST_FILE >> 30} GiB are read.")
-    with tempfile.TemporaryDirectory(prefix="multiorganseg-") as name:
-        folder = Path(name)
+    with work_folder() as folder:
         arguments = [str(path.absolute()), str(folder), str(BASE_MEMORY + MEMORY_PER_BYTE * size)]
-        environment = {**module_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         try:
-            done = subprocess.run(
-                module_command(child.__name__, arguments),
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=SECONDS,
-                check=False,
-            )
+            done = run_module(child.__name__, arguments, folder, seconds=SECONDS, threads=1)
         except subprocess.TimeoutExpired as error:
             raise refused(path, f"Reading it took more than {SECONDS} s.") from error
         if done.returncode:

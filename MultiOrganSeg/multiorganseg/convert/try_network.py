@@ -10,8 +10,11 @@ from multiorganseg.convert.read_checkpoint import refused
 from multiorganseg.errors import BundleError
 
 
-def try_network(converted: Converted, path: Path) -> None:
+def try_network(converted: Converted, path: Path) -> int:
     """Build the network, load each fold strictly and run it on zeros.
+
+    Returns:
+        Channels of its features.
 
     Raises:
         BundleError: The weights do not fit, or it does not answer as its labels ask.
@@ -41,6 +44,7 @@ def try_network(converted: Converted, path: Path) -> None:
         logits = network(torch.zeros((1, inputs, *shape))).logits
     if logits.shape != (1, channels, *shape) or not torch.isfinite(logits).all():
         raise refused(path, f"On zeros it answers {tuple(logits.shape)}, or no numbers.")
+    return network.feature_channels
 
 
 def _short(error: RuntimeError) -> str:

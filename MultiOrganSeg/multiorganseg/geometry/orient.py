@@ -122,6 +122,26 @@ def canonical_order(orientation: str, axes: tuple[int, int, int]) -> AxisOrder:
     )
 
 
+Feet = tuple[int, bool]
+"""Axis (0, 1 or 2) along which the patient lies, and whether the feet are at its first voxel."""
+
+CANONICAL_FEET: Feet = (0, True)
+
+
+def network_feet(orientation: str, axes: tuple[int, int, int]) -> Feet | None:
+    """Return along which axis of a network's array patients lie; None for images as they are stored.
+
+    Args:
+        orientation: As for `canonical_order`, or "".
+        axes: As for `canonical_order`.
+    """
+    if not orientation:
+        return None
+    order = canonical_order(orientation, axes)
+    axis = order.axes.index(0)
+    return axis, axis not in order.flipped
+
+
 def axis_order(grid: Grid, orientation: str, axes: tuple[int, int, int]) -> AxisOrder:
     """Return the way from an array on a grid to the network's; "" as orientation takes it as it is stored."""
     if not orientation:

@@ -20,7 +20,7 @@ from multiorganseg.errors import BundleError, ResourceError
 from multiorganseg.folders import user_cache_dir
 from multiorganseg.inference.ensemble import Ensemble
 from multiorganseg.networks.build import build_network, load_weights, network_on_paper, place_network
-from multiorganseg.networks.output import decoder_outputs, feature_stride
+from multiorganseg.networks.output import decoder_count, decoder_outputs, feature_stride
 from multiorganseg.offline import import_openvino
 
 if TYPE_CHECKING:
@@ -82,13 +82,8 @@ def load_network(bundle: Bundle, fold: int = 0) -> nn.Module:
         BundleError: The weights do not fit the architecture, or the network not its window.
     """
     metadata = bundle.metadata
-    arguments = {
-        **metadata.arguments,
-        "in_channels": metadata.in_channels,
-        "out_channels": metadata.channels,
-    }
-    _require_fit(bundle, arguments, fold)
-    network = build_network(metadata.architecture, arguments)
+    _on_paper(bundle, fold)
+    network = build_network(metadata.architecture, _arguments(bundle))
     weights = {name: torch.from_numpy(array).float() for name, array in read_weights(bundle, fold).items()}
     try:
         load_weights(network, weights)
@@ -97,12 +92,28 @@ def load_network(bundle: Bundle, fold: int = 0) -> nn.Module:
     return network.eval()
 
 
-def _require_fit(bundle: Bundle, arguments: Mapping[str, Any], fold: int) -> None:
+def count_decoders(bundle: Bundle) -> int:
+    """Return how many decoders a bundle's network has, without its weights.
+
+    Raises:
+        BundleError: As `load_network`.
+    """
+    return decoder_count(_on_paper(bundle))
+
+
+def _arguments(bundle: Bundle) -> Mapping[str, Any]:
+    metadata = bundle.metadata
+    channels = {"in_channels": metadata.in_channels, "out_channels": metadata.channels}
+    return {**metadata.arguments, **channels}
+
+
+def _on_paper(bundle: Bundle, fold: int = 0) -> nn.Module:
+    """Build a bundle's network without memory for its weights, and compare both."""
     metadata = bundle.metadata
     stored = {name: entry.shape for name, entry in weights_header(bundle, fold).items()}
     elements = sum(math.prod(shape) for shape in stored.values())
     paper = network_on_paper(
-        metadata.architecture, arguments, _SLACK * elements + 10**6, _SLACK * len(stored) + 100
+        metadata.architecture, _arguments(bundle), _SLACK * elements + 10**6, _SLACK * len(stored) + 100
     ).eval()
     asked = {
         name: tuple(tensor.shape)
@@ -119,6 +130,7 @@ def _require_fit(bundle: Bundle, arguments: Mapping[str, Any], fold: int) -> Non
         raise _unfit(bundle, f"It does not take its window: {error}") from error
     if answer.logits.shape != (1, metadata.channels, *metadata.patch_shape):
         raise _unfit(bundle, f"It answers {tuple(answer.logits.shape)}.")
+    return paper
 
 
 def _unfit(bundle: Bundle, cause: str) -> BundleError:

@@ -21,10 +21,10 @@ from multiorganseg.geometry.canonical import Canonical
 from multiorganseg.inference.backends import (
     Backend,
     choose_device,
+    count_decoders,
     free_unused,
     is_out_of_memory,
     load_backend,
-    load_network,
 )
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.original_space import prepare_original
@@ -36,13 +36,12 @@ from multiorganseg.inference.stream_original import OriginalLabels, stream_origi
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.intensities import AIR, darkest, seen_window
 from multiorganseg.memory import available_memory
-from multiorganseg.networks.output import decoder_count
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.privacy import PROVENANCE_INPUT, folders_of, without_folders
 from multiorganseg.progress import Progress, Stage
 from multiorganseg.quality.certainty import mean_confidence, mean_uncertainty
-from multiorganseg.quality.components import Fragmentation, keep_components
+from multiorganseg.quality.components import CleanedLabels, Fragmentation, keep_components
 from multiorganseg.quality.domain import Judgement, drop_untaught, judge
 from multiorganseg.quality.flags import BEYOND_TRAINING, NOT_FOUND, OUT_OF_DOMAIN, worst_first
 from multiorganseg.quality.measure import measure
@@ -136,7 +135,7 @@ class Segmenter:
         self.options = options or Options()
         self.catalogue = with_custom_organs(catalogue or load_catalogue(), bundle.metadata.custom_organs)
         self._device = choose_device(self.options.device)
-        self._decoders = decoder_count(load_network(bundle)) if self.options.uncertainty else 1
+        self._decoders = count_decoders(bundle) if self.options.uncertainty else 1
         self._backends: dict[tuple[str, bool], Backend] = {}
         self._seconds: dict[str, float] = {}
         for key in self.options.organs:
@@ -230,16 +229,7 @@ class Segmenter:
                 recorder.finish(_network_grid(canonical), metadata.labels, given)
         with timings.stage("clean"):
             progress(Stage.CLEANING, 0.0)
-            cleaned = keep_components(
-                streamed.labels,
-                metadata.labels,
-                self.catalogue,
-                voxel_volume=canonical.grid.voxel_volume,
-            )
-            kept, beyond = cleaned.labels, frozenset[str]()
-            if metadata.domain and metadata.preprocessing.original is None:
-                kept, beyond = drop_untaught(kept, metadata.labels, canonical.grid.spacing, metadata.domain)
-                cleaned = replace(cleaned, labels=kept)
+            cleaned, beyond = self._clean(streamed.labels, canonical.grid)
             confidence = mean_confidence(cleaned.labels, streamed.confidence, metadata.labels)
         with timings.stage("restore"):
             progress(Stage.RESTORING, 0.0)
@@ -260,6 +250,21 @@ class Segmenter:
             beyond,
         )
         return self._finish(volume, found, settings, backend, streamed.windows, timings, progress)
+
+    def _clean(self, labels: NDArray[np.unsignedinteger], grid: Grid) -> tuple[CleanedLabels, frozenset[str]]:
+        """Drop small pieces and what was never taught; of a converted network, whose program keeps all, none.
+
+        Returns:
+            Labels, and the organs of which something untaught was dropped.
+        """
+        metadata = self.bundle.metadata
+        if metadata.preprocessing.original is not None:
+            return CleanedLabels(labels, {}), frozenset()
+        cleaned = keep_components(labels, metadata.labels, self.catalogue, voxel_volume=grid.voxel_volume)
+        if not metadata.domain:
+            return cleaned, frozenset()
+        kept, beyond = drop_untaught(cleaned.labels, metadata.labels, grid.spacing, metadata.domain)
+        return replace(cleaned, labels=kept), beyond
 
     def _prepare(
         self, volume: Volume, others: Sequence[Volume]
@@ -481,6 +486,7 @@ class Segmenter:
             decoders=settings.decoders,
             uncertain=settings.uncertain,
             recorder=recorder,
+            feet=metadata.preprocessing.feet,
         )
 
     def _mode_provenance(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet
 from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.slab import Slab
 from multiorganseg.inference.windows import WindowPlan
@@ -69,6 +70,7 @@ def stream_labels(
     decoders: int = 1,
     uncertain: bool = False,
     recorder: MapRecorder | None = None,
+    feet: Feet | None = CANONICAL_FEET,
 ) -> StreamedLabels:
     """Run the network window by window and finish each plane as soon as no window will touch it again.
 
@@ -93,9 +95,10 @@ def stream_labels(
         uncertain: Whether to map the uncertainty.
         recorder: Gathers probabilities and features; `predict` then gives the first decoder's features too,
             after the logits of all decoders.
+        feet: Along which axis of the image the patient lies; None when that is not known.
     """
-    padded, inside = fill_windows(image, plan.shape, air)
-    below = inside[0].start
+    padded, inside = fill_windows(image, plan.shape, air, feet)
+    start = (inside[0].start, inside[1].start, inside[2].start)
     slab = Slab(plan, organs + 1, decoders, activation, device)
     labels = np.zeros(plan.shape, np.uint8 if organs < 256 else np.uint16)
     confidence = np.zeros(plan.shape, np.uint8)
@@ -111,7 +114,7 @@ def stream_labels(
         network_device=network_device,
         progress=progress,
         recorder=recorder,
-        below=below,
+        start=start,
     )
     for part in finished:
         planes = slice(part.start, part.stop)
@@ -121,7 +124,8 @@ def stream_labels(
         if uncertainty is not None:
             uncertainty[planes] = as_bytes(slab.uncertainty(part.stop - part.start))
         if recorder is not None:
-            recorder.add_probabilities(part.start - below, slab.mean(part.stop - part.start))
+            means = slab.mean(part.stop - part.start)[:, inside[1], inside[2]]
+            recorder.add_probabilities(part.start - start[0], means)
         asked = part.asked
     return StreamedLabels(
         labels[inside], confidence[inside], asked, None if uncertainty is None else uncertainty[inside]
@@ -139,7 +143,7 @@ def run_windows(
     network_device: torch.device,
     progress: Progress,
     recorder: MapRecorder | None = None,
-    below: int = 0,
+    start: tuple[int, int, int] = (0, 0, 0),
 ) -> Iterator[FinishedPlanes]:
     """Add every window to a slab, and tell whenever planes are finished; `stream_labels` says the rest.
 
@@ -155,7 +159,7 @@ def run_windows(
         network_device: As for `stream_labels`.
         progress: As for `stream_labels`.
         recorder: As for `stream_labels`; here it is given features alone.
-        below: Planes of the image that lie below the recorder's.
+        start: Where the recorder's first voxel lies in the image.
     """
     source = torch.from_numpy(image[None] if image.ndim == 3 else image)
     depth, height, width = plan.window
@@ -177,7 +181,8 @@ def run_windows(
                     answer = next(predicted)
                     if recorder is not None:
                         *answer, features = answer
-                        recorder.add_features((k - below, *corner), features)
+                        k0, j0, i0 = (at - first for at, first in zip((k, *corner), start, strict=True))
+                        recorder.add_features((k0, j0, i0), features)
                     slab.add(corner, answer)
                 else:
                     slab.add_air(corner)
@@ -188,32 +193,39 @@ def run_windows(
 
 
 def fill_windows(
-    image: NDArray[np.float32], shape: tuple[int, int, int], air: float | None
-) -> tuple[NDArray[np.float32], tuple[slice, ...]]:
+    image: NDArray[np.float32],
+    shape: tuple[int, int, int],
+    air: float | None,
+    feet: Feet | None = CANONICAL_FEET,
+) -> tuple[NDArray[np.float32], tuple[slice, slice, slice]]:
     """Enlarge an image that is smaller than a window.
 
-    Along k a scan ends where the patient goes on: its planes are mirrored below it, since a network that
-    knows whole bodies takes a wall of air for the end of the patient. In-plane, and where no intensity is
-    known to be air, the lowest one goes on.
+    Towards the feet a scan ends where the patient goes on: its planes are mirrored there, since a network
+    that knows whole bodies takes a wall of air for the end of the patient. Along the other axes, and where
+    no intensity is known to be air, the lowest one goes on.
 
     Args:
         image: (k, j, i), or (channel, k, j, i), normalised.
         shape: At least the image's.
         air: Normalised intensity of air; None where there is none.
+        feet: Along which axis the patient lies; None when that is not known.
 
     Returns:
         The larger image, and where the given one lies in it along (k, j, i).
     """
-    depth, height, width = image.shape[-3:]
+    sizes = image.shape[-3:]
     channels = [(0, 0)] * (image.ndim - 3)
-    below = 0 if air is None else shape[0] - depth
-    inside = (slice(below, below + depth), slice(height), slice(width))
-    if below:
-        mode: Literal["reflect", "edge"] = "reflect" if depth > 1 else "edge"
-        image = np.pad(image, [*channels, (below, 0), (0, 0), (0, 0)], mode=mode)
-    padding = [(0, wanted - size) for wanted, size in zip(shape, image.shape[-3:], strict=True)]
+    mirrored, rest = [(0, 0)] * 3, [(0, wanted - size) for wanted, size in zip(shape, sizes, strict=True)]
+    if air is not None and feet is not None:
+        axis, at_first = feet
+        missing = rest[axis][1]
+        mirrored[axis] = (missing, 0) if at_first else (0, missing)
+        rest[axis] = (0, 0)
+        mode: Literal["reflect", "edge"] = "reflect" if sizes[axis] > 1 else "edge"
+        image = np.pad(image, [*channels, *mirrored], mode=mode)
+    k, j, i = (slice(first, first + size) for (first, _), size in zip(mirrored, sizes, strict=True))
     fill = float(image.min()) if air is None else air
-    return np.pad(image, [*channels, *padding], constant_values=fill), inside
+    return np.pad(image, [*channels, *rest], constant_values=fill), (k, j, i)
 
 
 def as_bytes(shares: Tensor) -> NDArray[np.uint8]:

@@ -29,6 +29,8 @@ _BUILDERS: Mapping[str, str] = {
     "vnet": "VNet",
     "nnunet": "NnUNet",
     "monai_segresnet_ds": "MonaiSegResNetDS",
+    "monai_unet": "MonaiUNet",
+    "monai_dynunet": "MonaiDynUNet",
 }
 """Class by module, which is imported when it is built: MONAI takes seconds."""
 

@@ -8,4 +8,6 @@ ARCHITECTURES: tuple[str, ...] = (
     "vnet",
     "nnunet",
     "monai_segresnet_ds",
+    "monai_unet",
+    "monai_dynunet",
 )

@@ -62,7 +62,13 @@ class LabelTable:
             if len(set(values)) < len(values):
                 message = f"the value {max(values, key=values.count)} stands for several organs"
                 raise ValueError(message)
-            return cls({value: str(key) for value, key in zip(values, data.values(), strict=True)})
+            organs = dict(zip(values, data.values(), strict=True))
+            strange = [value for value in data if value not in map(str, values)]
+            strange += [key for key in organs.values() if not isinstance(key, str)]
+            if strange:
+                message = f"{strange[0]!r} stands where a number such as 1 or a key such as spleen must"
+                raise ValueError(message)
+            return cls(organs)
         except (ValueError, AttributeError, TypeError) as error:
             msg = "This is not a label table."
             raise OrganError(

@@ -67,9 +67,14 @@ class DicomWeb:
         self.address, login, files = address, login_for(address), certificates()
 
         class Authorization(requests.auth.AuthBase):
-            """Logs in as told, and never as a file of the home folder (.netrc) says."""
+            """Logs in as given, and never as a file of the home folder (.netrc) says.
+
+            It is the last to see a request, and leaves a star as it is: Orthanc takes an escaped one for a
+            letter, not for the wildcard.
+            """
 
             def __call__(self, request: Any) -> Any:
+                request.url = request.url.replace("%2A", "*")
                 if login.token:
                     request.headers["Authorization"] = f"Bearer {login.token}"
                 elif login:
@@ -180,7 +185,8 @@ class DicomWeb:
         except MultiOrganSegError:
             raise
         except Exception as error:  # broken answers raise as they like
-            if isinstance(error, requests.RequestException) and not _may_pass(error):
+            is_final = isinstance(error, requests.RequestException) and not _may_pass(error)
+            if is_final and _status(error) != _NOT_FOUND:
                 raise self._told(error, "fetch the series") from error
 
     def _fetch_one(self, study: str, series: str, uid: str, inbox: Inbox, progress: Progress) -> None:

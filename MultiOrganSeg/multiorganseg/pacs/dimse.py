@@ -268,11 +268,11 @@ class Dimse:
         if code in _PENDING:
             return True
         if code not in (0x0000, _WARNING):
-            told = str(status.get("ErrorComment") or "")[:200]
+            comment = str(status.get("ErrorComment") or "")[:200]
             msg = f"{self.address.server} could not do what was asked."
             raise ServerError(
                 msg,
-                cause=f"Its status: {code:#06x} {told}".strip() + ".",
+                cause=f"Its status: {code:#06x} {comment}".strip() + ".",
                 next_step="Look into its log. For C-MOVE it must know this computer's title, host and port.",
             )
         return False
@@ -314,6 +314,6 @@ def _keep(event: Any, inbox: Inbox) -> int:
         content = event.encoded_dataset()
         series = str(event.dataset.SeriesInstanceUID)
         inbox.add(str(data.AffectedSOPInstanceUID), series, content)
-    except Exception:  # damaged data and full disks alike are told by what is missing at the end
+    except Exception:  # damaged data and full disks alike are seen by what is missing at the end
         return 0xA700
     return 0x0000

@@ -24,7 +24,7 @@ _KEYRING_USER = "login"
 
 @dataclass(frozen=True)
 class Login:
-    """What is told an archive to be let in; `repr` shows none of it.
+    """What an archive is given to be let in; `repr` shows none of it.
 
     Attributes:
         token: Bearer token; wins over the others.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.json_text import format_json
@@ -14,8 +14,9 @@ from multiorganseg.earlier import existing
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import read_json
 from multiorganseg.projects.runs import ACCEPTANCE_FILE
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import Count, Finite, NotNegative, Share, one_of, typed
 
+How = Annotated[str, one_of("hold-out", "cross-validation", "none")]
 MARGIN = 0.01
 FLOOR = 0.5
 
@@ -58,17 +59,17 @@ class OrganVerdict:
         picture: File relative to the run's folder, with "/" between its parts.
     """
 
-    role: str
-    reference: str
-    cases: int
-    dice_old: float | None
-    dice_new: float | None
-    nsd_old: float | None
-    nsd_new: float | None
-    volume_ml_old: float | None
-    volume_ml_new: float | None
-    difference: float | None
-    confidence_interval: tuple[float, float] | None
+    role: Annotated[str, one_of("old", "new")]
+    reference: Annotated[str, one_of("annotated", "base")]
+    cases: Count
+    dice_old: Share | None
+    dice_new: Share | None
+    nsd_old: Share | None
+    nsd_new: Share | None
+    volume_ml_old: NotNegative | None
+    volume_ml_new: NotNegative | None
+    difference: Finite | None
+    confidence_interval: tuple[Finite, Finite] | None
     verdict: Verdict
     why: str
     worst_case: str | None = None
@@ -97,9 +98,9 @@ class AcceptanceReport:
     base_sha256: str
     run: str
     cases: tuple[str, ...]
-    how: str
-    margin: float
-    floor: float
+    how: How
+    margin: Finite
+    floor: Finite
     organs: Mapping[str, OrganVerdict]
     training_cases: Mapping[str, int] = field(default_factory=dict)
 
@@ -155,25 +156,17 @@ def load_acceptance(run: Path) -> AcceptanceReport | None:
     except TrainingError as error:
         msg = f"{path} cannot be used."
         raise TrainingError(
-            msg, cause=error.problem, next_step="Repeat it: multiorganseg-train acceptance --help"
+            msg, cause=error.cause, next_step="Repeat it: multiorganseg-train acceptance --help"
         ) from error
 
 
 def acceptance_to_json(acceptance: AcceptanceReport) -> dict[str, Any]:
     """Return the JSON object of `acceptance.json`."""
+    base = {name: getattr(acceptance, f"base_{name}") for name in ("name", "version", "sha256")}
     return {
         "schema_version": SCHEMA_VERSION,
-        "base": {
-            "name": acceptance.base_name,
-            "version": acceptance.base_version,
-            "sha256": acceptance.base_sha256,
-        },
-        "run": acceptance.run,
-        "cases": list(acceptance.cases),
-        "how": acceptance.how,
-        "margin": acceptance.margin,
-        "floor": acceptance.floor,
-        "training_cases": dict(acceptance.training_cases),
+        "base": base,
+        **{name: getattr(acceptance, name) for name in _SHARED},
         "organs": {key: _organ_to_json(organ) for key, organ in acceptance.organs.items()},
         "passed": acceptance.passed,
     }
@@ -191,6 +184,9 @@ def _rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
+_SHARED = ("run", "cases", "how", "margin", "floor", "training_cases")
+
+
 @dataclass(frozen=True)
 class _Base:
     name: str
@@ -203,26 +199,16 @@ class _AcceptanceFile:
     base: _Base
     run: str
     cases: tuple[str, ...]
-    how: str
-    margin: float
-    floor: float
+    how: How
+    margin: Finite
+    floor: Finite
     organs: dict[str, OrganVerdict]
-    training_cases: dict[str, int] = field(default_factory=dict)
+    training_cases: dict[str, Count] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     passed: bool | None = None
 
 
 def _acceptance(data: Mapping[str, Any], what: str) -> AcceptanceReport:
     said = typed(_AcceptanceFile, data, what)
-    return AcceptanceReport(
-        base_name=said.base.name,
-        base_version=said.base.version,
-        base_sha256=said.base.sha256,
-        run=said.run,
-        cases=said.cases,
-        how=said.how,
-        margin=said.margin,
-        floor=said.floor,
-        organs=said.organs,
-        training_cases=said.training_cases,
-    )
+    base = (said.base.name, said.base.version, said.base.sha256)
+    return AcceptanceReport(*base, **{name: getattr(said, name) for name in (*_SHARED, "organs")})

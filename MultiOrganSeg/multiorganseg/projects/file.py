@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,51 @@ from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.json_text import format_json, parse_json_object, read_small_file
 from multiorganseg.bundles.metadata import CustomOrgan
-from multiorganseg.errors import OrganError, TrainingError
+from multiorganseg.errors import TrainingError
 from multiorganseg.guarded import check_inside
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
 from multiorganseg.projects.project import Project, ProjectCase
 from multiorganseg.projects.runs import folder_lock
+from multiorganseg.schema import typed
 from multiorganseg.scratch import clean_up
 
 SCHEMA_VERSION = 1
 _MOST = 64 * 2**20
+_MATRIX_STEP = (
+    'Write it as {"organs": ["liver"], "cases": {"case_1": {"annotated": ["liver"]}}}; '
+    f"the statuses are {', '.join(LabelStatus)}."
+)
+
+
+@dataclass(frozen=True)
+class _MatrixFile:
+    organs: tuple[str, ...]
+    cases: Mapping[str, Mapping[LabelStatus, tuple[str, ...]]]
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class _CaseFile:
+    image: str
+    labels: str | None
+    source: str
+    status: Mapping[LabelStatus, tuple[str, ...]]
+    patient: str = ""
+    corrected: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _ProjectFile:
+    name: str
+    modality: str
+    labels: LabelTable
+    sources: Mapping[str, Mapping[str, str]]
+    cases: Mapping[str, _CaseFile]
+    custom_organs: Mapping[str, CustomOrgan] = field(default_factory=dict)
+    patient_key: str = ""
+    schema_version: int = SCHEMA_VERSION
 
 
 def matrix_to_json(matrix: LabelStatusMatrix) -> dict[str, Any]:
@@ -40,18 +75,8 @@ def matrix_from_json(data: Mapping[str, Any]) -> LabelStatusMatrix:
     Raises:
         TrainingError: A key or status is unknown, an organ has two statuses, or the form is another.
     """
-    try:
-        organs = tuple(_text(organ) for organ in _list(data["organs"], "'organs'"))
-        rows = {case: _row(case, groups) for case, groups in data["cases"].items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        msg = "This is not a label-status matrix."
-        raise TrainingError(
-            msg,
-            cause=f"{type(error).__name__}: {error}",
-            next_step='Write it as {"organs": ["liver"], "cases": {"case_1": {"annotated": ["liver"]}}}; '
-            f"the statuses are {', '.join(LabelStatus)}.",
-        ) from error
-    return LabelStatusMatrix(organs, rows)
+    said = typed(_MatrixFile, data, "This label-status matrix", _MATRIX_STEP)
+    return LabelStatusMatrix(said.organs, {case: _row(case, groups) for case, groups in said.cases.items()})
 
 
 def save_matrix(matrix: LabelStatusMatrix, path: Path) -> None:
@@ -96,37 +121,28 @@ def read_json(path: Path, version: int | None = None) -> dict[str, Any]:
     return data
 
 
-def _row(case: str, groups: Mapping[str, Any]) -> dict[str, LabelStatus]:
+def _row(case: str, groups: Mapping[LabelStatus, tuple[str, ...]]) -> dict[str, LabelStatus]:
     row: dict[str, LabelStatus] = {}
-    for name, organs in groups.items():
-        for organ in _list(organs, f"'{name}' of the case '{case}'"):
-            if row.setdefault(_text(organ), LabelStatus(name)) is not LabelStatus(name):
-                problem = f"{organ} has two statuses in the case '{case}'"
-                raise ValueError(problem)
+    for status, organs in groups.items():
+        for organ in organs:
+            if row.setdefault(organ, status) is not status:
+                msg = f"{organ} has two statuses in the case '{case}'."
+                raise TrainingError(msg, next_step="Keep one of them in the file.")
     return row
-
-
-def _list(value: Any, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        problem = f"{what} is no list of organ keys"
-        raise TypeError(problem)
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        problem = f"{value!r} is no text"
-        raise TypeError(problem)
-    return value
 
 
 PROJECT_FILE = "project.json"
 PROJECT_VERSION = 1
 
 
+def data_inputs(folder: Path) -> list[Path]:
+    """Name what a training on a project or a data folder must never replace."""
+    return [folder / PROJECT_FILE, folder / "images", folder / "labels", folder / "bundles"]
+
+
 def project_inputs(folder: Path) -> list[Path]:
     """Name what a report on a project must never replace."""
-    return [folder / PROJECT_FILE, folder / "images", folder / "labels", folder / "runs", folder / "bundles"]
+    return [*data_inputs(folder), folder / "runs"]
 
 
 def save_project(project: Project) -> None:
@@ -141,19 +157,15 @@ def save_project(project: Project) -> None:
         "name": project.name,
         "modality": project.modality,
         "labels": project.table.to_json(),
-        "custom_organs": {
-            key: {"name": organ.name, "color": list(organ.color)}
-            for key, organ in project.custom_organs.items()
-        },
+        "custom_organs": {key: asdict(organ) for key, organ in project.custom_organs.items()},
         "sources": {name: dict(about) for name, about in project.sources.items()},
         **({"patient_key": project.patient_key} if project.patient_key else {}),
         "cases": {
             name: {
-                "image": case.image,
-                "labels": case.labels,
-                "source": case.source,
+                **{part: getattr(case, part) for part in ("image", "labels", "source")},
                 **({"patient": case.patient} if case.patient else {}),
                 "status": status["cases"][name],
+                **({"corrected": case.corrected} if case.corrected else {}),
             }
             for name, case in project.cases.items()
         },
@@ -173,13 +185,15 @@ def load_project(folder: Path, catalogue: Catalogue | None = None) -> Project:
         OrganError: The catalogue lacks an organ, or an own one is not valid.
     """
     path = require_project(folder)
-    data = read_json(path, PROJECT_VERSION)
-    try:
-        project = _project(folder, data)
-    except (KeyError, TypeError, ValueError, AttributeError, OrganError) as error:
-        msg = f"{path} cannot be used."
-        cause = str(error) if isinstance(error, OrganError) else f"{type(error).__name__}: {error}"
-        raise TrainingError(msg, cause=cause, next_step="Correct the file.") from error
+    said = typed(_ProjectFile, read_json(path, PROJECT_VERSION), str(path))
+    rows = {name: _row(name, case.status) for name, case in said.cases.items()}
+    cases = {
+        name: ProjectCase(name, case.image, case.labels, case.source, case.patient, case.corrected)
+        for name, case in said.cases.items()
+    }
+    matrix = LabelStatusMatrix(said.labels.keys, rows)
+    about = (said.modality, said.sources, said.custom_organs, said.patient_key)
+    project = Project(folder, said.name, said.labels, cases, matrix, *about)
     project.matrix.check_organs(with_custom_organs(catalogue or load_catalogue(), project.custom_organs))
     return project
 
@@ -203,44 +217,6 @@ def require_project(folder: Path) -> Path:
             next_step="Choose a project's folder, or create one: multiorganseg-train project --help",
         )
     return folder / PROJECT_FILE
-
-
-def _project(folder: Path, data: Mapping[str, Any]) -> Project:
-    table = LabelTable.from_json(data["labels"])
-    entries = data["cases"]
-    matrix = matrix_from_json(
-        {"organs": list(table.keys), "cases": {name: entry["status"] for name, entry in entries.items()}}
-    )
-    cases = {
-        name: ProjectCase(
-            name,
-            _text(entry["image"]),
-            None if entry["labels"] is None else _text(entry["labels"]),
-            _text(entry["source"]),
-            _text(entry.get("patient", "")),
-        )
-        for name, entry in entries.items()
-    }
-    sources = {
-        name: {key: _text(value) for key, value in about.items()} for name, about in data["sources"].items()
-    }
-    custom = {key: _custom_organ(organ) for key, organ in data.get("custom_organs", {}).items()}
-    return Project(
-        folder,
-        _text(data["name"]),
-        table,
-        cases,
-        matrix,
-        _text(data["modality"]),
-        sources,
-        custom,
-        _text(data.get("patient_key", "")),
-    )
-
-
-def _custom_organ(entry: Mapping[str, Any]) -> CustomOrgan:
-    red, green, blue = entry["color"]
-    return CustomOrgan(_text(entry["name"]), (red, green, blue))
 
 
 PROJECT_SECONDS = 10.0

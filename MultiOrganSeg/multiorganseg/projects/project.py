@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multiorganseg.bundles.custom_organs import with_custom_organs
 from multiorganseg.bundles.metadata import CustomOrgan
@@ -13,7 +14,10 @@ from multiorganseg.bundles.safe_names import clashes, name_problem
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.projects.matrix import LABELLED, LabelStatusMatrix
+from multiorganseg.projects.matrix import LABELLED, LabelStatus, LabelStatusMatrix
+
+if TYPE_CHECKING:
+    from multiorganseg.results.segmentation import Author
 
 MODALITIES = ("CT", "MR")
 
@@ -28,6 +32,7 @@ class ProjectCase:
         labels: Label file, relative as well, on the image's grid; None when nothing is labelled.
         source: Dataset that it came from, a key of `Project.sources`; empty for own cases.
         patient: Code of the patient, the same in all of their cases; empty where nobody said whose it is.
+        corrected: Keys of annotated organs that a network drew before people corrected them.
     """
 
     name: str
@@ -35,6 +40,7 @@ class ProjectCase:
     labels: str | None
     source: str = ""
     patient: str = ""
+    corrected: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,20 @@ class Project:
             )
         return self.cases[name]
 
+    def authors(self, case: str) -> dict[str, Author]:
+        """Who drew the annotated organs of a case, by organ key.
+
+        Raises:
+            TrainingError: There is no such case.
+        """
+        from multiorganseg.results.segmentation import Author
+
+        corrected = self.case(case).corrected
+        return {
+            key: Author.CORRECTED if key in corrected else Author.PEOPLE
+            for key in self.matrix.organs_with(case, LabelStatus.ANNOTATED)
+        }
+
     def with_matrix(self, matrix: LabelStatusMatrix) -> Project:
         """Copy with another matrix of the same cases and organs.
 
@@ -189,6 +209,11 @@ class Project:
         if clashes(files):
             return f"Two cases share a file: {', '.join(clashes(files))}."
         for name, case in self.cases.items():
+            strangers = sorted(set(case.corrected) - set(self.table.keys))
+            if strangers:
+                return (
+                    f"The case '{name}' calls {', '.join(strangers)} corrected, which its label table lacks."
+                )
             labelled = [organ for organ, status in self.matrix.rows[name].items() if status in LABELLED]
             if labelled and case.labels is None:
                 return (

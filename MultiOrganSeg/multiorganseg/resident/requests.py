@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.errors import OptionError, TrainingError
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 
 PROTOCOL = 1
 """Told by the first event, "started"; grows when an older reader would misunderstand."""

@@ -14,7 +14,7 @@ from multiorganseg import __version__
 from multiorganseg.atomic import atomic_path
 from multiorganseg.errors import DependencyError, VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Code
-from multiorganseg.privacy import without_input
+from multiorganseg.privacy import silent_dicom_libraries, without_input
 from multiorganseg.results.dicom_identity import leave_out_identity
 from multiorganseg.results.segmentation import ALGORITHM_NAME, Author, Segmentation
 from multiorganseg.results.segments import Segment, model_title, present_values, segments_of
@@ -44,6 +44,7 @@ LONGEST_LO = 64
 LONGEST_LT = 10240
 
 
+@silent_dicom_libraries()
 def write_dicom_seg(
     segmentation: Segmentation,
     path: Path,

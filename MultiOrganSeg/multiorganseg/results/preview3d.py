@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from multiorganseg.children import module_command, module_environment
+from multiorganseg.children import run_module
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.segments import present_values
 from multiorganseg.scratch import work_folder
@@ -72,18 +72,9 @@ def render_in_child(
 
 def _run_child(scene: Path, picture: Path, timeout: float) -> str:
     """Run the child and say why it failed; empty when the picture is there."""
-    command = module_command("multiorganseg.results.preview3d", [str(scene), str(picture)])
+    arguments = [str(scene), str(picture)]
     try:
-        child = subprocess.run(
-            command,
-            cwd=scene.parent,
-            env=module_environment(),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
-            check=False,
-        )
+        child = run_module("multiorganseg.results.preview3d", arguments, scene.parent, seconds=timeout)
     except subprocess.TimeoutExpired:
         return f"rendering took more than {timeout:g} s."
     except OSError as error:

@@ -51,7 +51,7 @@ def write_seg_nrrd(segmentation: Segmentation, path: Path, catalogue: Catalogue)
         OrganError: The table names an organ that the catalogue lacks.
         ResourceError: The file cannot be written.
     """
-    extent = _filled_extent(segmentation.labels)
+    extent = " ".join(map(str, filled_extent(segmentation.labels)))
     origin = _origin_tags(segmentation.provenance)
     pairs: dict[str, str] = {}
     for index, segment in enumerate(segments_of(segmentation, catalogue)):
@@ -219,13 +219,7 @@ def _code(code: Code | None) -> str:
 
 
 def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[str, str]) -> dict[str, str]:
-    tags = {
-        "TerminologyEntry": terminology_entry(segment),
-        "Segmentation.Status": "completed" if _found(segment) else "notstarted",
-        **{name: text for name, text in segment.author.tags.items() if text},
-        **(measured_tags(segment.statistics) if segment.statistics else {}),
-        **({} if segment.author is Author.PEOPLE else origin),
-    }
+    tags = {**segment_tags(segment), **({} if segment.author is Author.PEOPLE else origin)}
     prefix = f"Segment{index}_"
     return {
         f"{prefix}ID": segment.organ.key,
@@ -237,6 +231,16 @@ def _segment_pairs(index: int, segment: Segment, extent: str, origin: Mapping[st
         f"{prefix}Layer": "0",
         f"{prefix}Extent": extent,
         f"{prefix}Tags": "".join(f"{key}:{value.replace('|', '/')}|" for key, value in tags.items()),
+    }
+
+
+def segment_tags(segment: Segment) -> dict[str, str]:
+    """Codes, status, author and measurements of an organ as segment tags of 3D Slicer."""
+    return {
+        "TerminologyEntry": terminology_entry(segment),
+        "Segmentation.Status": "completed" if _found(segment) else "notstarted",
+        **{name: text for name, text in segment.author.tags.items() if text},
+        **(measured_tags(segment.statistics) if segment.statistics else {}),
     }
 
 
@@ -276,8 +280,8 @@ def _found(segment: Segment) -> bool:
     return segment.statistics is None or segment.statistics.voxels > 0
 
 
-def _filled_extent(labels: NDArray[np.unsignedinteger]) -> str:
-    """Bounds of all labels as "i0 i1 j0 j1 k0 k1".
+def filled_extent(labels: NDArray[np.unsignedinteger]) -> list[int]:
+    """First and last index of all labels along i, j and k; 0 and −1 where there is none.
 
     Slicer cuts a shared layer to the extent of its first segment, so that all segments must say the same.
     """
@@ -286,7 +290,7 @@ def _filled_extent(labels: NDArray[np.unsignedinteger]) -> str:
     for line in (np.any(filled, axis=0), np.any(filled, axis=1), labels.any(axis=(1, 2))):
         indices = np.flatnonzero(line)
         bounds += [int(indices[0]), int(indices[-1])] if indices.size else [0, -1]
-    return " ".join(str(bound) for bound in bounds)
+    return bounds
 
 
 def _conversion_parameters(affine: Affine, shape: tuple[int, int, int]) -> str:

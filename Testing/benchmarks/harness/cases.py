@@ -52,6 +52,23 @@ def write_tall(path: Path, slices: int | None) -> None:
     write_volume(Volume(voxels, affine), path)
 
 
+def write_box(source: Path, path: Path, box_mm: tuple[float, ...] | None) -> None:
+    """Write the middle of a CT, so many mm along (k, j, i); all of it when None."""
+    volume = read_volume(source)
+    if box_mm is None:
+        write_volume(volume, path)
+        return
+    sizes = [
+        min(size, round(wanted / step))
+        for size, wanted, step in zip(volume.voxels.shape, box_mm, volume.grid.spacing, strict=True)
+    ]
+    starts = [(size - kept) // 2 for size, kept in zip(volume.voxels.shape, sizes, strict=True)]
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.grid.to_patient(tuple(map(float, starts)))
+    inside = tuple(slice(start, start + kept) for start, kept in zip(starts, sizes, strict=True))
+    write_volume(Volume(np.ascontiguousarray(volume.voxels[inside]), affine), path)
+
+
 def write_crop(source: Path, path: Path, slices: int) -> None:
     """Write the middle slices of a CT."""
     volume = read_volume(source)

@@ -45,6 +45,8 @@ class Measurement:
         seconds: Wall seconds by stage, in order; "start" is the interpreter with its imports. A stage that
             was broken off counts up to that moment.
         peak_bytes: Largest resident memory.
+        processor_seconds: Of the child itself until the end of its last stage, all threads together: other
+            programs on the machine lengthen them less than the wall seconds.
         facts: What the child recorded beside times.
     """
 
@@ -52,6 +54,7 @@ class Measurement:
     note: str
     seconds: dict[str, float]
     peak_bytes: int
+    processor_seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -122,12 +125,14 @@ def _measurement(
     seconds: dict[str, float] = {"start": (events[0]["time"] if events else ended) - launched}
     facts: dict[str, Any] = {}
     running: tuple[str, float] | None = None
+    spent = 0.0
     for event in events:
         if event["event"] == "begin":
             running = event["stage"], event["time"]
         elif event["event"] == "end" and running:
             seconds[event["stage"]] = event["time"] - running[1]
             peak, running = max(peak, event["peak_bytes"]), None
+            spent = round(event["processor_seconds"], 3)
         elif event["event"] == "split":
             whole = seconds.pop(event["stage"])
             seconds.update(event["seconds"], other=max(0.0, whole - sum(event["seconds"].values())))
@@ -138,7 +143,9 @@ def _measurement(
     where = f" in '{running[0]}'" if running else ""
     seconds = {name: round(value, 3) for name, value in seconds.items()}
     if reason:
-        return Measurement(KILLED, f"{reason}{where} after {ended - launched:.0f} s", seconds, peak, facts)
+        return Measurement(
+            KILLED, f"{reason}{where} after {ended - launched:.0f} s", seconds, peak, spent, facts
+        )
     if code:
-        return Measurement(FAILED, f"failed{where}, see {log}", seconds, peak, facts)
-    return Measurement(FINISHED, "", seconds, peak, facts)
+        return Measurement(FAILED, f"failed{where}, see {log}", seconds, peak, spent, facts)
+    return Measurement(FINISHED, "", seconds, peak, spent, facts)

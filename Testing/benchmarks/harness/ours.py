@@ -18,9 +18,20 @@ def run_ours(ct: Path, bundle: Path, quality: str, output: Path, recorder: Recor
 
     The time limit is lifted, so that the windows overlap as the quality says and as the rival's do.
     """
+    _run(ct, bundle, Options(quality=quality, device="cpu", time_limit=math.inf), output, recorder)
+
+
+def run_converted(
+    ct: Path, bundle: Path, mode: str, mirroring: bool, output: Path, recorder: Recorder
+) -> None:
+    """Segment a CT with a converted network and write the labels."""
+    options = Options(mode=mode, mirroring=mirroring, device="cpu", time_limit=math.inf)
+    _run(ct, bundle, options, output, recorder)
+
+
+def _run(ct: Path, bundle: Path, options: Options, output: Path, recorder: Recorder) -> None:
     with recorder.stage("read"):
         volume = read_volume(ct)
-    options = Options(quality=quality, device="cpu", time_limit=math.inf)
     with recorder.stage("load bundle"):
         segmenter = Segmenter(load_bundle(bundle), options)
     with recorder.stage("segment"):

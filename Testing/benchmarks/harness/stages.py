@@ -46,10 +46,11 @@ class Recorder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Record when a stage begins and ends, and the peak memory at its end."""
+        """Record when a stage begins and ends, and processor seconds and peak memory at its end."""
         self._write({"event": "begin", "stage": name})
         yield
-        self._write({"event": "end", "stage": name, "peak_bytes": peak_memory()})
+        spent = {"peak_bytes": peak_memory(), "processor_seconds": time.process_time()}
+        self._write({"event": "end", "stage": name, **spent})
 
     def split(self, stage: str, seconds: Mapping[str, float]) -> None:
         """Say of which parts a finished stage was made."""

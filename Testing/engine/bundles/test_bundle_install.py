@@ -159,6 +159,16 @@ def test_the_total_size_is_limited(places, packed, monkeypatch):
     assert "exceeds 1 MiB" in _refusal(packed, places[1])
 
 
+def test_the_limit_of_the_total_size_grows_with_the_zip_file(places, packed, monkeypatch):
+    """Weights shrink little, so that a large bundle has a large zip file; what grows much is no bundle."""
+    monkeypatch.setattr("multiorganseg.bundles.install._ALWAYS_BYTES", 2**20)
+    _zip_with(packed, "abdomen-test/a.txt", os.urandom(2**21))
+    assert "a.txt" in _refusal(packed, places[1])
+    growing = (os.urandom(2**16) + bytes(2**20)) * 8
+    _zip_with(packed, "abdomen-test/b.txt", growing, compress_type=zipfile.ZIP_DEFLATED)
+    assert "exceeds 10 MiB" in _refusal(packed, places[1])
+
+
 def test_too_many_entries_are_refused(places, packed):
     with zipfile.ZipFile(packed, "a") as archive:
         for number in range(200):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sys
 
 import pytest
@@ -193,7 +194,7 @@ def test_no_folder_and_a_file_are_told_apart(tmp_path):
     ids=lambda wrong: str(wrong)[1:60],
 )
 def test_wrong_fields_are_named(edit_metadata, wrong):
-    assert f"'{next(iter(wrong))}'" in _findings(edit_metadata(**wrong))
+    assert re.search(rf"'{next(iter(wrong))}['.\[]", _findings(edit_metadata(**wrong)))
 
 
 def test_missing_and_unknown_fields_are_named(edit_metadata):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import re
 import stat
@@ -14,13 +15,14 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from typer.testing import CliRunner
 
 from multiorganseg.bundles import Bundle
 from multiorganseg.cli.app import app
-from multiorganseg.privacy import no_more_readable_than, without_folders
+from multiorganseg.privacy import no_more_readable_than, silent_dicom_libraries, without_folders
 from multiorganseg.volumes import Volume, write_volume
 
 PAGE = Path(__file__).parents[3] / "docs" / "privacy.md"
@@ -236,3 +238,18 @@ def test_a_failure_in_the_events_names_no_folder(tmp_path: Path, tiny_bundle: Bu
 def test_folders_are_left_away_and_nothing_else(text, short, monkeypatch) -> None:
     monkeypatch.setenv("HOME", "/home/jane")
     assert without_folders(text, [Path("/data"), Path("/data/Doe"), Path("/"), Path()]) == short
+
+
+def test_messages_of_dicom_libraries_quote_no_header(caplog, recwarn) -> None:
+    def told() -> list[str]:
+        DataElement("SOPInstanceUID", "UI", "Doe^John")
+        logging.getLogger("pydicom").warning("PatientName is Doe^John")
+        logging.getLogger("highdicom.seg.sop").error("PatientName is Doe^John")
+        found = [*caplog.messages, *(str(entry.message) for entry in recwarn.list)]
+        caplog.clear()
+        recwarn.clear()
+        return [text for text in found if "Doe^John" in text]
+
+    with silent_dicom_libraries():
+        assert told() == []
+    assert len(told()) >= 3

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cc3d
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.cli.app import app
+from multiorganseg.convert.convert import Inspection
+from multiorganseg.inference.segment import Options, Segmenter
+from multiorganseg.schema import typed
 from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
@@ -49,6 +53,50 @@ def test_two_commands(make_model, tmp_path):
     shown = run("models", "show", "small-3d-fullres").output
     assert "clip_zscore" in shown
     assert "Images run to" in shown
+
+
+def test_a_network_is_inspected_before_it_is_converted(make_model, models, tmp_path):
+    labels = {"background": 0, "Left Kidney": 1, "kidney left": 2, "my gland": 3}
+    model = make_model(dataset={"channel_names": {"0": "CT"}, "labels": labels, "licence": "CC BY 4.0"})
+    done = run("models", "inspect", model, "--json", tmp_path / "found.json")
+    assert done.exit_code == 0, done.output
+    for text in ("nnU-Net 3d_fullres", "my gland", "or is it", "not known", "CC BY 4.0"):
+        assert text in done.output
+    found = typed(Inspection, json.loads((tmp_path / "found.json").read_text()), "found.json")
+    assert (found.name, found.program, found.orientation, found.networks) == (
+        "small-3d-fullres",
+        "nnU-Net 2",
+        "",
+        1,
+    )
+    assert [organ.key for organ in found.organs] == ["kidney_left", "kidney_left", "my_gland"]
+    assert [organ.own for organ in found.organs] == [False, False, True]
+    refused = run("models", "convert", model, "--orientation", "RAS")
+    assert refused.exit_code == 5
+    assert "would both be kidney_left" in refused.output
+    assert not models.exists()
+
+
+def test_a_parent_is_told_how_far_it_is(make_model, tmp_path):
+    events = tmp_path / "events.jsonl"
+    arguments = ("--orientation", "RAS", "--events", events)
+    assert run("models", "convert", make_model(), *arguments).exit_code == 0
+    told = [json.loads(line) for line in events.read_text().splitlines()]
+    assert {event["event"] for event in told[:-1]} == {"progress"}
+    assert (told[-1]["event"], told[-1]["model"]) == ("finished", "small-3d-fullres")
+    assert run("models", "convert", tmp_path / "nothing", "--events", events).exit_code == 4
+    failed = json.loads(events.read_text().splitlines()[-1])
+    assert (failed["event"], failed["kind"]) == ("failed", "BundleError")
+
+
+def test_the_fast_mode_keeps_all_pieces_as_the_source_does(make_model, tmp_path):
+    """A network with random weights labels specks, of which a network of ours would keep the largest."""
+    model = make_model()
+    assert run("models", "convert", model, "--orientation", "RAS", "--name", "noisy").exit_code == 0
+    volume = read_volume(_image(tmp_path / "ct.nii.gz"))
+    found = Segmenter(find_bundle("noisy"), Options(mode="fast", device="cpu")).segment(volume).labels
+    pieces = cc3d.connected_components((found == 2).astype(np.uint8), connectivity=26)
+    assert pieces.max() > 1
 
 
 def test_labels_are_said_as_name_and_organ(make_model):

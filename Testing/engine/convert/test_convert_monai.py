@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from monai.networks import nets
 from monai.networks.nets import SegResNet, SegResNetDS
 
 from multiorganseg.convert.convert import ConvertOptions, convert
@@ -59,7 +60,11 @@ def make_config() -> dict[str, Any]:
 
 @pytest.fixture
 def make_bundle_folder(tmp_path: Path) -> Callable[..., Path]:
-    def make(change: Callable[[dict[str, Any]], object] | None = None, **names: str) -> Path:
+    def make(
+        change: Callable[[dict[str, Any]], object] | None = None,
+        network: torch.nn.Module | None = None,
+        **names: str,
+    ) -> Path:
         folder = tmp_path / "toy_bundle"
         for name in ("configs", "models"):
             (folder / name).mkdir(parents=True)
@@ -72,8 +77,10 @@ def make_bundle_folder(tmp_path: Path) -> Callable[..., Path]:
         text = json.dumps({"name": "Toy", "version": "1", "network_data_format": data})
         (folder / "configs" / "metadata.json").write_text(text)
         (folder / "LICENSE").write_text("CC BY 4.0\nIn full.")
-        torch.manual_seed(0)
-        torch.save(SegResNet(**NETWORK).state_dict(), folder / "models" / "model.pt")
+        if network is None:
+            torch.manual_seed(0)
+            network = SegResNet(**NETWORK)
+        torch.save(network.state_dict(), folder / "models" / "model.pt")
         return folder
 
     return make
@@ -97,6 +104,97 @@ def test_a_bundle_is_read_as_data(make_bundle_folder, tmp_path):
     theirs.load_state_dict(torch.load(tmp_path / "toy_bundle" / "models" / "model.pt"))
     with torch.no_grad():
         torch.testing.assert_close(load_network(done.bundle)(image).logits, theirs(image))
+
+
+UNET = {"channels": [4, 6, 8], "strides": [2, 2], "num_res_units": 2}
+DYNUNET = {"kernel_size": [[3, 3, 1], 3, 3], "strides": [1, [2, 2, 1], 2], "filters": [4, 6, 8, 10]}
+DYNUNET |= {"upsample_kernel_size": [[2, 2, 1], 2]}
+SWIN = {"feature_size": 24, "use_checkpoint": True}
+FURTHER_NETWORKS = {
+    "UNet": [
+        {**UNET, "norm": "batch"},
+        {**UNET, "norm": ["INSTANCE", {"affine": True}], "act": ["LeakyReLU", {"inplace": True}]},
+        {**UNET, "strides": [[2, 2, 1], [1, 2, 2]], "num_res_units": 1, "bias": False},
+        {**UNET, "num_res_units": 0, "kernel_size": 5, "act": "RELU", "dropout": 0.1},
+        {"channels": [4, 6], "strides": [[2, 1, 2]], "num_res_units": 0, "bias": False},
+    ],
+    "DynUNet": [
+        DYNUNET,
+        {**DYNUNET, "norm_name": "instance", "res_block": True, "trans_bias": True},
+        {**DYNUNET, "norm_name": "batch", "deep_supervision": True, "deep_supr_num": 1, "dropout": 0.2},
+    ],
+    "SwinUNETR": [SWIN, {**SWIN, "depths": [1, 2, 1, 1], "num_heads": [2, 2, 4, 8], "drop_rate": 0.1}],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [(name, arguments) for name, cases in FURTHER_NETWORKS.items() for arguments in cases],
+)
+def test_networks_answer_as_those_of_monai(make_bundle_folder, tmp_path, name, arguments):
+    """Weights as MONAI writes them: counters and tables of indices among them, blocks twice."""
+    said = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, **arguments}
+    torch.manual_seed(1)
+    theirs = getattr(nets, name)(**said)
+    image = torch.randn((1, 1, 64, 32, 32) if name == "SwinUNETR" else (1, 1, 16, 16, 8))
+    with torch.no_grad():
+        theirs.train()(image)
+        shown = {"img_size": [96, 96, 96]} if name == "SwinUNETR" else {}
+
+        def change(config: dict[str, Any]) -> None:
+            config.update(network_def={"_target_": f"monai.networks.nets.{name}", **said, **shown})
+            if name == "SwinUNETR":
+                config.update(size=[64, 32, 32])
+
+        done = convert(make_bundle_folder(change, theirs), tmp_path / "out")
+        ours, wanted = load_network(done.bundle)(image), theirs.eval()(image)
+    torch.testing.assert_close(ours.logits, wanted, rtol=1e-4, atol=1e-5)
+    assert ours.features.shape[1] == done.bundle.metadata.feature_channels
+    assert float(wanted.std()) > 1e-3
+
+
+def test_blocks_of_dynunet_that_stand_there_twice_and_differ(make_bundle_folder, tmp_path):
+    said = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3, **DYNUNET}
+    network = nets.DynUNet(**said)
+    changed = network.state_dict()
+    changed["skip_layers.downsample.conv1.conv.weight"] = changed["input_block.conv1.conv.weight"] + 1
+    network.state_dict = lambda: changed
+    folder = make_bundle_folder(lambda c: c.update(network_def={"_target_": "DynUNet", **said}), network)
+    with pytest.raises(BundleError, match="must be the same, but differ"):
+        convert(folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("UNet", {**UNET, "strides": [2, 4]}, "ValueError: filters"),
+        ("UNet", {**UNET, "strides": [2]}, "ValueError: filters"),
+        ("UNet", {**UNET, "channels": [4, 6, 10**6]}, "number is too large"),
+        ("UNet", {**UNET, "kernel_size": 2}, "ValueError: filters"),
+        ("UNet", {**UNET, "kernel_size": [3, 3, 1]}, "a kernel of"),
+        ("UNet", {**UNET, "num_res_units": 10**6}, "number is too large"),
+        ("UNet", {**UNET, "norm": "layer"}, "not valid"),
+        ("UNet", {**UNET, "act": "swish"}, "activation SWISH"),
+        ("UNet", {**UNET, "adn_ordering": "AND"}, "adn_ordering"),
+        ("UNet", {**UNET, "spatial_dims": 2}, "spatial_dims"),
+        ("UNet", {**UNET, "channels": [4, 6, 10]}, "do not fit the network"),
+        ("DynUNet", {**DYNUNET, "strides": [2, [2, 2, 1], 2]}, "ValueError: filters"),
+        ("DynUNet", {**DYNUNET, "upsample_kernel_size": [2, 2]}, "upsample_kernel_size"),
+        ("DynUNet", {**DYNUNET, "kernel_size": [3, 3]}, "ValueError: filters"),
+        ("DynUNet", {**DYNUNET, "act_name": "relu"}, "act_name"),
+        ("DynUNet", {**DYNUNET, "norm_name": ["INSTANCE", {"eps": 1}]}, "the normalisation"),
+        ("SwinUNETR", {**SWIN, "use_v2": True}, "use_v2"),
+        ("SwinUNETR", {**SWIN, "feature_size": 13}, "divisible by 12"),
+    ],
+)
+def test_networks_of_monai_that_are_not_supported(make_bundle_folder, tmp_path, name, arguments, message):
+    said = {"_target_": name, "spatial_dims": 3, "in_channels": 1, "out_channels": 3, **arguments}
+    weights = {"UNet": UNET, "DynUNet": DYNUNET, "SwinUNETR": {"feature_size": 12}}[name]
+    network = getattr(nets, name)(spatial_dims=3, in_channels=1, out_channels=3, **weights)
+    with pytest.raises(BundleError) as caught:
+        convert(make_bundle_folder(lambda c: c.update(network_def=said), network), tmp_path / "out")
+    assert message in caught.value.cause
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

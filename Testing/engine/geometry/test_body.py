@@ -53,6 +53,15 @@ def test_a_body_that_fills_the_image_is_kept_whole() -> None:
     assert body_crop(np.full(grid.shape, 50, np.int16), grid, -140.0).target.same_as(grid)
 
 
+def test_slices_far_apart_are_all_looked_at() -> None:
+    grid = Grid((6, 40, 40), np.diag([4.0, 4.0, 40.0, 1.0]))
+    voxels = np.full(grid.shape, -1000, np.int16)
+    voxels[1:5, 10:30, 10:30] = 50
+    margin = int(np.ceil(MARGIN_MM / 4.0))
+    inside = slice(10 - margin, 30 + margin)
+    assert body_crop(voxels, grid, -140.0).box == (slice(1, 5), inside, inside)
+
+
 def test_noise_in_clipped_air_is_not_patient() -> None:
     low, high = -160.0, 240.0
     assert low < air_threshold((low, high)) < low + 0.1 * (high - low)

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
-from multiorganseg.geometry.orient import axis_order, canonical_order, from_canonical, orientations, reorient
+from multiorganseg.geometry.orient import (
+    axis_order,
+    canonical_order,
+    from_canonical,
+    network_feet,
+    orientations,
+    reorient,
+)
 from multiorganseg.volumes.volume import Grid
 
 COUNT = 60
@@ -116,3 +123,18 @@ def test_a_turned_grid_has_its_voxels_where_they_were(orientation, axes):
         points = grid.to_patient(np.indices(grid.shape).reshape(3, -1).T)[:, part].reshape(grid.shape)
         there = turned.to_patient(np.indices(turned.shape).reshape(3, -1).T)[:, part].reshape(turned.shape)
         np.testing.assert_allclose(there, order.apply(points))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "axes", "feet"),
+    [
+        ("LPS", (0, 1, 2), (0, True)),
+        ("RAS", (0, 1, 2), (0, True)),
+        ("RAI", (0, 1, 2), (0, False)),
+        ("RAS", (2, 1, 0), (2, True)),
+        ("PIR", (0, 1, 2), (1, False)),
+        ("", (0, 1, 2), None),
+    ],
+)
+def test_along_which_axis_patients_lie(orientation, axes, feet):
+    assert network_feet(orientation, axes) == feet

@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from multiorganseg.errors import Cancelled
+from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.slab import probabilities, uncertainty
-from multiorganseg.inference.stream import AIR_TOLERANCE, stream_labels
+from multiorganseg.inference.stream import AIR_TOLERANCE, fill_windows, stream_labels
 from multiorganseg.inference.windows import centre_weights, plan_windows
 from multiorganseg.intensities import AIR
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
+from multiorganseg.volumes.volume import Volume
 
 CPU = torch.device("cpu")
 WINDOW = (6, 8, 10)
@@ -182,6 +185,46 @@ def test_the_map_is_that_of_the_averages_and_leaves_the_labels(monkeypatch, acti
     assert alone.uncertainty is None
     np.testing.assert_array_equal(result.labels, alone.labels)
     np.testing.assert_array_equal(result.confidence, alone.confidence)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("at_first", [True, False])
+def test_planes_are_mirrored_towards_the_feet_alone(axis, at_first) -> None:
+    sizes = [9, 9, 9]
+    sizes[axis] = 4
+    image = _image(tuple(sizes))
+    filled, inside = fill_windows(image[None], (10, 10, 10), AIR, (axis, at_first))
+    np.testing.assert_array_equal(filled[0][inside], image)
+    along = np.moveaxis(filled[0], axis, 0)
+    along = along if at_first else along[::-1]
+    np.testing.assert_array_equal(
+        along[:6][::-1], np.pad(along[6:], [(6, 0), (0, 0), (0, 0)], "reflect")[:6][::-1]
+    )
+    others = [slice(None) if a == axis else 9 for a in range(3)]
+    assert (filled[0][tuple(others)] == AIR).all()
+    unknown, place = fill_windows(image, (10, 10, 10), AIR, None)
+    np.testing.assert_array_equal(unknown[place], image)
+    assert (np.moveaxis(unknown, axis, 0)[4:] == AIR).all()
+
+
+@pytest.mark.parametrize("feet", [(0, True), (2, True), (2, False)])
+def test_maps_lie_where_the_image_does(feet) -> None:
+    """Whatever was put around it, a recorded score is that of its voxel."""
+    image = np.full((6, 6, 6), 0.1, np.float32)
+    image[1, 2, 3] = 1.0
+    recorder = MapRecorder()
+    recorder.begin(image, 2, 1, (1, 1, 1))
+
+    def predict(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.cat([torch.zeros_like(batch), 20 * (batch - 0.5)], dim=1), batch
+
+    plan = plan_windows(image.shape, (8, 8, 8), 0.5)
+    result = _stream(predict, image, plan, "softmax", AIR, organs=1, recorder=recorder, feet=feet)
+    table = LabelTable.numbered(["liver"])
+    volume = Volume(image, np.eye(4), "case")
+    maps = recorder.finish(volume.grid, table, volume)
+    for found in (result.labels, maps.scores.values[1], maps.features.values[0]):
+        assert np.unravel_index(np.argmax(found), found.shape) == (1, 2, 3)
 
 
 def test_an_empty_volume_asks_nothing() -> None:

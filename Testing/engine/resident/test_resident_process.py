@@ -200,6 +200,6 @@ def test_every_request_is_read_as_it_was_written() -> None:
 
 
 def test_an_unknown_field_is_refused() -> None:
-    with pytest.raises(RequestError, match="unknown fields: speed") as caught:
+    with pytest.raises(RequestError, match="unknown field 'speed'") as caught:
         parse_request(b'{"id": "a", "request": "undo", "session": "s", "speed": 3}')
     assert caught.value.identity == "a"

@@ -23,6 +23,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
         "add": commands.add_case(folder, file, "n"),
         "add-organ": commands.add_organ(folder, organ, is_own=False),
         "annotate": commands.annotate(folder, "c", file, "colon"),
+        "corrected": commands.annotate(folder, "c", file, "colon", corrected=True),
         "absent": commands.set_absent(folder, "c", "colon"),
         "next": commands.next_case(folder, "abdomen-ct", "colon", folder / "a.json"),
         "inspect": commands.inspect(folder, folder, folder / "a.json"),
@@ -38,7 +39,18 @@ def _commands(folder: Path) -> dict[str, list[str]]:
 
 
 NAMES = (
-    *("create", "add", "add-organ", "annotate", "absent", "next", "inspect", "import", "export-nnunet"),
+    *(
+        "create",
+        "add",
+        "add-organ",
+        "annotate",
+        "corrected",
+        "absent",
+        "next",
+        "inspect",
+        "import",
+        "export-nnunet",
+    ),
     *("export-dicom-seg", "learning-curve", "train", "acceptance", "publish", "rollback"),
 )
 

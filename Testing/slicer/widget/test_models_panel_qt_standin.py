@@ -34,6 +34,12 @@ def _install(panel: Any, host: Any, path: Path, *more: Any) -> str:
     return str(panel.models.message.text)
 
 
+def _verify(panel: Any, host: Any) -> None:
+    panel.ui.verifyModelsButton.click()
+    assert not panel.ui.verifyModelsButton.enabled
+    host.process_events(lambda: panel.ui.verifyModelsButton.enabled, 120)
+
+
 def test_bundled_model_is_listed_with_its_card(models: Any) -> None:
     from multiorganseg.bundles import find_bundle
 
@@ -57,7 +63,7 @@ def test_install_verify_and_remove(models: Any, qt_host: Any, archive: Path) -> 
     bundled = _rows(models)
     assert "Installed abdomen-ct 1." in _install(models, qt_host, archive)
     assert [row[5] for row in _rows(models)] == ["installed by you", *(row[5] for row in bundled)]
-    models.ui.verifyModelsButton.click()
+    _verify(models, qt_host)
     assert f"{len(bundled) + 1} models verified" in models.models.message.text
     assert models.ui.removeModelButton.enabled
     qt_host.answers.add(qt.QMessageBox.No)
@@ -109,7 +115,7 @@ def test_tampered_model_is_found_by_verify(models: Any, qt_host: Any, archive: P
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    models.ui.verifyModelsButton.click()
+    _verify(models, qt_host)
     assert "abdomen-ct cannot be used" in models.models.message.text
     assert ["abdomen-ct", "damaged"] in [[row[0], row[5]] for row in _rows(models)]
     assert "sha256" in models.ui.modelCard.plainText.lower()

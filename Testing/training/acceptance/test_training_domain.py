@@ -35,3 +35,16 @@ def test_one_odd_case_of_many_does_not_widen_the_range(phantom_recipe, prepared)
 def test_networks_without_a_window_have_none(phantom_recipe, prepared):
     recipe = phantom_recipe(preprocessing={"intensity": "zscore"})
     assert training_domain(prepared, recipe) is None
+
+
+def test_converted_networks_have_none(phantom_recipe, prepared):
+    """Their intensities are not HU, and what they were trained on is not among the cases."""
+    said = {"program": "nnU-Net 2", "orientation": "RAS", "axes": [0, 1, 2], "in_slices": False}
+    said |= {"channels": ["CT"], "normalise_first": True, "crop": "nonzero", "margin": 0, "folds": 1}
+    said |= {"intensities": [{"kind": "clip_zscore", "low": -100, "high": 250, "mean": 80, "std": 60}]}
+    said |= {"resampling": "spline", "spacing_tolerance": 0.0, "step": "even", "overlap": 0.5}
+    said |= {"padding": "zero", "weights": "centred_delta", "mirrored": [], "half_precision": True}
+    said |= {"restore": "logits"}
+    recipe = phantom_recipe(preprocessing={"intensity": "original", "original": said})
+    assert recipe.preprocessing.feet == (0, True)
+    assert training_domain(prepared, recipe) is None

@@ -64,6 +64,9 @@ def folder(dicom: Path, tmp_path: Path) -> Path:
     return target
 
 
+ONE = LabelTable({1: "spleen"})
+
+
 def mask(folder: Path, case: str, organ: str) -> np.ndarray:
     project = load_project(folder)
     return read_labels(project.labels_path(case)).voxels == project.table.value(organ)
@@ -94,6 +97,20 @@ def test_people_are_named_as_the_makers(folder, dicom, tmp_path):
     assert {item.SegmentAlgorithmType for item in seg.SegmentSequence} == {"MANUAL"}
     assert not any("SegmentAlgorithmName" in item for item in seg.SegmentSequence)
     assert {item.SegmentLabel for item in seg.SegmentSequence} == {"Spleen", "My lump"}
+
+
+def test_what_people_corrected_after_a_network_says_so(folder, dicom, tmp_path):
+    spleen = mask(folder, "axial", "spleen").astype(np.uint8)
+    save_annotation(
+        folder, "axial", spleen, {"spleen": LabelStatus.ANNOTATED}, table=ONE, corrected=["spleen"]
+    )
+    assert load_project(folder).case("axial").corrected == ("spleen",)
+    export_dicom_seg(load_project(folder), tmp_path / "segs", dicom)
+    seg = pydicom.dcmread(tmp_path / "segs" / "axial.dcm")
+    kinds = {item.SegmentLabel: item.SegmentAlgorithmType for item in seg.SegmentSequence}
+    assert kinds == {"Spleen": "SEMIAUTOMATIC", "My lump": "MANUAL"}
+    save_annotation(folder, "axial", spleen, {"spleen": LabelStatus.ANNOTATED}, table=ONE)
+    assert load_project(folder).case("axial").corrected == ()
 
 
 def test_a_case_in_another_order_of_axes_finds_its_series(folder, dicom, tmp_path):

@@ -111,6 +111,15 @@ def test_the_commands_inspect_and_import(folder, make_nnunet, tmp_path):
     assert "Added 1 case." in result.stdout
 
 
+def test_an_image_that_comes_twice_is_reported(folder, make_nnunet):
+    for name, case in (("Dataset201_First", "a"), ("Dataset202_Again", "c")):
+        dataset = make_nnunet(name, cases={case: (1,)})
+        command = ["project", "import", str(folder), str(dataset), "--label", "left kidney=kidney_left"]
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, command)
+        assert result.exit_code == 0, result.output
+        assert ("has the very voxels of a." in result.stdout) == (case == "c")
+
+
 def test_reports_on_a_project_replace_nothing_of_it(folder, make_nnunet):
     dataset = make_nnunet()
     inputs = [folder / "project.json", dataset / "dataset.json", next((folder / "images").iterdir())]

@@ -14,9 +14,7 @@ from multiorganseg_training.project import (
     LabelStatus,
     ProjectCase,
     add_case,
-    channel_lookup,
     create_project,
-    known_channels,
     load_project,
     save_project,
 )
@@ -69,20 +67,6 @@ def test_a_new_organ_is_unknown_everywhere(project, files):
     assert grown.matrix.status("one", "aorta") is LabelStatus.UNKNOWN
     with pytest.raises(TrainingError, match="has the organ 'aorta' already"):
         grown.with_organ("aorta")
-
-
-def test_channels_follow_the_matrix(project, files):
-    project = add_case(project.folder, "one", *files, BOTH)
-    project = project.with_matrix(project.matrix.with_status("one", "spleen", LabelStatus.UNKNOWN))
-    organs = ("aorta", "spleen", "liver")
-    lookup = channel_lookup(project, "one", organs)
-    assert lookup.nonzero()[0].tolist() == [2]
-    assert lookup[2] == 3
-    assert known_channels(project, "one", organs).tolist() == [False, False, True]
-    pseudo = project.with_matrix(project.matrix.with_status("one", "spleen", LabelStatus.PSEUDO))
-    assert channel_lookup(pseudo, "one", organs)[300] == 0
-    assert channel_lookup(pseudo, "one", organs, frozenset({LabelStatus.PSEUDO}))[300] == 2
-    assert known_channels(pseudo, "one", organs).tolist() == [False, False, True]
 
 
 def test_parts_that_contradict_each_other(project, files):

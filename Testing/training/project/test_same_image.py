@@ -11,8 +11,8 @@ from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
-from multiorganseg_training.project import add_case, create_project, load_project
-from multiorganseg_training.project.add_case import cases_with_image
+from multiorganseg_training.project import add_case, create_project
+from multiorganseg_training.project.add_case import doubled_images
 
 
 @pytest.fixture
@@ -42,13 +42,16 @@ def test_the_same_voxels_are_found(tmp_path, image, project, kind):
     else:
         voxels = volume.voxels.astype(np.float32) if kind == "type" else volume.voxels
         write_volume(Volume(voxels, volume.affine), path)
-    assert cases_with_image(project, path) == ["first"]
+    project = add_case(project.folder, "second", path)
+    assert doubled_images(project, ["second"]) == {"second": ["first"]}
+    assert doubled_images(project, ["first"]) == {}
 
 
 def test_other_voxels_and_other_sizes_are_not(tmp_path, image, project):
     volume = read_volume(image)
     changed = volume.voxels.copy()
     changed[0, 0, 0] += 1
-    for voxels in (changed, volume.voxels[1:]):
+    for name, voxels in (("changed", changed), ("shorter", volume.voxels[1:])):
         write_volume(Volume(np.ascontiguousarray(voxels), volume.affine), tmp_path / "other.nrrd")
-        assert cases_with_image(load_project(project.folder), tmp_path / "other.nrrd") == []
+        project = add_case(project.folder, name, tmp_path / "other.nrrd")
+    assert doubled_images(project, project.cases) == {}

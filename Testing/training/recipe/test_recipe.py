@@ -124,7 +124,7 @@ def test_values_out_of_range_are_named(phantom_recipe, section, name, value):
 
 @pytest.mark.parametrize("name", ["", "Abdomen", "../abdomen", "abdomen ct"])
 def test_a_name_that_no_bundle_may_have_is_refused_before_the_training(name):
-    with pytest.raises(TrainingError, match="name must be"):
+    with pytest.raises(TrainingError, match="'name' must be"):
         recipe_from_dict({**SMALLEST, "name": name})
 
 

@@ -47,7 +47,8 @@ class Trainings:
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", **said}
         words = ["fit", recipe, "--data", self.data, "--run", self.folder / name, "--cache", self.cache]
         words += ["--device", "cpu", *(["--devices", devices] if devices else [])]
-        command = [sys.executable, *launcher, "-m", "multiorganseg_training", *words]
+        dashes = ["--"] if launcher else []  # else torchrun takes --run for an option of its own
+        command = [sys.executable, *launcher, "-m", *dashes, "multiorganseg_training", *words]
         return subprocess.Popen(
             [str(word) for word in command],
             env=environment,

@@ -55,7 +55,10 @@ def _steps(method: _Method, folder, count: int, iterations: range) -> None:
 
 def _equal(one: dict, other: dict) -> bool:
     return one.keys() == other.keys() and all(
-        torch.equal(tensor, other[name]) and tensor.dtype == other[name].dtype for name, tensor in one.items()
+        torch.equal(tensor, other[name])
+        and tensor.dtype == other[name].dtype
+        and tensor.stride() == other[name].stride()
+        for name, tensor in one.items()
     )
 
 

@@ -7,17 +7,16 @@ import math
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from multiorganseg.atomic import write_text_atomically
 from multiorganseg.bundles import Bundle
 from multiorganseg.bundles.json_text import read_json_object
-from multiorganseg.bundles.original_json import original_to_json
 from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 from multiorganseg_training.acceptance.check import Split
 from multiorganseg_training.acceptance.publish import name_with_organs
 from multiorganseg_training.recipe.file import recipe_to_dict
@@ -206,7 +205,7 @@ def add_organ_recipe(base: Bundle, split: Split, options: AddOrganOptions) -> Re
             said.preprocessing.spacing_mm,
             **({"window": window} if window else {}),
             intensity=said.preprocessing.intensity,
-            original=original_to_json(original) if original else {},
+            original=original.to_json() if original else {},
         ),
         network=NetworkSpec(
             said.architecture,
@@ -298,7 +297,7 @@ def _place_of(base: Bundle, options: AddOrganOptions) -> str:
 
 
 PLAN_FILE = "plan.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 
 @dataclass(frozen=True)
@@ -314,6 +313,7 @@ class Plan:
     recipe: Recipe
     folds: tuple[tuple[str, ...], ...]
     base_sha256: str
+    schema_version: Literal[1] = SCHEMA_VERSION
 
     @property
     def merges(self) -> bool:
@@ -328,22 +328,9 @@ class Plan:
         return self.recipe.data.table.keys[-self.recipe.network.arguments["branches"][-1] :]
 
 
-@dataclass(frozen=True)
-class _PlanFile:
-    recipe: Recipe
-    folds: tuple[tuple[str, ...], ...]
-    base_sha256: str
-    schema_version: int = SCHEMA_VERSION
-
-
 def save_plan(plan: Plan, run: Path) -> None:
     """Write the plan of a run atomically."""
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "base_sha256": plan.base_sha256,
-        "folds": plan.folds,
-        "recipe": recipe_to_dict(plan.recipe),
-    }
+    content = {**vars(plan), "recipe": recipe_to_dict(plan.recipe)}
     write_text_atomically(run / PLAN_FILE, json.dumps(content, indent=2) + "\n")
 
 
@@ -359,8 +346,7 @@ def load_plan(run: Path) -> Plan | None:
     try:
         content = read_json_object(path)
         content["recipe"] = recipe_of_now(content.get("recipe", {}))
-        said = typed(_PlanFile, content, path.name)
-        plan = Plan(said.recipe, said.folds, said.base_sha256)
+        plan = typed(Plan, content, path.name)
         if plan.new_organs or plan.merges:
             return plan
         cause = "It names no new organ."

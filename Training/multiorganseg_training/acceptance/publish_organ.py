@@ -17,7 +17,7 @@ from multiorganseg.bundles import (
     user_models_dir,
 )
 from multiorganseg.bundles.folders import delete_folder, visible_folders
-from multiorganseg.bundles.metadata_schema import NAME_PATTERN
+from multiorganseg.bundles.metadata import NAME_PATTERN
 from multiorganseg.errors import MultiOrganSegError, TrainingError
 from multiorganseg.folders import resources_dir
 from multiorganseg.projects.acceptance import AcceptanceReport, load_acceptance

@@ -12,6 +12,8 @@ from multiorganseg.cli.console import out
 from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.errors import OptionError
 from multiorganseg.folders import user_cache_dir
+from multiorganseg.outputs import keep
+from multiorganseg.projects.file import data_inputs
 from multiorganseg_training.cli.acceptance import show_acceptance
 from multiorganseg_training.cli.progress import reported_errors, warn
 
@@ -119,11 +121,15 @@ def _run(
     from multiorganseg_training.run.fit import follow
 
     project, run, cache = where
-    name = run or run_name(find_bundle(options.base), options.organs)
+    bundle = find_bundle(options.base)
+    name = run or run_name(bundle, options.organs)
     _require_name(name)
     folders = (project, project / "runs" / name, cache or user_cache_dir() / "cases")
     try:
-        with joined(choose_device(device), devices) as (together, own):
+        with (
+            keep([*data_inputs(project), bundle.folder]),
+            joined(choose_device(device), devices) as (together, own),
+        ):
             if not together.first:
                 return follow(together, own)
             place = Workplace(*folders, own, together)

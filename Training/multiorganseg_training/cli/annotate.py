@@ -21,8 +21,8 @@ from multiorganseg.results.nifti import label_table_path, read_label_table
 from multiorganseg.volumes.names import case_name
 from multiorganseg.volumes.read import read_labels
 from multiorganseg.volumes.volume import Volume
-from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn
-from multiorganseg_training.project.add_case import add_case, cases_with_image
+from multiorganseg_training.cli.progress import reported_errors, reported_progress, warn_of_doubled
+from multiorganseg_training.project.add_case import add_case
 from multiorganseg_training.project.annotate import save_annotation
 from multiorganseg_training.project.named_labels import has_named_layers, read_named_labels
 from multiorganseg_training.project.organs import add_organ
@@ -62,21 +62,14 @@ def add_command(
     said = {LabelStatus.ANNOTATED: annotated, LabelStatus.PSEUDO: pseudo, LabelStatus.ABSENT: absent}
     row = _statuses({status: _keys(keys) for status, keys in said.items()})
     table = None if labels is None else _own_table(labels)
-    doubled: dict[str, list[str]] = {}
+    added = []
     with reported_progress() as progress:
         for number, image in enumerate(images):
-            case = name or case_name(image.absolute().name)
-            progress(f"adding {case}", number / len(images))
-            twins = cases_with_image(load_project(folder), image)
-            project = add_case(folder, case, image, labels, row, table=table, patient=patient)
-            if twins:
-                doubled[case] = twins
+            added.append(name or case_name(image.absolute().name))
+            progress(f"adding {added[-1]}", number / len(images))
+            project = add_case(folder, added[-1], image, labels, row, table=table, patient=patient)
         progress("adding", 1.0)
-    for case, twins in doubled.items():
-        warn(
-            f"{case} has the very voxels of {', '.join(twins)}. Annotate only one of them: an image that is "
-            "there twice counts double, and makes the comparison of old and new worthless."
-        )
+    warn_of_doubled(project, added)
     cases = len(project.cases)
     if len(images) == 1:
         out.print(Text(f"Added as case number {cases}."))
@@ -122,6 +115,9 @@ def annotate_command(
     pseudo: Annotated[
         list[str] | None, typer.Option(help="The same for an organ that a network labelled.")
     ] = None,
+    corrected: Annotated[
+        list[str] | None, typer.Option(help="As --organ, for an organ that people corrected after a network.")
+    ] = None,
     absent: Annotated[
         list[str] | None, typer.Option(help="Organ key that the image does not hold; repeat for more.")
     ] = None,
@@ -135,16 +131,16 @@ def annotate_command(
     Of DICOM SEG, RTSTRUCT and .seg.nrrd with layers, the segments are found by name or code; others may
     overlap them. Where two of them overlap, a structure keeps what lies within its organ.
     """
-    drawn = {key: value for key, value in map(_halves, [*(organ or []), *(pseudo or [])])}
+    drawn = {key: value for key, value in map(_halves, [*(organ or []), *(corrected or []), *(pseudo or [])])}
     said = {
-        LabelStatus.ANNOTATED: [_halves(text)[0] for text in organ or []],
+        LabelStatus.ANNOTATED: [_halves(text)[0] for text in [*(organ or []), *(corrected or [])]],
         LabelStatus.PSEUDO: [_halves(text)[0] for text in pseudo or []],
         LabelStatus.ABSENT: absent or [],
     }
     statuses = _statuses(said)
     if not statuses:
         msg = "Say what the case holds."
-        raise OptionError(msg, next_step="Pass --organ, --pseudo or --absent with an organ key.")
+        raise OptionError(msg, next_step="Pass --organ, --corrected, --pseudo or --absent with an organ key.")
     volume, table = None, None
     if labels is not None and has_named_layers(labels):
         named = {key: None if part is None else str(part) for key, part in drawn.items()}
@@ -159,6 +155,7 @@ def annotate_command(
         statuses,
         table=table,
         affine=None if volume is None else volume.affine,
+        corrected=[_halves(text)[0] for text in corrected or []],
     )
     for key, status in statuses.items():
         out.print(Text(f"{case}: {key} is {status.value}, {saved.voxels[key]} voxels."), soft_wrap=True)

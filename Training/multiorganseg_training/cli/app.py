@@ -19,6 +19,8 @@ from multiorganseg.earlier import COMMANDS
 from multiorganseg.errors import OptionError
 from multiorganseg.folders import user_cache_dir
 from multiorganseg.offline import keep_files_together
+from multiorganseg.outputs import keep
+from multiorganseg.projects.file import data_inputs
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.cli.acceptance import acceptance_command
 from multiorganseg_training.cli.add_organ import DeviceCount, add_organ_command, merge_branches_command
@@ -152,7 +154,7 @@ def fit(
     run = run or Path("runs") / loaded.name
     folders = (data, run, cache or user_cache_dir() / "cases")
     try:
-        with joined(choose_device(device), devices) as (together, own):
+        with keep([recipe, *data_inputs(data)]), joined(choose_device(device), devices) as (together, own):
             if not together.first:
                 return follow(together, own)
             with progress_bar() as progress:
@@ -193,6 +195,7 @@ def publish(
     from multiorganseg.bundles import find_bundle
     from multiorganseg_training.acceptance.publish import Publication
     from multiorganseg_training.acceptance.publish import publish as write_publication
+    from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 
     publication = Publication(
         version,
@@ -203,7 +206,8 @@ def publish(
         mixed_with=find_bundle(mix_with) if mix_with else None,
         share=share,
     )
-    with progress_bar() as progress:
+    kept = [notes, license_file, run / CHECKPOINT_FILE, *data_inputs(data)]
+    with keep(kept), progress_bar() as progress:
         bundle = write_publication(run, data, output, publication, progress)
     out.print(Markdown(bundle.card_path.read_text(encoding="utf-8"), hyperlinks=False))
     out.print(Text(f"Written: {bundle.folder}"), soft_wrap=True)

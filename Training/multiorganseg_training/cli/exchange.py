@@ -24,6 +24,7 @@ from multiorganseg_training.cli.progress import (
     reported_errors,
     reported_progress,
     warn,
+    warn_of_doubled,
 )
 from multiorganseg_training.project.create import MergeOptions, merge_projects
 from multiorganseg_training.project.export_dicom_seg import export_dicom_seg
@@ -111,6 +112,7 @@ def _import(
     rules = label_rules(label or [])
     with reported_progress() as progress:
         project = importer(dataset, target, rules, **options, progress=progress)
+    warn_of_doubled(project, project.cases)
     show_project(project)
 
 
@@ -241,6 +243,7 @@ def import_command(
     out.print(Text(f"Added {cases_text(len(report.cases))}."))
     for case, organs in report.empty.items():
         warn(f"{case}: {', '.join(organs)} is annotated, but no voxel is labelled: absent?")
+    warn_of_doubled(report.project, report.cases)
     show_project(report.project)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Annotated, Any
@@ -23,6 +23,7 @@ from multiorganseg.cli.progress_bar import progress_bar
 from multiorganseg.events import EventKind, EventStream, with_events
 from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus, LabelStatusMatrix
+from multiorganseg.projects.project import Project
 
 _stream: ContextVar[EventStream] = ContextVar("events")
 
@@ -88,6 +89,17 @@ def warn(message: str, mark: str = "Warning") -> None:
     """Show something that the user should know, to people and as an event."""
     out.print(Text(f"{mark}: {message}", style="yellow"), soft_wrap=True)
     _events().emit(EventKind.WARNING, message=message)
+
+
+def warn_of_doubled(project: Project, cases: Iterable[str]) -> None:
+    """Warn of images among these cases that the project has twice."""
+    from multiorganseg_training.project.add_case import doubled_images
+
+    for case, twins in doubled_images(project, cases).items():
+        warn(
+            f"{case} has the very voxels of {', '.join(twins)}. Annotate only one of them: an image that is "
+            "there twice counts double, and makes the comparison of old and new worthless."
+        )
 
 
 SYMBOLS = {

@@ -46,7 +46,8 @@ def publish_command(
     """
     from multiorganseg_training.acceptance.publish_organ import PublishOptions, publish_organ
 
-    with project_lock(folder):
+    kept = [folder / name for name in ("images", "labels")]
+    with project_lock(folder), keep(kept):
         published = publish_organ(
             load_project(folder), find_run(folder, run), PublishOptions(name, version, force)
         )

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from multiorganseg.errors import TrainingError
 from multiorganseg.projects.file import PROJECT_FILE, load_project
+from multiorganseg.projects.matrix import KNOWN, LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.volumes.names import case_name, is_image_name
-from multiorganseg_training.project.labels import channel_lookup, known_channels
 from multiorganseg_training.recipe.recipe import DataSpec, Recipe
 
 
@@ -115,18 +113,15 @@ def _project_cases(project: Project, said: DataSpec) -> list[Case]:
         )
     cases = []
     for name in project.cases:
-        lookup = channel_lookup(project, name, organs)
-        channels = {int(value): int(lookup[value]) for value in np.flatnonzero(lookup)}
-        known = frozenset((np.flatnonzero(known_channels(project, name, organs)) + 1).tolist())
-        cases.append(
-            Case(
-                name,
-                project.image_path(name),
-                project.labels_path(name),
-                channels,
-                known & _wanted(said, name),
-            )
-        )
+        row = project.matrix.rows[name]
+        channels = {
+            value: said.table.value(key)
+            for value, key in project.table.organs.items()
+            if key in organs and row[key] is LabelStatus.ANNOTATED
+        }
+        known = frozenset(said.table.value(key) for key in organs if row.get(key) in KNOWN)
+        files = (project.image_path(name), project.labels_path(name))
+        cases.append(Case(name, *files, channels, known & _wanted(said, name)))
     return cases
 
 

@@ -9,7 +9,6 @@ from multiorganseg_training.project.check import Contradiction, find_contradicti
 from multiorganseg_training.project.create import MergeOptions, create_project, merge_projects
 from multiorganseg_training.project.export_nnunet import ExportReport, PartialCases, export_nnunet
 from multiorganseg_training.project.import_dataset import import_folder, import_msd, import_nnunet
-from multiorganseg_training.project.labels import channel_lookup, known_channels
 from multiorganseg_training.project.organs import add_organ, project_catalogue
 from multiorganseg_training.project.state import project_state
 
@@ -25,14 +24,12 @@ __all__ = [
     "SavedAnnotation",
     "add_case",
     "add_organ",
-    "channel_lookup",
     "create_project",
     "export_nnunet",
     "find_contradictions",
     "import_folder",
     "import_msd",
     "import_nnunet",
-    "known_channels",
     "load_matrix",
     "load_project",
     "merge_projects",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -87,23 +88,30 @@ def digest(voxels: NDArray) -> str:
     return hashlib.sha256(np.ascontiguousarray(voxels, dtype=np.float32).tobytes()).hexdigest()
 
 
-def cases_with_image(project: Project, image: Path) -> list[str]:
-    """Names of the cases whose image has the very voxels of another one, in whichever order of the axes.
+def doubled_images(project: Project, cases: Iterable[str]) -> dict[str, list[str]]:
+    """Find images that have the very voxels of an earlier one, in whichever order of the axes.
 
     Only images of the same size are read. One that cannot be read is like no other: whether it may be in the
     project is not judged here.
 
     Args:
         project: Where to look.
-        image: A file, or a folder with a DICOM series.
+        cases: Names of the cases in question.
+
+    Returns:
+        By case in question, the cases before it whose images have the same voxels.
     """
-    wanted = _digest_of(image)
-    if wanted is None:
-        return []
     paths = {case: project.image_path(case) for case in project.cases}
-    return [
-        case for case, path in paths.items() if _size_of(path) == wanted[0] and _digest_of(path) == wanted
-    ]
+    sizes = {case: _size_of(path) for case, path in paths.items()}
+    digest_of = cache(_digest_of)
+    order, found = list(paths), {}
+    for case in cases:
+        earlier = order[: order.index(case)]
+        alike = [other for other in earlier if sizes[case] is not None and sizes[other] == sizes[case]]
+        twins = [other for other in alike if digest_of(paths[other]) == digest_of(paths[case]) is not None]
+        if twins:
+            found[case] = twins
+    return found
 
 
 def _size_of(path: Path) -> tuple[int, ...] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def save_annotation(
     *,
     table: LabelTable | None = None,
     affine: Affine | None = None,
+    corrected: Collection[str] = (),
 ) -> SavedAnnotation:
     """Put organs into a case's label map, replacing what it held of them, and set their statuses.
 
@@ -59,6 +60,7 @@ def save_annotation(
         table: Meaning of the values in `labels`; by default the project's label table. Values of organs that
             are not in `statuses` count as background.
         affine: Where `labels` lie, as in `Grid.affine`; None for the grid of the case's image.
+        corrected: Which of these organs a network drew before people corrected them.
 
     Raises:
         TrainingError: There is no such case or organ, the grids differ, an annotated organ has no voxel, an
@@ -87,7 +89,9 @@ def save_annotation(
         is_labelled = any(status in LABELLED for status in statuses.values())
         is_changed = not np.array_equal(previous, merged) or (entry.labels is None and is_labelled)
         file = entry.labels or (f"labels/{Path(entry.image).name}" if is_changed else None)
-        cases = {**project.cases, case: replace(entry, labels=file)}
+        by_network = ({*entry.corrected} - set(statuses)) | set(corrected)
+        ordered = tuple(key for key in project.keys if key in by_network)
+        cases = {**project.cases, case: replace(entry, labels=file, corrected=ordered)}
         project = replace(project, cases=cases, matrix=matrix)
         if is_changed and file is not None:
             with kept_private(folder / file, folder / entry.image):

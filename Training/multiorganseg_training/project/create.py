@@ -150,7 +150,9 @@ def merge_projects(
             entry = project_case(
                 new, image, labelled=labels is not None, source=project.case(old).source or project.name
             )
-            cases[new] = replace(entry, patient=project.case(old).patient)
+            by_network = set(project.case(old).corrected)
+            corrected = (key for key in table.keys if by_network & {key, *options.unions.get(key, ())})
+            cases[new] = replace(entry, patient=project.case(old).patient, corrected=tuple(corrected))
             place_image(image, folder / entry.image, hardlink=options.hardlink)
             if labels is not None and entry.labels is not None:
                 place_labels(labels, folder / entry.labels, _values(project, table, whole, row), image)

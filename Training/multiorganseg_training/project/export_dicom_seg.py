@@ -18,7 +18,7 @@ from multiorganseg.progress import Progress
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
 from multiorganseg.results.dicom_seg import write_dicom_seg
-from multiorganseg.results.segmentation import Author, Segmentation
+from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.volumes.dicom_series import find_dicom_series, series_files
 from multiorganseg.volumes.read import read_dicom_series, read_labels, read_volume
 from multiorganseg.volumes.volume import Volume
@@ -87,9 +87,8 @@ def export_dicom_seg(
             turned = series.turn.invert(reorient(labels.grid).apply(labels.voxels))
             table = LabelTable({v: key for v, key in project.table.organs.items() if key in keys})
             path = folder / f"{case}.dcm"
-            made = Segmentation(
-                np.ascontiguousarray(turned), series.affine, table, authors=dict.fromkeys(keys, Author.PEOPLE)
-            )
+            drawn = np.ascontiguousarray(turned)
+            made = Segmentation(drawn, series.affine, table, authors=project.authors(case))
             with no_more_readable_than(project.image_path(case), *series.files):
                 write_dicom_seg(made, path, catalogue, series.files)
             written.append(case)

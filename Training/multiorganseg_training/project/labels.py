@@ -91,57 +91,6 @@ def relabel(labels: LabelArray, values: Mapping[int, int], source: Path) -> Labe
     return result
 
 
-def channel_lookup(
-    project: Project,
-    case: str,
-    organs: tuple[str, ...],
-    statuses: frozenset[LabelStatus] = frozenset({LabelStatus.ANNOTATED}),
-) -> NDArray[np.uint8]:
-    """Return the channel of each label value that may occur in a case's file.
-
-    Labels of organs whose status is not among `statuses` become 0, so that a label that is said to be unknown
-    never reaches a loss.
-
-    Args:
-        project: That the case belongs to.
-        case: Its name.
-        organs: Organ keys of the channels 1…C in their order; at most 255.
-        statuses: Under which a label is used.
-
-    Returns:
-        Array (65536,) of channels in 0…C; index it with label values.
-
-    Raises:
-        TrainingError: There is no such case.
-    """
-    channels = {key: channel for channel, key in enumerate(organs, start=1)}
-    project.case(case)
-    row = project.matrix.rows[case]
-    lookup = np.zeros(65536, np.uint8)
-    for value, key in project.table.organs.items():
-        if row[key] in statuses:
-            lookup[value] = channels.get(key, 0)
-    return lookup
-
-
-def known_channels(project: Project, case: str, organs: tuple[str, ...]) -> NDArray[np.bool_]:
-    """Return the known set of a case, which comes from the label-status matrix alone.
-
-    Args:
-        project: That the case belongs to.
-        case: Its name.
-        organs: Organ keys of the channels 1…C in their order.
-
-    Returns:
-        Array (C,): whether the organ is annotated or absent; False for an organ that the project lacks.
-
-    Raises:
-        TrainingError: There is no such case.
-    """
-    known = project.matrix.known(case)
-    return np.array([organ in known for organ in organs], dtype=np.bool_)
-
-
 def status_problem(status: LabelStatus, voxels: int) -> str:
     """Return what is wrong between a status and the number of labelled voxels; empty when nothing is."""
     if voxels and status not in LABELLED:

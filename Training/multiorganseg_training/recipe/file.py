@@ -12,7 +12,7 @@ from typing import Any
 from multiorganseg.bundles.json_text import read_small_file
 from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import TrainingError
-from multiorganseg.projects.typed import typed
+from multiorganseg.schema import typed
 from multiorganseg_training.recipe.recipe import Recipe
 
 if sys.version_info >= (3, 11):

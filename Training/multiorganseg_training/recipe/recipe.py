@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from multiorganseg.bundles.metadata import Preprocessing
-from multiorganseg.bundles.metadata_schema import NAME_PATTERN
-from multiorganseg.bundles.original_json import original_from_json, original_problems
+from multiorganseg.bundles.metadata import Modality, Name, Preprocessing
+from multiorganseg.bundles.original import Original
 from multiorganseg.errors import TrainingError
+from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.intensities import AIR, darkest
 from multiorganseg.organs.labels import LabelTable
+from multiorganseg.schema import (
+    AtLeastOne,
+    Count,
+    Finite,
+    Limits,
+    NotNegative,
+    Positive,
+    SchemaError,
+    Share,
+    one_of,
+    problems_of,
+)
 from multiorganseg_training.recipe.schedule import SCHEDULES
 
 UNNAMED = "*"
 INTENSITIES = ("window", "zscore", "original")
+
+BelowOne = Annotated[float, Limits(ge=0, lt=1)]
+LabelValue = Annotated[
+    str, Limits(pattern=r"^[1-9][0-9]{0,4}\Z", description="label values in 1…65535, in quotes")
+]
 
 
 @dataclass(frozen=True)
@@ -33,10 +47,10 @@ class DataSpec:
         modality: "CT" or "MR".
     """
 
-    labels: dict[str, str]
+    labels: dict[LabelValue, str]
     known: dict[str, list[str]] = field(default_factory=dict)
     validation: tuple[str, ...] = ()
-    modality: str = "CT"
+    modality: Modality = "CT"
 
     @property
     def table(self) -> LabelTable:
@@ -67,24 +81,35 @@ class PreprocessingSpec:
         original: The steps of that network's program, as its bundle states them.
     """
 
-    spacing_mm: tuple[float, float, float] = (3.0, 1.5, 1.5)
-    window: tuple[float, float] = (-125.0, 275.0)
-    intensity: str = "window"
+    spacing_mm: tuple[Positive, Positive, Positive] = (3.0, 1.5, 1.5)
+    window: tuple[Finite, Finite] = (-125.0, 275.0)
+    intensity: Annotated[str, one_of(*INTENSITIES)] = "window"
     original: dict[str, Any] = field(default_factory=dict)
 
     @property
     def air(self) -> float | None:
         """Normalised intensity of air; None where it is not the same in every volume."""
         if self.intensity == "original":
-            return darkest(original_from_json(self.original).intensities[0])
+            return darkest(Original.from_json(self.original).intensities[0])
         return AIR if self.intensity == "window" else None
+
+    @property
+    def feet(self) -> Feet | None:
+        """Along which axis of the network's array patients lie; None when that is not known."""
+        if self.intensity != "original":
+            return CANONICAL_FEET
+        said = Original.from_json(self.original)
+        return network_feet(said.orientation, said.axes)
 
     @property
     def is_consistent(self) -> bool:
         """Whether the steps of another program stand there where they are needed, and are valid."""
         if self.intensity != "original":
             return not self.original
-        return not original_problems(json.loads(json.dumps(self.original)))
+        try:
+            return bool(Original.from_json(self.original))
+        except SchemaError:
+            return False
 
     def for_bundle(self) -> Preprocessing:
         """Return it as the engine and a bundle say it."""
@@ -92,7 +117,7 @@ class PreprocessingSpec:
             self.spacing_mm,
             self.intensity,
             self.window if self.intensity == "window" else None,
-            original_from_json(self.original) if self.intensity == "original" else None,
+            Original.from_json(self.original) if self.intensity == "original" else None,
         )
 
 
@@ -111,8 +136,8 @@ class NetworkSpec:
 
     architecture: str = "strided_dynunet"
     arguments: dict[str, Any] = field(default_factory=dict)
-    activation: str = "softmax"
-    patch_shape: tuple[int, int, int] = (48, 160, 192)
+    activation: Annotated[str, one_of("softmax", "sigmoid")] = "softmax"
+    patch_shape: tuple[AtLeastOne, AtLeastOne, AtLeastOne] = (48, 160, 192)
     initial: str = ""
 
 
@@ -143,26 +168,26 @@ class AugmentationSpec:
         absent_share: Share of patches from cases in which no organ occurs; negative: as other cases.
     """
 
-    rotation_degrees: float = 15.0
-    scale: tuple[float, float] = (0.85, 1.2)
-    anisotropy: float = 0.08
-    brightness: float = 0.15
-    contrast: tuple[float, float] = (0.8, 1.25)
-    noise: float = 0.08
-    blur_probability: float = 0.15
-    organ_centred: float = 0.6
+    rotation_degrees: Finite = 15.0
+    scale: tuple[Positive, Positive] = (0.85, 1.2)
+    anisotropy: BelowOne = 0.08
+    brightness: NotNegative = 0.15
+    contrast: tuple[Finite, Finite] = (0.8, 1.25)
+    noise: NotNegative = 0.08
+    blur_probability: Share = 0.15
+    organ_centred: Share = 0.6
     favoured: tuple[str, ...] = ()
-    favoured_share: float = 0.0
+    favoured_share: Share = 0.0
     quarter_turns: bool = False
-    off_centre: float = 0.0
-    overhang: float = 0.0
-    elastic_mm: float = 0.0
-    phases: float = 0.0
-    gamma: float = 1.0
-    field_cuts: float = 0.0
-    coarse: float = 0.0
-    mixed: float = 0.0
-    absent_share: float = -1.0
+    off_centre: Share = 0.0
+    overhang: Share = 0.0
+    elastic_mm: NotNegative = 0.0
+    phases: Share = 0.0
+    gamma: Annotated[float, Limits(ge=1, le=1e300)] = 1.0
+    field_cuts: Share = 0.0
+    coarse: Share = 0.0
+    mixed: Share = 0.0
+    absent_share: Annotated[float, Limits(ge=-1e300, le=1)] = -1.0
 
 
 @dataclass(frozen=True)
@@ -191,32 +216,32 @@ class OptimisationSpec:
         precision: "bf16" (autocast) or "fp32".
     """
 
-    iterations: int = 2000
-    batch_size: int = 1
-    fixed_batches: int = 0
-    labelled_per_batch: int = 0
-    learning_rate: float = 1e-3
-    head_factor: float = 1.0
-    trunk_factor: float = 1.0
-    head_alone: float = 0.0
-    optimiser: str = "adamw"
-    momentum: float = 0.9
+    iterations: AtLeastOne = 2000
+    batch_size: AtLeastOne = 1
+    fixed_batches: Count = 0
+    labelled_per_batch: Count = 0
+    learning_rate: Positive = 1e-3
+    head_factor: Positive = 1.0
+    trunk_factor: Positive = 1.0
+    head_alone: BelowOne = 0.0
+    optimiser: Annotated[str, one_of("adamw", "sgd")] = "adamw"
+    momentum: BelowOne = 0.9
     nesterov: bool = True
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    gradient_clip: float = 1.0
-    ema_decay: float = 0.995
-    precision: str = "bf16"
+    weight_decay: NotNegative = 1e-2
+    schedule: Annotated[str, one_of(*SCHEDULES)] = "cosine"
+    warmup: BelowOne = 0.05
+    gradient_clip: Positive = 1.0
+    ema_decay: BelowOne = 0.995
+    precision: Annotated[str, one_of("bf16", "fp32")] = "bf16"
 
 
 @dataclass(frozen=True)
 class ReportingSpec:
     """How often the run tells, validates and saves, in iterations (0: only at the end)."""
 
-    log_every: int = 10
-    validate_every: int = 0
-    checkpoint_every: int = 50
+    log_every: Count = 10
+    validate_every: Count = 0
+    checkpoint_every: Count = 50
 
 
 @dataclass(frozen=True)
@@ -230,12 +255,12 @@ class Recipe:
         seed: Of the one generator that all randomness comes from.
     """
 
-    name: str
+    name: Name
     data: DataSpec
     description: str = ""
     method: str = "supervised"
     method_arguments: dict[str, Any] = field(default_factory=dict)
-    seed: int = 0
+    seed: Annotated[int, Limits(ge=0, le=2**63 - 1)] = 0
     preprocessing: PreprocessingSpec = PreprocessingSpec()
     network: NetworkSpec = NetworkSpec()
     augmentation: AugmentationSpec = AugmentationSpec()
@@ -248,79 +273,32 @@ class Recipe:
         Raises:
             TrainingError: A value is out of range.
         """
-        optimisation, reporting, augmentation = self.optimisation, self.reporting, self.augmentation
-        checks = {
-            "name must be that of a bundle: a-z, 0-9, '.', '_' and '-'": NAME_PATTERN.fullmatch(self.name),
-            "data.labels must map label values to organ keys": self._labels_hold(),
-            "data.known must name organs of data.labels": {
-                key for keys in self.data.known.values() for key in keys
-            }
-            <= set(self.data.labels.values()),
-            "network.activation must be softmax or sigmoid": self.network.activation
-            in ("softmax", "sigmoid"),
-            "optimisation.optimiser must be adamw or sgd": optimisation.optimiser in ("adamw", "sgd"),
-            "optimisation.momentum must lie in [0, 1)": 0 <= optimisation.momentum < 1,
-            "optimisation.schedule must be cosine, poly or constant": optimisation.schedule in SCHEDULES,
-            "optimisation.iterations must be at least 1": optimisation.iterations >= 1,
-            "optimisation.batch_size must be at least 1": optimisation.batch_size >= 1,
-            "optimisation.fixed_batches must not be negative": optimisation.fixed_batches >= 0,
-            "optimisation.labelled_per_batch must lie between 0 and batch_size": 0
-            <= optimisation.labelled_per_batch
-            <= optimisation.batch_size,
-            "optimisation.learning_rate must be positive": optimisation.learning_rate > 0,
-            "optimisation.head_factor must be positive": optimisation.head_factor > 0,
-            "optimisation.trunk_factor must be positive": optimisation.trunk_factor > 0,
-            "optimisation.head_alone must lie in [0, 1)": 0 <= optimisation.head_alone < 1,
-            "optimisation.weight_decay must not be negative": optimisation.weight_decay >= 0,
-            "optimisation.warmup must lie in [0, 1)": 0 <= optimisation.warmup < 1,
-            "optimisation.gradient_clip must be positive": optimisation.gradient_clip > 0,
-            "optimisation.ema_decay must lie in [0, 1)": 0 <= optimisation.ema_decay < 1,
-            "optimisation.precision must be bf16 or fp32": optimisation.precision in ("bf16", "fp32"),
-            "preprocessing.spacing_mm must be positive": min(self.preprocessing.spacing_mm) > 0,
-            "preprocessing.intensity must be window, zscore or original": self.preprocessing.intensity
-            in INTENSITIES,
-            "preprocessing.original must be a converted network's, for the intensity original alone": (
-                self.preprocessing.is_consistent
-            ),
-            "preprocessing.window must rise": self.preprocessing.window[0] < self.preprocessing.window[1],
-            "network.patch_shape must be positive": min(self.network.patch_shape) > 0,
-            "augmentation.scale must rise from above 0": 0 < augmentation.scale[0] <= augmentation.scale[1],
-            "augmentation.anisotropy must lie in [0, 1)": 0 <= augmentation.anisotropy < 1,
-            "augmentation.contrast must rise": augmentation.contrast[0] <= augmentation.contrast[1],
-            "augmentation.brightness must not be negative": augmentation.brightness >= 0,
-            "augmentation.noise must not be negative": augmentation.noise >= 0,
-            "augmentation.blur_probability must lie in [0, 1]": 0 <= augmentation.blur_probability <= 1,
-            "augmentation.organ_centred must lie in [0, 1]": 0 <= augmentation.organ_centred <= 1,
-            "augmentation.favoured must name organs of data.labels": set(augmentation.favoured)
-            <= set(self.data.labels.values()),
-            "augmentation.favoured_share must lie in [0, 1]": 0 <= augmentation.favoured_share <= 1,
-            "augmentation.off_centre must lie in [0, 1]": 0 <= augmentation.off_centre <= 1,
-            "augmentation.gamma must be at least 1": augmentation.gamma >= 1,
-            "augmentation.elastic_mm must not be negative": augmentation.elastic_mm >= 0,
-            "augmentation.overhang, phases, field_cuts, coarse and mixed must lie in [0, 1]": all(
-                0 <= share <= 1
-                for share in (
-                    augmentation.overhang,
-                    augmentation.phases,
-                    augmentation.field_cuts,
-                    augmentation.coarse,
-                    augmentation.mixed,
-                )
-            ),
-            "augmentation.absent_share must be at most 1": augmentation.absent_share <= 1,
-            "augmentation.phases needs CT with a window": augmentation.phases == 0
-            or (self.data.modality == "CT" and self.preprocessing.intensity == "window"),
-            "reporting must not be negative": min(dataclasses.astuple(reporting)) >= 0,
-            "seed must lie between 0 and 2^63": 0 <= self.seed < 2**63,
-            "data.modality must be CT or MR": self.data.modality in ("CT", "MR"),
-        }
-        broken = [text for text, holds in checks.items() if not holds]
+        broken = problems_of(self) or self._contradictions()
         if broken:
             msg = f"The recipe '{self.name}' is not valid."
-            raise TrainingError(msg, cause="; ".join(broken), next_step="Correct the file.")
+            raise TrainingError(msg, cause="; ".join(broken) + ".", next_step="Correct the file.")
 
-    def _labels_hold(self) -> bool:
-        labels = self.data.labels
-        return bool(labels) and all(
-            re.fullmatch(r"[1-9][0-9]{0,4}", value) and int(value) < 65536 for value in labels
-        )
+    def _contradictions(self) -> list[str]:
+        optimisation, augmentation = self.optimisation, self.augmentation
+        data, prepared = self.data, self.preprocessing
+        organs, known = set(data.labels.values()), {key for keys in data.known.values() for key in keys}
+        checks = {
+            "'data.labels' must map label values to organ keys": 0
+            < max(map(int, data.labels), default=0)
+            < 65536,
+            "'data.known' must name organs of data.labels": known <= organs,
+            "'optimisation.labelled_per_batch' must be at most batch_size": (
+                optimisation.labelled_per_batch <= optimisation.batch_size
+            ),
+            "'preprocessing.original' must be a converted network's, for the intensity original alone": (
+                prepared.is_consistent
+            ),
+            "'preprocessing.window' must rise": prepared.window[0] < prepared.window[1],
+            "'augmentation.scale' must rise": augmentation.scale[0] <= augmentation.scale[1],
+            "'augmentation.contrast' must rise": augmentation.contrast[0] <= augmentation.contrast[1],
+            "'augmentation.favoured' must name organs of data.labels": set(augmentation.favoured) <= organs,
+            "'augmentation.phases' needs CT with a window": (
+                augmentation.phases == 0 or (data.modality == "CT" and prepared.intensity == "window")
+            ),
+        }
+        return [text for text, holds in checks.items() if not holds]

@@ -16,7 +16,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.branching import BranchingNetwork
-from multiorganseg.networks.build import build_network
+from multiorganseg.networks.build import build_network, place_network
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg_training.losses.known import SOFTMAX, within_matrix
 from multiorganseg_training.methods import Method, Setting, build_method
@@ -147,8 +147,8 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
 
 TRUNK = 0
 FROM_TO = ("sigmoid", "softmax")
-ADDED_LATER = ("statistics", "detail", "background")
-"""Arguments of a network that may differ from what it starts from; what they add is new."""
+ADDED_LATER = ("background",)
+"""Arguments of a network that may differ from what it starts from."""
 
 
 def recipe_network(recipe: Recipe) -> BranchingNetwork:
@@ -193,6 +193,18 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
         within_matrix(parents, len(table.keys)),
     )
     return build_method(recipe.method, recipe.method_arguments, setting)
+
+
+def build_training(recipe: Recipe, device: torch.device) -> tuple[BranchingNetwork, Method]:
+    """Build the network and the method of a recipe on a device, from the recipe's seed.
+
+    Raises:
+        TrainingError: As `recipe_network` and `recipe_method`.
+        BundleError: As `recipe_network`.
+    """
+    torch.manual_seed(recipe.seed)
+    network = place_network(recipe_network(recipe), device)
+    return network, recipe_method(recipe, network).to(device)
 
 
 def build_optimiser(
@@ -256,10 +268,7 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
         network.load_state_dict({**state, **fresh})
         start_branch(network, spec.activation)
     else:
-        ours = network.state_dict()
-        added = {name: tensor for name, tensor in ours.items() if name not in state and _added(name)}
-        widened = {name: tensor for name, tensor in ours.items() if name not in added}
-        network.load_state_dict({**widen_state(state, widened, spec.activation), **added})
+        network.load_state_dict(widen_state(state, network.state_dict(), spec.activation))
     return network
 
 
@@ -277,10 +286,6 @@ def _with_background(network: BranchingNetwork, state: Mapping[str, Tensor]) -> 
             none = torch.zeros_like(organs.narrow(axis, 0, 1))
             widened[names[id(parameter)]] = torch.cat([none, organs], dim=axis)
     return widened
-
-
-def _added(name: str) -> bool:
-    return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
 
 
 class Kinship(Enum):

@@ -26,7 +26,7 @@ from multiorganseg_training.data.cache import prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
 from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
-from multiorganseg_training.run.build import recipe_method, recipe_network
+from multiorganseg_training.run.build import build_training
 from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.devices import Devices
 from multiorganseg_training.run.loop import NotFiniteError, train
@@ -121,7 +121,7 @@ def fit_locked(
         Cancelled: As `fit`.
         Paused: As `fit`.
     """
-    recipe_method(recipe, recipe_network(recipe))
+    built = build_training(recipe, place.device)
     training, fold = split_cases(training_cases(place.data, recipe), recipe.data.validation)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
@@ -157,6 +157,7 @@ def fit_locked(
         progress,
         lambda network, iteration: measure("averaged", network, iteration),
         place.devices,
+        built=built,
     )
     if fold:
         progress("validating", 0.0)

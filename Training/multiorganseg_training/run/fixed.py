@@ -115,4 +115,10 @@ def _channels_last(tensor: Tensor) -> Tensor:
 
 
 def _restored(stored: Seen) -> Seen:
-    return {name: tensor.movedim(-1, 1) if tensor.ndim > 1 else tensor for name, tensor in stored.items()}
+    """Return tensors in memory of their own, laid out alike whether they come from a file or were computed.
+
+    Axes of one voxel or channel may have any stride, by which torch chooses its kernels, which round
+    differently.
+    """
+    own = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in stored.items()}
+    return {name: tensor.movedim(-1, 1) if tensor.ndim > 1 else tensor for name, tensor in own.items()}

@@ -16,7 +16,7 @@ from torch import nn
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
 from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
-from multiorganseg.networks.build import place_network
+from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
 from multiorganseg_training.data.batches import BatchSource
@@ -24,7 +24,7 @@ from multiorganseg_training.methods import Method, Step
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.recipe.schedule import rate_factor
-from multiorganseg_training.run.build import TRUNK, build_optimiser, recipe_method, recipe_network
+from multiorganseg_training.run.build import TRUNK, build_optimiser, build_training
 from multiorganseg_training.run.checkpoint import Checkpoint, WeightAverage, load_checkpoint, save_checkpoint
 from multiorganseg_training.run.devices import Devices
 from multiorganseg_training.run.fixed import Draw, fixed_batches, numbered
@@ -65,6 +65,7 @@ def train(
     validate: Validate,
     devices: Devices | None = None,
     draw: Draw | None = None,
+    built: tuple[BranchingNetwork, Method] | None = None,
 ) -> Trained:
     """Train from the run's checkpoint, or from the start, to the last iteration.
 
@@ -79,6 +80,7 @@ def train(
         devices: Those that train together; each draws a batch of its own. The first one alone saves,
             validates and tells; on others `Cancelled` stands for a pause, too.
         draw: Gives the fixed batches instead of the cases.
+        built: What `build_training` gave for the recipe and the device; built here when None.
 
     Raises:
         NotFiniteError: The loss or its gradient is not finite.
@@ -89,7 +91,7 @@ def train(
     """
     devices = devices or Devices()
     try:
-        return _train(recipe, cases, run, device, events, progress, validate, devices, draw)
+        return _train(recipe, cases, run, device, events, progress, validate, devices, draw, built)
     except (Cancelled, Paused, NotFiniteError):  # these come on all devices at once
         raise
     except (RuntimeError, MemoryError) as error:
@@ -117,13 +119,12 @@ def _train(
     validate: Validate,
     devices: Devices,
     draw: Draw | None,
+    built: tuple[BranchingNetwork, Method] | None,
 ) -> Trained:
-    torch.manual_seed(recipe.seed)
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network = place_network(recipe_network(recipe), device)
+    network, method = built or build_training(recipe, device)
     average = WeightAverage(network, optimisation.ema_decay)
-    method = recipe_method(recipe, network).to(device)
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
     optimiser = build_optimiser(network, method, optimisation)

@@ -218,6 +218,7 @@ def segment_case(
         len(recipe.data.table.keys),
         activation=predictor.activation,
         air=recipe.preprocessing.air,
+        feet=recipe.preprocessing.feet,
         batch_size=1,
         network_device=device,
         device=device,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -14,53 +13,15 @@ from multiorganseg.convert.convert import ConvertOptions, convert
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.inference.segment import Options, Segmenter
-from multiorganseg.networks.nnunet import NnUNet
 from multiorganseg.volumes.read import read_volume
 from multiorganseg_training.acceptance.check import CANDIDATE
 from multiorganseg_training.project import load_project
-
-FILTERS, KERNEL = [4, 8], [[3, 3, 3], [3, 3, 3]]
-STRIDES = [[1, 1, 1], [2, 2, 2]]
-NAMES = {"encoder.0.": "encoder.stages.0.0.convs.", "encoder.1.": "encoder.stages.1.0.convs."}
-NAMES |= {"decoder.0.enlarge.": "decoder.transpconvs.0.", "decoder.0.level.": "decoder.stages.0.convs."}
-NAMES |= {"head.": "decoder.seg_layers.0."}
-
-
-def _write_nnunet(folder: Path, folds: tuple[str, ...]) -> Path:
-    kwargs = {"n_stages": 2, "features_per_stage": FILTERS, "conv_op": "torch.nn.modules.conv.Conv3d"}
-    kwargs |= {"kernel_sizes": KERNEL, "strides": STRIDES, "n_conv_per_stage": 1}
-    kwargs |= {"n_conv_per_stage_decoder": 1, "conv_bias": True, "dropout_op": None}
-    kwargs |= {"norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "dropout_op_kwargs": None}
-    kwargs |= {"norm_op_kwargs": {"eps": 1e-5, "affine": True}, "nonlin": "torch.nn.LeakyReLU"}
-    kwargs |= {"nonlin_kwargs": {"inplace": True}}
-    name = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
-    said = {"patch_size": [16, 32, 32], "spacing": [2.0, 1.5, 1.5]}
-    said |= {"normalization_schemes": ["CTNormalization"]}
-    said |= {"architecture": {"network_class_name": name, "arch_kwargs": kwargs}}
-    seen = {"percentile_00_5": -100.0, "percentile_99_5": 250.0, "mean": 80.0, "std": 60.0}
-    plans = {"dataset_name": "Dataset007_Liver", "transpose_forward": [0, 1, 2]}
-    plans |= {"configurations": {"3d_fullres": said}}
-    plans |= {"foreground_intensity_properties_per_channel": {"0": seen}}
-    dataset = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "license": "CC0"}
-    model = folder / "nnUNetTrainer__nnUNetPlans__3d_fullres"
-    for fold in folds:
-        (model / f"fold_{fold}").mkdir(parents=True)
-        torch.manual_seed(int(fold))
-        state = NnUNet(1, 2, FILTERS, KERNEL, STRIDES, [1, 1], [1]).state_dict()
-        theirs = {
-            next(new + key.removeprefix(old) for old, new in NAMES.items() if key.startswith(old)): tensor
-            for key, tensor in state.items()
-        }
-        content = {"network_weights": theirs, "inference_allowed_mirroring_axes": (0, 1, 2)}
-        torch.save(content, model / f"fold_{fold}" / "checkpoint_final.pth")
-    (model / "plans.json").write_text(json.dumps(plans))
-    (model / "dataset.json").write_text(json.dumps(dataset))
-    return model
+from Testing.small_nnunet import write_nnunet
 
 
 @pytest.fixture
 def converted(models: Path, tmp_path: Path) -> Bundle:
-    model = _write_nnunet(tmp_path / "Dataset007_Liver", ("0",))
+    model = write_nnunet(tmp_path / "Dataset007_Liver")
     return convert(model, models, ConvertOptions(orientation="RAS", name="foreign-liver")).bundle
 
 
@@ -87,9 +48,17 @@ def test_an_organ_is_put_on_a_converted_network(converted, added):
         assert set(np.unique(result.labels)) <= {0, 1, 2}
 
 
-def test_several_networks_in_one_are_not_built_on(models, added, tmp_path):
-    model = _write_nnunet(tmp_path / "Dataset007_Liver", ("0", "1"))
-    convert(model, models, ConvertOptions(orientation="RAS", name="two-folds"))
-    with pytest.raises(TrainingError, match="2 networks in one") as caught:
-        added(3)(base="two-folds")
-    assert "--fold 0" in caught.value.next_step
+@pytest.mark.parametrize(
+    ("source", "cause", "next_step"),
+    [
+        ({"folds": ("0", "1")}, "base-model is 2 networks in one", "--fold 0"),
+        ({"channels": 2}, "base-model takes 2 images of a patient", "a model of one image"),
+        ({"labels": {"liver": [1, 2]}}, "The organs of base-model overlap", "whose organs do not"),
+    ],
+)
+def test_what_cannot_be_built_on_is_named(models, added, tmp_path, source, cause, next_step):
+    model = write_nnunet(tmp_path / "Dataset007_Liver", **source)
+    convert(model, models, ConvertOptions(orientation="RAS", name="base-model"))
+    with pytest.raises(TrainingError, match=cause) as caught:
+        added(3)(base="base-model")
+    assert next_step in caught.value.next_step

@@ -171,7 +171,7 @@ def test_what_was_seen_may_be_learned_from_later(network, batch):
     after = method.see(network, batch, np.random.default_rng(0))
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
-    assert float(method.learn(network, after).loss) < float(step.loss)
+    assert float(method.learn(network, after).loss.detach()) < float(step.loss.detach())
 
 
 def test_one_patch_is_not_mixed(network, batch, monkeypatch):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from multiorganseg.bundles import load_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.progress import Progress
-from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict
+from multiorganseg.projects.acceptance import AcceptanceReport, OrganVerdict, Verdict, load_acceptance
 from multiorganseg_training.acceptance.add_organ import Workplace, add_organ
 from multiorganseg_training.acceptance.check import Split
 from multiorganseg_training.acceptance.plan import AddOrganOptions, add_organ_recipe, load_plan
@@ -39,7 +37,7 @@ def test_branches_become_one_network_that_is_compared_organ_by_organ(added):
     assert merged.metadata.labels == branched.metadata.labels
     assert "branches" not in merged.metadata.arguments
     assert load_plan(place.run).merges
-    assert json.loads((place.run / "acceptance.json").read_text())["base_name"] == branched.metadata.name
+    assert load_acceptance(place.run).base_name == branched.metadata.name
     with pytest.raises(TrainingError, match="cannot go on so"):
         add_organ(AddOrganOptions("liver-ct", ("spleen",), iterations=40), place, Progress())
 

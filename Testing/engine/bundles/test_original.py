@@ -5,13 +5,8 @@ from dataclasses import fields
 
 import pytest
 
-from multiorganseg.bundles.original import Intensity, Original
-from multiorganseg.bundles.original_json import (
-    is_orientation,
-    original_from_json,
-    original_problems,
-    original_to_json,
-)
+from multiorganseg.bundles.original import Intensity, Original, is_orientation
+from multiorganseg.schema import SchemaError
 
 ORIGINAL = Original(
     program="nnU-Net 2",
@@ -37,17 +32,18 @@ ORIGINAL = Original(
 
 
 def test_it_comes_back_as_it_was():
-    data = json.loads(json.dumps(original_to_json(ORIGINAL)))
-    assert original_problems(data) == []
-    assert original_from_json(data) == ORIGINAL
+    data = json.loads(json.dumps(ORIGINAL.to_json()))
+    assert Original.from_json(data) == ORIGINAL
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Original)])
 def test_every_field_must_be_there_and_of_its_kind(name):
-    data = original_to_json(ORIGINAL)
-    assert original_problems({**data, name: {"no": "value"}})
+    data = ORIGINAL.to_json()
+    with pytest.raises(SchemaError, match=f"'{name}"):
+        Original.from_json({**data, name: {"no": "value"}})
     del data[name]
-    assert original_problems(data)
+    with pytest.raises(SchemaError, match=f"lacks '{name}'"):
+        Original.from_json(data)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +73,8 @@ def test_every_field_must_be_there_and_of_its_kind(name):
     ],
 )
 def test_values_out_of_their_range_are_found(change):
-    assert original_problems({**original_to_json(ORIGINAL), **change})
+    with pytest.raises(SchemaError):
+        Original.from_json({**ORIGINAL.to_json(), **change})
 
 
 def test_orientations_are_three_directions():
