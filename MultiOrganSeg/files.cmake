@@ -57,6 +57,7 @@ set(MODULE_SCRIPTS
   MultiOrganSegLib/run.py
   MultiOrganSegLib/sample_data.py
   MultiOrganSegLib/self_test.py
+  MultiOrganSegLib/server.py
   MultiOrganSegLib/tags.py
   MultiOrganSegLib/widget.py
   multiorganseg/__init__.py
@@ -393,6 +394,7 @@ set(SHARED_RESOURCES
   Training/multiorganseg_training/run/soup.py
   Training/multiorganseg_training/run/validate.py
   Training/recipes/abdomen-ct-continued.toml
+  Training/recipes/abdomen-ct-robust-on.toml
   Training/recipes/abdomen-ct-robust.toml
   Training/recipes/abdomen-ct.toml
   Training/recipes/add-organ/parts/small-few.toml

@@ -23,7 +23,9 @@ MODULE_FOLDER = Path(__file__).resolve().parents[1]
 
 def resident_command() -> list[str]:
     """The command of the resident process, to be run in a private folder."""
-    return module_command("multiorganseg", ["resident", "--idle", str(IDLE_SECONDS)], python_executable())
+    server = os.environ.get("MULTIORGANSEG_SERVER")
+    arguments = ["resident", "--idle", str(IDLE_SECONDS), *(["--server", server] if server else [])]
+    return module_command("multiorganseg", arguments, python_executable())
 
 
 def start_engine(arguments: Sequence[str]) -> Job:

@@ -10,8 +10,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import OptionError
-from multiorganseg.needs import SEGMENT
 from multiorganseg.resident.requests import SegmentRequest
+from MultiOrganSegLib import server
 from MultiOrganSegLib.dependencies import missing_packages
 from MultiOrganSegLib.engine import Engine, shared_engine
 from MultiOrganSegLib.failure import missing_dependency
@@ -62,7 +62,7 @@ class Logic:
             model: Name of a bundle, or a path to one.
             organs: Organ keys such as "liver"; all of the model when empty.
             quality: "fast", "balanced" or "best".
-            device: "auto", "cpu", "cuda" or "mps".
+            device: "auto", "cpu", "cuda", "mps", or "server" once one is connected.
             wait: Whether to wait for the result; the application stays alive meanwhile.
 
         Returns:
@@ -101,7 +101,8 @@ class Logic:
                 next_step=_("Choose another one, or none to get a new one."),
             )
         check_volume_node(volumeNode)
-        if missing := missing_packages(SEGMENT):
+        server.require(device)
+        if missing := missing_packages(server.needed()):
             raise missing_dependency(missing)
         engine = self.engine
         file, output = engine.write_volume(volumeNode), engine.new_name("result", ".seg.nrrd")
@@ -157,7 +158,7 @@ class Logic:
         role = slicer.vtkMRMLSegmentationNode.GetReferenceImageGeometryReferenceRole()
         volume = volumeNode or segmentationNode.GetNodeReference(role)
         check_volume_node(volume)
-        if missing := missing_packages(SEGMENT):
+        if missing := missing_packages(server.needed()):
             raise missing_dependency(missing)
         editor = ScriptEditor(segmentationNode, volume)
         correction = Correction(self.engine, segmentationNode, volume, editor, model)

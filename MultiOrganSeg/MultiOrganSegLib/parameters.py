@@ -6,7 +6,7 @@ from slicer import vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, parameterNodeWrapper
 
 QUALITIES = ("fast", "balanced", "best")
-DEVICES = ("auto", "cpu", "cuda", "mps")
+DEVICES = ("auto", "cpu", "cuda", "mps", "server")
 EXISTING = ("ask", "replace", "new")
 NO_ORGAN = "none"
 """Value of `Parameters.organs` when no organ is ticked, since an empty text stands for all."""
@@ -22,7 +22,7 @@ class Parameters:
         model: Name of a bundle.
         organs: Organ keys separated by commas; empty for all, `NO_ORGAN` for none.
         quality: How much windows overlap.
-        device: Where the network runs.
+        device: Where the network runs; see `MultiOrganSegLib.server` for "server".
         existing: What happens to segments that the output holds already.
     """
 

@@ -13,8 +13,7 @@ from slicer.util import VTKObservationMixin
 
 from multiorganseg.bundles import find_bundle
 from multiorganseg.errors import BundleError, MultiOrganSegError, OrganError, ResourceError, VolumeError
-from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib import dependencies, sample_data
+from MultiOrganSegLib import dependencies, sample_data, server
 from MultiOrganSegLib.corrections import drawn_by_people, names_of
 from MultiOrganSegLib.mrml import use_ct_window
 from MultiOrganSegLib.panels.add_organ import AddOrganPanel
@@ -171,7 +170,7 @@ class Widget(VTKObservationMixin):
             raise VolumeError(
                 _("No volume is chosen."), next_step=_("Choose a CT above, or load the sample CT.")
             )
-        if dependencies.missing_packages(SEGMENT):
+        if dependencies.missing_packages(server.needed()):
             self._ensure_dependencies()
         if self.segment.organs == NO_ORGAN:
             raise OrganError(_("No organ is ticked."), next_step=_("Tick the organs that you want."))

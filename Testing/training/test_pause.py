@@ -92,7 +92,7 @@ def test_half_written_checkpoints_go_at_the_start(phantom_recipe, place):
 def test_the_command_ends_well_and_says_how_to_go_on(
     phantom_recipe, save_recipe, place, tmp_path, monkeypatch
 ):
-    def pause(*arguments: object) -> None:
+    def pause(*arguments: object, **options: object) -> None:
         raise Paused(3, 6)
 
     monkeypatch.setattr("multiorganseg_training.run.fit.train", pause)

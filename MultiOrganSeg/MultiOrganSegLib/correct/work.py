@@ -9,8 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import MultiOrganSegError, VolumeError
-from multiorganseg.needs import SEGMENT
-from MultiOrganSegLib import dependencies, result
+from MultiOrganSegLib import dependencies, result, server
 from MultiOrganSegLib.correct import segments
 from MultiOrganSegLib.correct.correction import Correction
 from MultiOrganSegLib.correct.editors import EffectEditor
@@ -172,7 +171,7 @@ class CorrectWork:
                 _("There is nothing to correct."),
                 next_step=_("Choose a segmentation, its source volume and a segment above."),
             )
-        if missing := dependencies.missing_packages(SEGMENT):
+        if missing := dependencies.missing_packages(server.needed()):
             raise missing_dependency(missing)
         known = self.correction
         if (

@@ -85,4 +85,5 @@ def device_choices() -> list[Choice]:
         Choice("cpu", _("Processor (CPU)"), _("Works on every computer.")),
         Choice("cuda", _("NVIDIA graphics card (CUDA)"), _("Needs PyTorch built for CUDA.")),
         Choice("mps", _("Apple graphics (MPS)"), _("For Macs with Apple silicon.")),
+        Choice("server", _("Server…"), _("Another machine, on which `multiorganseg serve` runs.")),
     ]

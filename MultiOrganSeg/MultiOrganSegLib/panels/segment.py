@@ -9,9 +9,12 @@ from slicer.i18n import tr as _
 
 from multiorganseg.bundles import Bundle, BundleProblem
 from multiorganseg.bundles.custom_organs import with_custom_organs
+from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.text import counted
+from MultiOrganSegLib import server
 from MultiOrganSegLib.dependencies import readable_bundles
+from MultiOrganSegLib.engine import shared_engine
 from MultiOrganSegLib.panels.controls import Choice, ChoiceBox, MessageArea, reveal
 from MultiOrganSegLib.panels.device import device_choices
 from MultiOrganSegLib.panels.organs import OrganList
@@ -39,7 +42,7 @@ class SegmentPanel:
             "model": ChoiceBox(ui.modelSelector, self._choose_model),
             "existing": ChoiceBox(ui.existingSelector, lambda value: self._write("existing", value)),
             "quality": ChoiceBox(ui.qualitySelector, lambda value: self._write("quality", value)),
-            "device": ChoiceBox(ui.deviceSelector, lambda value: self._write("device", value)),
+            "device": ChoiceBox(ui.deviceSelector, self._choose_device),
         }
         self._choices["existing"].fill(_existing_choices())
         self._choices["quality"].fill(_quality_choices())
@@ -85,6 +88,26 @@ class SegmentPanel:
     def show_device(self, text: str) -> None:
         """Show what the automatic choice of the device comes to."""
         self._choices["device"].set_text("auto", _("Automatic: {device}").format(device=text))
+
+    def _choose_device(self, device: str) -> None:
+        """Take a device; a server is asked for, and tried, first."""
+        self.message.clear()
+        before = server.address()
+        try:
+            name = server.connect() if device == server.DEVICE else ""
+        except MultiOrganSegError as error:
+            self.message.show_error(error)
+            name = ""
+        if device == server.DEVICE and not name:
+            self.update()
+            return
+        if device == server.DEVICE:
+            self._choices["device"].set_text(device, name)
+        else:
+            server.disconnect()
+        if before != server.address():
+            shared_engine().end()
+        self._write("device", device)
 
     def show_missing(self, packages: list[str]) -> None:
         """Offer to install packages; nothing is offered when the list is empty."""

@@ -42,7 +42,7 @@ def eta_text(seconds: float | None) -> str:
 def flag_title(flag: str) -> str:
     """Name a quality flag in a few words."""
     return {
-        "out_of_domain": _("unlike the training"),
+        "out_of_domain": _("unlike training"),
         "not_found": _("not found"),
         "left_right_inconsistent": _("sides swapped?"),
         "low_confidence": _("uncertain"),

@@ -191,7 +191,6 @@ class BranchingNetwork(nn.Module):
         widths: Sequence[int],
         in_channels: int,
         background: bool,
-        make_norm: Callable[[int], nn.Module] | None = None,
     ) -> None:
         """Put branches on the network, with random weights.
 
@@ -200,7 +199,6 @@ class BranchingNetwork(nn.Module):
             widths: Channels of each map that `encode` gives.
             in_channels: Of the image.
             background: See the attribute.
-            make_norm: Gives a normalisation of so many channels; that of each instance by default.
         """
         self.background = background
         self.branches = nn.ModuleList(
@@ -210,7 +208,7 @@ class BranchingNetwork(nn.Module):
                 in_channels,
                 feature_stride(self),
                 self.new_head,
-                make_norm or instance_norm(self.head),
+                instance_norm(self.head),
             )
             for count in organs
         )

@@ -185,7 +185,8 @@ class DicomWeb:
         except MultiOrganSegError:
             raise
         except Exception as error:  # broken answers raise as they like
-            if isinstance(error, requests.RequestException) and not _may_pass(error):
+            is_final = isinstance(error, requests.RequestException) and not _may_pass(error)
+            if is_final and _status(error) != _NOT_FOUND:
                 raise self._told(error, "fetch the series") from error
 
     def _fetch_one(self, study: str, series: str, uid: str, inbox: Inbox, progress: Progress) -> None:

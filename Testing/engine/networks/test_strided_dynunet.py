@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from multiorganseg.networks.branching import InstanceNorm
-from multiorganseg.networks.strided_dynunet import FOLLOWED, FixedNorm, StridedDynUNet
+from multiorganseg.networks.strided_dynunet import StridedDynUNet
 
 
 def _network(**changes: object) -> StridedDynUNet:
@@ -73,61 +73,3 @@ def test_normalising_keeps_the_memory_layout_and_copies_no_batch(batch: int, mon
     monkeypatch.setattr(torch.nn.InstanceNorm3d, "forward", lambda *_: pytest.fail("two copies"))
     image = torch.randn(batch, 6, 4, 6, 8).to(memory_format=torch.channels_last_3d)
     assert InstanceNorm(6, affine=True)(image).is_contiguous(memory_format=torch.channels_last_3d)
-
-
-def test_detail_adds_nothing_at_first_and_learns() -> None:
-    plain, detailed = _network(), _network(detail=4)
-    missing = detailed.load_state_dict(plain.state_dict(), strict=False)
-    assert {name.split(".")[0] for name in missing.missing_keys} == {"detail"}
-    image = torch.randn(1, 1, 8, 16, 16)
-    assert torch.allclose(detailed.eval()(image).logits, plain.eval()(image).logits, atol=1e-5)
-    detailed(image).logits.square().mean().backward()
-    assert detailed.detail is not None
-    assert detailed.detail.head.weight.grad is not None
-    assert detailed.detail.head.weight.grad.abs().max() > 0
-
-
-def test_with_fixed_statistics_a_voxel_does_not_depend_on_what_lies_far_away() -> None:
-    """By window statistics, air at the far end changes everything."""
-    image = torch.randn(1, 1, 8, 16, 192)
-    with_air = image.clone()
-    with_air[..., 128:] = -1
-    differ = {}
-    for statistics in ("window", "fixed"):
-        network = _network(statistics=statistics)
-        for _ in range(3):
-            network(image)
-        network.eval()
-        with torch.inference_mode():
-            change = (network(image).logits - network(with_air).logits).abs()
-        differ[statistics] = float(change[..., :32].max())
-    assert differ["fixed"] < 1e-5
-    assert differ["window"] > 1e-2
-
-
-def test_fixed_statistics_follow_the_training_and_are_used_by_half_of_it() -> None:
-    network = _network(statistics="fixed").train()
-    norms = [module for module in network.modules() if isinstance(module, FixedNorm)]
-    assert norms
-    assert all(norm.updates == 0 for norm in norms)
-    for _ in range(100):
-        network(torch.randn(1, 1, 8, 16, 16))
-    counts = {int(norm.updates) for norm in norms}
-    assert len(counts) == 1
-    assert round(1 / FOLLOWED) < counts.pop() < 80
-    before = norms[0].running_mean.clone()
-    network.eval()(torch.randn(1, 1, 8, 16, 16) + 3)
-    assert torch.equal(norms[0].running_mean, before)
-
-
-def test_statistics_without_their_count_are_settled() -> None:
-    network = _network(statistics="fixed")
-    stored = {name: tensor for name, tensor in network.state_dict().items() if tensor.is_floating_point()}
-    other = _network(statistics="fixed")
-    other.load_state_dict(stored)
-    assert all(int(m.updates) * FOLLOWED >= 0.9 for m in other.modules() if isinstance(m, FixedNorm))
-
-
-def test_unknown_statistics_are_refused() -> None:
-    with pytest.raises(ValueError, match="statistics"):
-        _network(statistics="guessed")

@@ -106,7 +106,7 @@ def test_a_failure_is_told_with_its_cause(phantom_recipe, place, tmp_path):
 
 
 def test_an_unexpected_failure_is_told_too(phantom_recipe, place, monkeypatch):
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         message = "out of luck"
         raise RuntimeError(message)
 

@@ -32,7 +32,7 @@ from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.build import new_network
 from multiorganseg_training.run.checkpoint import Checkpoint, trained_checkpoint
-from multiorganseg_training.run.soup import mix_weights, mixed_arguments
+from multiorganseg_training.run.soup import mix_weights
 
 LONGEST_DESCRIPTION = 2000
 LONGEST_STEM = 45
@@ -85,11 +85,10 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
     domain = training_domain(prepared, recipe)
     draft = replace(_metadata(recipe, checkpoint, publication), domain=domain)
     if publication.mixed_with:
-        mixed = mix_weights(publication.mixed_with, checkpoint.average, recipe, publication.share)
+        mixed = mix_weights(publication.mixed_with, checkpoint.average, publication.share)
         checkpoint = replace(checkpoint, average=mixed)
         draft = replace(
             draft,
-            arguments=mixed_arguments(recipe),
             training={
                 **draft.training,
                 "mixed_with": {

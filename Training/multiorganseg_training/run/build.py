@@ -147,8 +147,8 @@ def start_branch(network: BranchingNetwork, activation: str, prior: float = PRIO
 
 TRUNK = 0
 FROM_TO = ("sigmoid", "softmax")
-ADDED_LATER = ("statistics", "detail", "background")
-"""Arguments of a network that may differ from what it starts from; what they add is new."""
+ADDED_LATER = ("background",)
+"""Arguments of a network that may differ from what it starts from."""
 
 
 def recipe_network(recipe: Recipe) -> BranchingNetwork:
@@ -268,10 +268,7 @@ def _started_network(recipe: Recipe) -> BranchingNetwork:
         network.load_state_dict({**state, **fresh})
         start_branch(network, spec.activation)
     else:
-        ours = network.state_dict()
-        added = {name: tensor for name, tensor in ours.items() if name not in state and _added(name)}
-        widened = {name: tensor for name, tensor in ours.items() if name not in added}
-        network.load_state_dict({**widen_state(state, widened, spec.activation), **added})
+        network.load_state_dict(widen_state(state, network.state_dict(), spec.activation))
     return network
 
 
@@ -289,10 +286,6 @@ def _with_background(network: BranchingNetwork, state: Mapping[str, Tensor]) -> 
             none = torch.zeros_like(organs.narrow(axis, 0, 1))
             widened[names[id(parameter)]] = torch.cat([none, organs], dim=axis)
     return widened
-
-
-def _added(name: str) -> bool:
-    return name.startswith("detail.") or name.rpartition(".")[2] in ("running_mean", "running_var", "updates")
 
 
 class Kinship(Enum):
