@@ -15,6 +15,7 @@ from multiorganseg import needs
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {
     "MultiOrganSeg": ROOT / "MultiOrganSeg",
+    "MultiOrganSegEffects": ROOT / "MultiOrganSeg",
     "MultiOrganSegLib": ROOT / "MultiOrganSeg",
     "multiorganseg": ROOT / "MultiOrganSeg",
     "multiorganseg_training": ROOT / "Training",
