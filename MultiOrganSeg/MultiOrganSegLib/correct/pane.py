@@ -11,7 +11,7 @@ from slicer.i18n import tr as _
 from multiorganseg.errors import MultiOrganSegError
 from multiorganseg.resident.requests import NO_MODEL
 from MultiOrganSegLib.correct.pointer import help_text
-from MultiOrganSegLib.panels.choices import Choice, ChoiceBox
+from MultiOrganSegLib.panels.controls import Choice, ChoiceBox
 
 
 class CorrectPane:
