@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import tempfile
 import time
 import warnings
@@ -36,6 +37,7 @@ ATTEMPTS = 3
 WORKER_CPUS = 4
 _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
+_CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20
 
 
@@ -147,6 +149,7 @@ def _connected(address: str) -> Iterator[Any]:
         stack.callback(ray.shutdown)
         for last in (address != "", False, True):  # a node has 30 s to start, too few on a busy machine
             try:
+                _knock(address)
                 ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
                 break
             except Exception as error:  # Ray raises all kinds, plain ones among them
@@ -154,6 +157,13 @@ def _connected(address: str) -> Iterator[Any]:
                 if last:
                     raise _unreachable(address, error) from error
         yield ray
+
+
+def _knock(address: str) -> None:
+    """Connect once to HOST:PORT: Ray itself tries for minutes where nobody listens."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
 
 
 def _unreachable(address: str, error: Exception) -> ResourceError:
