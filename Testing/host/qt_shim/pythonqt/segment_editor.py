@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from typing import Any
+from typing import Any, ClassVar
 
 from PySide6 import QtCore
 
@@ -33,6 +32,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
 
         self._node: Any = None
         self._tag: Any = None
+        self._follower = _Follower(self)
         self._effect = ""
         self._logic = slicer.vtkSlicerSegmentEditorLogic()
         self._logic.SetMRMLScene(slicer.mrmlScene)
@@ -59,8 +59,7 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._node = node
         self._logic.SetSegmentEditorNode(node)
         if node is not None:
-            update = weakref.WeakMethod(self._update_effect)
-            self._tag = node.AddObserver("ModifiedEvent", lambda *_: (update() or _nothing)())
+            self._tag = node.AddObserver("ModifiedEvent", self._follower.follow)
             for effect in self._scripted.values():
                 effect.self().setMRMLDefaults()
 
@@ -209,5 +208,24 @@ class qMRMLSegmentEditorWidget(qMRMLWidget):
         self._label.text = "\n".join(lines)
 
 
-def _nothing() -> None:
-    return None
+class _Follower:
+    """Tells an editor of changes of its node as long as there is the editor: a node outlives widgets.
+
+    It is kept here: Python's collector would empty what only an observer of a node holds, and the node would
+    still call it.
+    """
+
+    kept: ClassVar[set[_Follower]] = set()
+
+    def __init__(self, editor: Any) -> None:
+        self._editor = editor
+        self.kept.add(self)
+        editor.destroyed.connect(self._forget)
+
+    def follow(self, *_: Any) -> None:
+        """The node was changed."""
+        if self._editor is not None:
+            self._editor._update_effect()
+
+    def _forget(self, *_: Any) -> None:
+        self._editor = None
