@@ -13,6 +13,8 @@ OWN_SUFFIXES = (
     ".seg.nrrd",
     ".seg.nii.gz",
     ".seg.dcm",
+    ".sr.dcm",
+    ".rtstruct.dcm",
     ".labels.json",
     ".statistics.csv",
     ".statistics.json",

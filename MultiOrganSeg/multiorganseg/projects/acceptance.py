@@ -167,6 +167,7 @@ def acceptance_to_json(acceptance: AcceptanceReport) -> dict[str, Any]:
         "schema_version": SCHEMA_VERSION,
         "base": base,
         **{name: getattr(acceptance, name) for name in _SHARED},
+        "cases": list(acceptance.cases),
         "organs": {key: _organ_to_json(organ) for key, organ in acceptance.organs.items()},
         "passed": acceptance.passed,
     }

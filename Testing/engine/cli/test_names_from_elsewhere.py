@@ -15,7 +15,7 @@ from rich.text import Text
 from typer.testing import CliRunner
 
 from multiorganseg.children import module_command, module_environment
-from multiorganseg.cli import segment as segment_module
+from multiorganseg.cli import cohort as cohort_module
 from multiorganseg.cli.app import app
 from multiorganseg.cli.console import SafeConsole, printable
 from multiorganseg.cli.errors import reported_errors
@@ -132,14 +132,14 @@ def test_whatever_befalls_a_case_the_others_are_done(
 ) -> None:
     folder, bad = ct_file.parent, "a [bad] one.nii.gz"
     (folder / bad).write_bytes(ct_file.read_bytes())
-    write = segment_module.write_results
+    write = cohort_module.write_results
 
     def fail(segmentation, volume, *arguments, **options):
         if Path(volume.source).name == bad:
             raise error
         return write(segmentation, volume, *arguments, **options)
 
-    monkeypatch.setattr(segment_module, "write_results", fail)
+    monkeypatch.setattr(cohort_module, "write_results", fail)
     events = folder / "events.jsonl"
     result = run(folder, "-o", folder / "out", "--model", tiny_bundle.folder, "--events", events)
     assert result.exit_code == code, result.output
@@ -161,7 +161,7 @@ def test_ctrl_c_is_no_failure_of_a_case(ct_file, tiny_bundle, monkeypatch) -> No
     def interrupt(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segment_module, "write_results", interrupt)
+    monkeypatch.setattr(cohort_module, "write_results", interrupt)
     result = run(ct_file, "-o", ct_file.parent / "out", "--model", tiny_bundle.folder)
     assert result.exit_code == 130
     assert "Error" not in result.output
@@ -215,5 +215,5 @@ def test_all_tables_are_written_in_one_place() -> None:
             word in path.read_text(encoding="utf-8") for word in (" Console(", "rich.print", "from_markup")
         )
     }
-    assert writers == {"csv_text.py"}
+    assert writers == {"text.py"}
     assert consoles == set()

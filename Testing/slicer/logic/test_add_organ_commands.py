@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from pathlib import Path
 
 import pytest
@@ -83,7 +85,12 @@ def test_without_the_option_there_are_no_events_after_a_command_with_it(tmp_path
 def test_every_function_that_makes_a_command_is_tried() -> None:
     from MultiOrganSegLib.add_organ import commands
 
-    made = [
-        value for value in vars(commands).values() if getattr(value, "__module__", "") == commands.__name__
-    ]
-    assert len(made) == len(NAMES) == len(_commands(Path("P")))
+    made = {
+        name
+        for name, value in vars(commands).items()
+        if getattr(value, "__module__", "") == commands.__name__
+    }
+    calls = (node for node in ast.walk(ast.parse(inspect.getsource(_commands))) if isinstance(node, ast.Call))
+    names = [ast.unparse(call.func).rpartition(".") for call in calls]
+    assert {name for module, _, name in names if module == "commands"} == made
+    assert tuple(_commands(Path("P"))) == NAMES

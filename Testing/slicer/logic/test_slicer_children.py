@@ -30,7 +30,9 @@ def test_a_training_runs_nothing_of_its_project(host, project, monkeypatch) -> N
     arguments = commands.train(project, "run", "no-base", ["spleen"], time="10m", device="cpu")
     process = start_detached(arguments, project / "runs" / "run.log")
     started = psutil.Process(process.pid)
-    assert PACKAGE in started.cmdline()
+    while not (command := started.cmdline()):
+        time.sleep(0.01)  # Right after its start a process has no arguments yet.
+    assert PACKAGE in command
     assert not Path(started.cwd()).is_relative_to(project)
     assert process.wait(120) == 8
     assert "Error: " in (project / "runs" / "run.log").read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ def stages(host: Any) -> Any:
 
 def test_the_weights_are_those_of_the_engines_stages(stages: Any) -> None:
     reported = set()
-    for name in ("cli/segment.py", "inference/segment.py", "inference/stream.py"):
+    for name in ("resident/worker.py", "inference/segment.py", "inference/stream.py"):
         for node in ast.walk(ast.parse((ENGINE / name).read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "progress" and len(node.args) == 2:
                 reported.add(ast.unparse(node.args[0]))

@@ -57,6 +57,7 @@ def test_organs_and_cases(project):
             "image": str(folder / "images" / "a.nii.gz"),
             "labels": str(folder / "labels" / "a.nii.gz"),
             "source": "Projekt ö-data",
+            "patient": "",
             "status": {"liver": "annotated", "spleen": "annotated", "mass": "unknown"},
         },
         {
@@ -64,6 +65,7 @@ def test_organs_and_cases(project):
             "image": str(folder / "images" / "b.nii.gz"),
             "labels": None,
             "source": "Projekt ö-data",
+            "patient": "",
             "status": {"liver": "unknown", "spleen": "unknown", "mass": "unknown"},
         },
     ]
