@@ -27,7 +27,7 @@ def test_a_training_runs_nothing_of_its_project(host, project, monkeypatch) -> N
     from MultiOrganSegLib.add_organ.trainer import PACKAGE, start_detached
 
     monkeypatch.chdir(project)
-    arguments = commands.train(project, "run", "no-base", ["spleen"], time="10m", device="cpu")
+    arguments = commands.train(project, "run", "abdomen-ct", ["spleen"], time="10m", device="cpu")
     process = start_detached(arguments, project / "runs" / "run.log")
     started = psutil.Process(process.pid)
     while not (command := started.cmdline()):
