@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ from multiorganseg.projects.runs import (
 from MultiOrganSegLib.add_organ.trainer import PACKAGE
 
 _ORDERS = ".orders.json"
+_STARTING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,12 @@ def _is_trainer(pid: int) -> bool:
         return False
     try:
         process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and PACKAGE in process.cmdline()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if command := process.cmdline():
+            return PACKAGE in command
+        # For a moment after its start a process has no arguments yet.
+        return time.time() - process.create_time() < _STARTING_SECONDS
     except psutil.Error:
         return False
 

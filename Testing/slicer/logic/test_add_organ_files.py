@@ -243,6 +243,21 @@ def test_the_number_of_another_program_is_no_training(tmp_path: Path) -> None:
     assert run.orders() == runs.Orders("abdomen-ct", ("colon",), "1h", "cpu", os.getpid())
 
 
+def test_a_training_that_has_no_arguments_yet_is_starting(tmp_path: Path, monkeypatch) -> None:
+    import psutil
+
+    from MultiOrganSegLib.add_organ import training_run as runs
+
+    run = runs.TrainingRun(tmp_path / "one")
+    monkeypatch.setattr(psutil.Process, "cmdline", lambda _process: [])
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as started:
+        run.give_orders(runs.Orders("abdomen-ct", ("colon",), "1h", "cpu", pid=started.pid))
+        assert run.is_alive()
+        monkeypatch.setattr(runs, "_STARTING_SECONDS", 0.0)
+        assert not run.is_alive()
+        started.kill()
+
+
 def test_names_of_runs_are_not_used_again(tmp_path: Path) -> None:
     from MultiOrganSegLib.add_organ import training_run as runs
 
