@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from multiorganseg.volumes.volume import Grid
 
@@ -42,6 +41,8 @@ class Reorient:
 
 def reorient(grid: Grid) -> Reorient:
     """Find the transposition and flips that bring `grid` nearest to the LPS axes."""
+    from scipy.optimize import linear_sum_assignment
+
     directions = grid.directions
     _, source_axis = linear_sum_assignment(-np.abs(directions))
     columns = [grid.affine[:3, s] for s in source_axis]
