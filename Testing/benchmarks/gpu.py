@@ -87,7 +87,7 @@ def inference_rows(bundle: Bundle, device: torch.device, size: Size) -> Iterator
     said = bundle.metadata
     divisor = load_network(bundle).divisor
     window = tuple(
-        max(step, length // size.shrink // step * step)
+        min(length, max(2 * step, length // size.shrink // step * step))  # one voxel has no deviation
         for length, step in zip(said.patch_shape, divisor, strict=True)
     )
     network = place_network(load_network(bundle), device).eval()

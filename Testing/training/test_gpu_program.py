@@ -22,7 +22,7 @@ def test_every_part_is_measured_with_torch_and_numpy_alone(tmp_path):
         f"runpy.run_path({str(PROGRAM)!r}, run_name='__main__')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=1800, check=False
+        [sys.executable, "-c", program], capture_output=True, encoding="utf-8", timeout=1800, check=False
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))["rows"]

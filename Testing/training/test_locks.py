@@ -78,7 +78,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 def test_the_lock_of_a_killed_program_is_free(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGES))}
     command = [sys.executable, "-c", HOLD, str(tmp_path)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as child:
         assert child.stdout is not None
         assert child.stdout.readline() == "held\n"
         assert is_running(tmp_path)

@@ -220,7 +220,7 @@ def test_a_stop_in_the_first_second_of_the_command_pauses_it(phantom_recipe, sav
     arguments = ["fit", str(path), "--data", str(place.data), "--run", str(place.run), "--device", "cpu"]
     command = [sys.executable, "-m", "multiorganseg_training", *arguments, "--cache", str(place.cache)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8") as child:
         (place.run / "stop").touch()
         out, _ = child.communicate(timeout=300)
     assert child.returncode == 0

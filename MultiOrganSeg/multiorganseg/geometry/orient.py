@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from multiorganseg.volumes.volume import Grid
+if TYPE_CHECKING:  # bundles' metadata need the feet, also where no image can be read
+    from multiorganseg.volumes.volume import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,8 @@ class Reorient:
 
 def reorient(grid: Grid) -> Reorient:
     """Find the transposition and flips that bring `grid` nearest to the LPS axes."""
+    from scipy.optimize import linear_sum_assignment
+
     directions = grid.directions
     _, source_axis = linear_sum_assignment(-np.abs(directions))
     columns = [grid.affine[:3, s] for s in source_axis]
@@ -56,7 +59,8 @@ def reorient(grid: Grid) -> Reorient:
     affine[:3, 3] = origin
     axes = tuple(2 - int(s) for s in source_axis[::-1])
     k, j, i = (grid.shape[axis] for axis in axes)
-    return Reorient(grid, Grid((k, j, i), affine), axes, tuple(2 - axis for axis in flipped_xyz))
+    target = replace(grid, shape=(k, j, i), affine=affine)
+    return Reorient(grid, target, axes, tuple(2 - axis for axis in flipped_xyz))
 
 
 _CANONICAL = ("SI", "PA", "LR")
@@ -91,10 +95,8 @@ class AxisOrder:
             against = number in self.flipped
             turned[2 - axis, 2 - number] = -1 if against else 1
             turned[2 - axis, 3] = grid.shape[axis] - 1 if against else 0
-        return Grid(
-            (grid.shape[self.axes[0]], grid.shape[self.axes[1]], grid.shape[self.axes[2]]),
-            grid.affine @ turned,
-        )
+        k, j, i = (grid.shape[axis] for axis in self.axes)
+        return replace(grid, shape=(k, j, i), affine=grid.affine @ turned)
 
     def sizes(self, values: tuple[float, float, float]) -> tuple[float, float, float]:
         """Put numbers along the stored axes into the network's order."""

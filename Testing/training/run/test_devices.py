@@ -54,7 +54,7 @@ class Trainings:
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
         )
 
     def run(self, name: str, recipe: Path, *launcher: str, devices: int = 0) -> list[float]:

@@ -63,7 +63,9 @@ def widen_state(
     The network says of its own organs what it said before. Under a softmax the new organs start as the
     background does and take the share `prior` of its probability (as MiB, Cermelli et al. 2020, whose share
     for one organ is a half: too much for one that fills a thousandth of the body); with sigmoids they start
-    with the probability `prior` everywhere.
+    with the probability `prior` everywhere. A last layer that mixes as many maps as it has channels (MONAI's
+    UNet with residual units) takes nothing of the further maps at first; they are made by weights of
+    `widened`.
 
     Args:
         trained: State of the trained network; its last layers have fewer channels.
@@ -79,16 +81,36 @@ def widen_state(
     """
     if trained.keys() != widened.keys():
         raise _unlike(sorted(trained.keys() ^ widened.keys())[0])
-    return {name: _widen(name, trained[name], widened[name], activation, prior) for name in trained}
+    axes = {name: _wider_axes(name, trained[name], widened[name]) for name in trained}
+    mixing = {name.rpartition(".")[0] for name in axes if len(axes[name]) == 2}
+    if len(mixing) > 1:
+        raise _unlike(max(mixing))
+    state = {}
+    for name, old in trained.items():
+        if axes[name] and mixing and name.rpartition(".")[0] not in mixing:
+            state[name] = widened[name].clone()
+            state[name][tuple(map(slice, old.shape))] = old
+        else:
+            state[name] = _widen(old, widened[name], axes[name], activation, prior)
+    return state
 
 
-def _widen(name: str, trained: Tensor, widened: Tensor, activation: str, prior: float) -> Tensor:
-    if trained.shape == widened.shape:
-        return trained
+def _wider_axes(name: str, trained: Tensor, widened: Tensor) -> list[int]:
+    """Return along which axes there are more channels: none, one, or both of a layer that mixes as many."""
     pairs = enumerate(zip(trained.shape, widened.shape, strict=False))
     axes = [axis for axis, (old, new) in pairs if old != new]
-    if trained.ndim != widened.ndim or len(axes) != 1 or trained.numel() > widened.numel():
+    square = axes == [0, 1] and all(len(set(tensor.shape[:2])) == 1 for tensor in (trained, widened))
+    if trained.ndim != widened.ndim or trained.numel() > widened.numel() or (len(axes) > 1 and not square):
         raise _unlike(name)
+    return axes
+
+
+def _widen(trained: Tensor, widened: Tensor, axes: list[int], activation: str, prior: float) -> Tensor:
+    if len(axes) == 2:
+        shape = (len(trained), len(widened) - len(trained), *trained.shape[2:])
+        trained = torch.cat([trained, trained.new_zeros(shape)], dim=1)
+    if not axes:
+        return trained
     axis = axes[0]
     more = widened.shape[axis] - trained.shape[axis]
     fresh = further_channels(trained, axis, more, activation, prior)

@@ -88,7 +88,7 @@ def test_two_devices_add_an_organ_through_all_folds(make_project, tmp_path):
         [sys.executable, "-m", "multiorganseg_training", "add-organ", *map(str, words)],
         env={**module_environment([TRAINING]), "OMP_NUM_THREADS": "1"},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=1200,
         check=False,
     )

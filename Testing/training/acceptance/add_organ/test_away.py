@@ -77,7 +77,7 @@ def test_no_further_package_is_needed_there(packed, tmp_path):
     )
     learned = tmp_path / "learned.safetensors"
     command = [sys.executable, "-c", program, str(pack), str(learned), "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=1800, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
     assert "multiorganseg-train unpack" in done.stderr
     assert len(load_file(learned)) > 10

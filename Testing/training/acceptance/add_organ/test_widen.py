@@ -85,6 +85,7 @@ def test_equal_networks_are_copied(small_network):
         ({"a": (2, 3)}, {"a": (4, 5)}, "'a'"),
         ({"a": (2, 5)}, {"a": (4, 3)}, "'a'"),
         ({"a": (2,)}, {"a": (4, 3)}, "'a'"),
+        ({"a.weight": (2, 2), "b.weight": (2, 2)}, {"a.weight": (4, 4), "b.weight": (4, 4)}, "'b'"),
     ],
 )
 def test_what_differs_otherwise_is_refused(trained, widened, named):
