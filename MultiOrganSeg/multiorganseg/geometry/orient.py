@@ -1,15 +1,19 @@
-"""Order and direction of axes: turning voxels to canonical axes, and to those of another program."""
+"""Order and direction of axes: turning voxels to canonical axes, and to those of another program.
+
+Metadata of bundles need it where SciPy and the readers of volumes must not be loaded, as when Slicer starts.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
-from multiorganseg.volumes.volume import Grid
+if TYPE_CHECKING:
+    from multiorganseg.volumes.volume import Grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,10 @@ class Reorient:
 
 def reorient(grid: Grid) -> Reorient:
     """Find the transposition and flips that bring `grid` nearest to the LPS axes."""
+    from scipy.optimize import linear_sum_assignment
+
+    from multiorganseg.volumes.volume import Grid
+
     directions = grid.directions
     _, source_axis = linear_sum_assignment(-np.abs(directions))
     columns = [grid.affine[:3, s] for s in source_axis]
@@ -85,6 +93,8 @@ class AxisOrder:
 
     def turn(self, grid: Grid) -> Grid:
         """Return the grid of a stored array in the network's axes."""
+        from multiorganseg.volumes.volume import Grid
+
         turned = np.zeros((4, 4))
         turned[3, 3] = 1
         for number, axis in enumerate(self.axes):
