@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from multiorganseg.errors import OptionError
 from multiorganseg.needs import SEGMENT, SERVER
-from multiorganseg.resident.remote import TOKEN, Server
+from multiorganseg.resident.requests import TOKEN
 
 DEVICE = "server"
 """Value of the device."""
@@ -55,6 +54,10 @@ def connect() -> str:
         OptionError: The address is none, or the server does not know the token.
         ResourceError: It does not answer, or is another version's.
     """
+    import qt
+
+    from multiorganseg.resident.remote import Server
+
     settings = qt.QSettings()
     title = _("Server")
     known = str(settings.value(_SETTING) or "https://")

@@ -76,7 +76,8 @@ def resident(
 
 
 def _remote(url: str, certificate: Path | None) -> Server:
-    from multiorganseg.resident.remote import TOKEN, Server
+    from multiorganseg.resident.remote import Server
+    from multiorganseg.resident.requests import TOKEN
 
     server = Server(url, os.environ.get(TOKEN, ""), certificate)
     server.status()

@@ -14,7 +14,7 @@ from rich.text import Text
 from multiorganseg.cli.console import out
 from multiorganseg.cli.errors import reported_errors
 from multiorganseg.errors import DependencyError, OptionError
-from multiorganseg.resident.remote import TOKEN
+from multiorganseg.resident.requests import TOKEN
 from multiorganseg.scratch import work_folder
 
 _SHORTEST_TOKEN = 16

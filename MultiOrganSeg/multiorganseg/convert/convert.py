@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from multiorganseg.bundles import Bundle, Metadata, Preprocessing, user_models_dir, write_bundle
 from multiorganseg.bundles.manifest import file_digest
@@ -22,7 +23,9 @@ from multiorganseg.errors import BundleError, OptionError
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress, Stage
-from multiorganseg.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from multiorganseg.volumes.volume import Volume
 
 STORED = "stored"
 """What the user says for images that are taken as they are stored."""

@@ -6,16 +6,18 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from multiorganseg.bundles import Bundle
 from multiorganseg.errors import VolumeError
 from multiorganseg.geometry.orient import orientations
-from multiorganseg.geometry.resample import restore_labels_nearest
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.progress import Progress
-from multiorganseg.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from multiorganseg.volumes.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ def check_orientations(
     Raises:
         VolumeError: The labels hold none of the organs.
     """
+    from multiorganseg.geometry.resample import restore_labels_nearest
     from multiorganseg.inference.segment import Options, Segmenter
 
     truth = restore_labels_nearest(reference.voxels, reference.grid, channels[0].grid)

@@ -1,4 +1,7 @@
-"""Order and direction of axes: turning voxels to canonical axes, and to those of another program."""
+"""Order and direction of axes: turning voxels to canonical axes, and to those of another program.
+
+Metadata of bundles need it where SciPy and the readers of volumes must not be loaded, as when Slicer starts.
+"""
 
 from __future__ import annotations
 
@@ -89,6 +92,8 @@ class AxisOrder:
 
     def turn(self, grid: Grid) -> Grid:
         """Return the grid of a stored array in the network's axes."""
+        from multiorganseg.volumes.volume import Grid
+
         turned = np.zeros((4, 4))
         turned[3, 3] = 1
         for number, axis in enumerate(self.axes):

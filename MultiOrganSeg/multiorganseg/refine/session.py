@@ -196,7 +196,7 @@ class Session:
 
     def _settle(self, most: int) -> None:
         """Keep the last changes for undo, and of those before only which organs they touched."""
-        settled = self._undo[: len(self._undo) - most]
+        settled = self._undo[: max(0, len(self._undo) - most)]
         self._settled.update(key for change in settled for key in change.organs)
         del self._undo[: len(settled)]
 

@@ -34,9 +34,6 @@ from multiorganseg.volumes.names import case_name, volume_suffix
 SENT_AS_THEY_ARE = (".nii", ".nii.gz", ".nrrd", ".mha", ".npy")
 """Files that hold their voxels themselves; all other volumes are sent as .nrrd."""
 
-TOKEN = "MULTIORGANSEG_TOKEN"
-"""Variable of the environment that holds the token."""
-
 _LONGEST_LINE = 16 * 2**20
 _LONGEST_ERROR = 2**16
 

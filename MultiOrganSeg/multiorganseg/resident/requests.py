@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
-from multiorganseg.bundles.json_text import parse_json_object
 from multiorganseg.errors import OptionError, TrainingError
 from multiorganseg.schema import typed
 
 PROTOCOL = 1
 """Told by the first event, "started"; grows when an older reader would misunderstand."""
+
+TOKEN = "MULTIORGANSEG_TOKEN"
+"""Variable of the environment that holds the token of a server which answers."""
 
 NO_MODEL = "none"
 LONGEST_LINE = 16 * 2**20
@@ -231,6 +233,8 @@ def parse_request(line: bytes) -> tuple[str, Ask]:
     Raises:
         RequestError: It is no request.
     """
+    from multiorganseg.bundles.json_text import parse_json_object
+
     try:
         data = parse_json_object(line)
     except ValueError as error:

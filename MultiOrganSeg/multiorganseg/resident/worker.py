@@ -146,13 +146,13 @@ class Worker:
         from multiorganseg.inference.maps import MapRecorder
         from multiorganseg.inference.segment import Options
 
-        progress(Stage.READING, 0.0)
-        path = self._path(ask.volume)
-        volume = self._volume(path)
         segmenter = self._network(
             find_bundle(ask.model),
             Options(ask.organs, ask.quality, ask.device, uncertainty=ask.uncertainty, mode=ask.mode),
         )
+        progress(Stage.READING, 0.0)
+        path = self._path(ask.volume)
+        volume = self._volume(path)
         metadata = segmenter.bundle.metadata
         keeps = ask.keep_maps and not segmenter.is_faithful and available_memory() > ENOUGH_FOR_MAPS
         recorder = MapRecorder() if keeps else None

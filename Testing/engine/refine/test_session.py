@@ -206,6 +206,20 @@ def test_there_is_room_for_more_organs_than_a_byte_holds(case) -> None:
     assert session.labels.max() == 255
 
 
+def test_each_of_many_steps_is_taken_back(case, table) -> None:
+    volume, truth = case
+    session = Session(volume, truth, table)
+    random = np.random.default_rng(0)
+    most = MOST_UNDO * 3 // 5
+    for number in range(most):
+        voxel = tuple(random.integers(0, truth.shape))
+        session.correct("liver", [Prompt.click(voxel, positive=bool(number % 2))])
+    assert (session.labels != truth).any()
+    for _ in range(most):
+        session.undo()
+    np.testing.assert_array_equal(session.labels, truth)
+
+
 @pytest.mark.slow
 def test_two_hundred_clicks_are_answered_and_their_memory_is_bounded(case, table) -> None:
     volume, truth = case

@@ -190,6 +190,7 @@ def test_every_request_is_read_as_it_was_written() -> None:
         REQUESTS["undo"]("s"),
         REQUESTS["save"]("s", "o.nii.gz", formats=("csv",)),
         REQUESTS["close"]("s"),
+        REQUESTS["forget"](("s",), maps=True),
         CancelRequest("7"),
     ]
     assert {type(example) for example in examples} == set(REQUESTS.values())

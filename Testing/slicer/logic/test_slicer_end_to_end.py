@@ -61,6 +61,8 @@ def test_labels_are_the_engines_under_a_transform_too(
         volume_from_node(make_volume(name="Not moved"))
     )
     assert (upright.labels != expected.labels).mean() > 10 * ROUNDING, "the transform must matter"
+    assert tools.results() == []
+    logic.close()
     assert tools.folders() == []
 
 
@@ -94,6 +96,8 @@ def test_the_engines_own_errors_arrive_typed(
         assert caught.value.next_step
     assert "Flat shows nothing" in runs[-1].error.problem
     assert tools.snapshot() == before
+    assert tools.results() == []
+    logic.close()
     assert tools.folders() == []
 
 
@@ -152,6 +156,8 @@ def test_the_bundled_network_on_a_real_ct(logic: Any, tools: SimpleNamespace) ->
         assert rows[statistics.key].flags == statistics.flags
     assert rows["liver"].volume_ml > 500
     assert node.CreateClosedSurfaceRepresentation()
+    assert tools.results() == []
+    logic.close()
     assert tools.folders() == []
 
 

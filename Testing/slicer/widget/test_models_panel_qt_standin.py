@@ -60,8 +60,10 @@ def test_models_are_not_read_before_the_section_is_opened(panel: Any) -> None:
 def test_install_verify_and_remove(models: Any, qt_host: Any, archive: Path) -> None:
     import qt
 
-    bundled = _rows(models)
-    assert "Installed abdomen-ct 1." in _install(models, qt_host, archive)
+    from multiorganseg.bundles import find_bundle
+
+    bundled, version = _rows(models), find_bundle("abdomen-ct").metadata.version
+    assert f"Installed abdomen-ct {version};" in _install(models, qt_host, archive)
     assert [row[5] for row in _rows(models)] == ["installed by you", *(row[5] for row in bundled)]
     _verify(models, qt_host)
     assert f"{len(bundled) + 1} models verified" in models.models.message.text

@@ -108,7 +108,10 @@ def test_volume_under_transforms_is_reported(ct: Callable[..., Any], panel: Any)
 
 
 def test_model_is_listed_with_its_organs_in_colour(panel: Any) -> None:
-    assert panel.ui.modelSelector.currentText.startswith("abdomen-ct 1.")
+    from multiorganseg.bundles import find_bundle
+
+    version = find_bundle("abdomen-ct").metadata.version
+    assert panel.ui.modelSelector.currentText.startswith(f"abdomen-ct {version}: ")
     assert len(_rows(panel)) == len(_ticked(panel)) == ORGANS
     assert all(not item.icon().isNull() for item in _rows(panel))
     assert all("SCT" in item.toolTip() for item in _rows(panel))
