@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -55,6 +54,8 @@ def connect() -> str:
         OptionError: The address is none, or the server does not know the token.
         ResourceError: It does not answer, or is another version's.
     """
+    import qt  # here, because the logic needs this file and runs without a window too
+
     settings = qt.QSettings()
     title = _("Server")
     known = str(settings.value(_SETTING) or "https://")
