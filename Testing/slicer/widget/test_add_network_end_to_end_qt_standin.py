@@ -13,8 +13,8 @@ from phantom_base import NEW, Phantoms
 from Testing.small_nnunet import write_nnunet
 
 ROOT = Path(__file__).resolve().parents[3]
-CASES = 3
-ITERATIONS = 6
+CASES = 2
+ITERATIONS = 2
 SECONDS = 1200.0
 
 
@@ -75,7 +75,7 @@ def test_a_network_of_nnunet_is_added_used_and_learns_an_organ(
     files = phantoms.write(tmp_path / "CTs", CASES + 1)
     ui, models = real.ui, real.models
     ui.addNetworkButton.click()
-    qt_host.answers.add(str(write_nnunet(tmp_path / "Dataset007_Liver")))
+    qt_host.answers.add(str(write_nnunet(tmp_path / "Dataset007_Liver", mirrored=(2,))))
     ui.addNetworkFolderButton.click()
     qt_host.process_events(lambda: not models.add.queue.busy, SECONDS)
     _choose(ui.addNetworkOrientationSelector, "LPS")

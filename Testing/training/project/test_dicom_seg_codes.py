@@ -172,6 +172,11 @@ def drop_numbers(seg: pydicom.Dataset) -> None:
         del item["SegmentNumber"]
 
 
+def drop_a_segment(seg: pydicom.Dataset) -> None:
+    """Frames of it stay, which must not be lost in silence."""
+    del seg.SegmentSequence[-1]
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -179,8 +184,9 @@ def drop_numbers(seg: pydicom.Dataset) -> None:
         drop("SharedFunctionalGroupsSequence"),
         drop("PerFrameFunctionalGroupsSequence"),
         drop_numbers,
+        drop_a_segment,
     ],
-    ids=["segments", "shared groups", "frame groups", "numbers"],
+    ids=["segments", "shared groups", "frame groups", "numbers", "a segment"],
 )
 def test_a_damaged_seg_is_refused_with_a_typed_error(dicom: Path, change) -> None:
     rewrite(dicom / "a.dcm", change)

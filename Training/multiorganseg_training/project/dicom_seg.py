@@ -199,7 +199,8 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
         Mask (k, j, i) by segment number, of segments that have a voxel.
 
     Raises:
-        VolumeError: A frame lies on no slice of the grid, or its pixels cannot be read.
+        VolumeError: A frame lies on no slice of the grid, its pixels cannot be read, or it has voxels of a
+            segment that the file does not list.
     """
     try:
         frames = np.atleast_3d(np.asarray(seg.pixel_array))
@@ -208,6 +209,8 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
         msg = f"The pixels of {path} cannot be read."
         raise VolumeError(msg, cause=str(error), next_step="Export it again without compression.") from error
     threshold = int(seg.MaximumFractionalValue) / 2 if seg.get("SegmentationType") == "FRACTIONAL" else 0.5
+    listed = {int(item.SegmentNumber) for item in seg.SegmentSequence}
+    empty = {0, seg.get("PixelPaddingValue", 0)} - listed  # of a LABELMAP: what belongs to no segment
     masks: dict[int, NDArray[np.bool_]] = {}
     shared = seg.SharedFunctionalGroupsSequence[0]
     for pixels, own in zip(frames, seg.PerFrameFunctionalGroupsSequence, strict=True):
@@ -223,10 +226,18 @@ def segment_masks(seg: Dataset, grid: Grid, path: Path) -> dict[int, NDArray[np.
         if numbered is not None:
             parts = {int(numbered.ReferencedSegmentNumber): pixels >= threshold}
         else:
-            parts = {int(number): pixels == number for number in np.unique(pixels) if number}
+            parts = {int(number): pixels == number for number in np.unique(pixels) if number not in empty}
         for number, mask in parts.items():
-            if mask.any():
-                masks.setdefault(number, np.zeros(grid.shape, np.bool_))[k] |= mask
+            if not mask.any():
+                continue
+            if number not in listed:
+                msg = f"{path} has voxels of a segment {number}, which it does not list."
+                raise VolumeError(
+                    msg,
+                    cause="What was segmented there is not said.",
+                    next_step="Export the segmentation again.",
+                )
+            masks.setdefault(number, np.zeros(grid.shape, np.bool_))[k] |= mask
     return masks
 
 

@@ -157,7 +157,8 @@ def read_dicom_seg(
     Raises:
         TrainingError: There is no annotation.
         VolumeError: A series is missing or damaged, several fit, segments overlap, two files of one series
-            draw an organ differently, or a frame or contour lies on no slice.
+            draw an organ differently, a frame or contour lies on no slice, or a frame is of no
+            listed segment.
         DependencyError: pydicom is not installed.
         ResourceError: `work` cannot be written.
     """

@@ -21,13 +21,13 @@ from Testing.small_nnunet import write_nnunet
 
 @pytest.fixture
 def converted(models: Path, tmp_path: Path) -> Bundle:
-    model = write_nnunet(tmp_path / "Dataset007_Liver")
+    model = write_nnunet(tmp_path / "Dataset007_Liver", mirrored=(2,))
     return convert(model, models, ConvertOptions(orientation="RAS", name="foreign-liver")).bundle
 
 
 def test_an_organ_is_put_on_a_converted_network(converted, added):
-    ours = added(3)
-    ours(base="foreign-liver", iterations=6)
+    ours = added(2)
+    ours(base="foreign-liver", iterations=2)
     base, candidate = find_bundle("foreign-liver"), load_bundle(ours.run / CANDIDATE)
     assert candidate.metadata.schema_version == 2
     assert candidate.metadata.preprocessing == base.metadata.preprocessing
