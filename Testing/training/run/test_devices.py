@@ -96,26 +96,29 @@ def trainings(phantom_data: Path, tmp_path: Path) -> Trainings:
     return Trainings(phantom_data, tmp_path / "cache", tmp_path / "runs")
 
 
-def _recipe(make: Any, batch: int, **changes: Any) -> Recipe:
-    optimisation = {"iterations": 8, "batch_size": batch, "learning_rate": 0.01}
+def _recipe(make: Any, batch: int, optimiser: str = "adamw", **changes: Any) -> Recipe:
+    optimisation = {"iterations": 8, "batch_size": batch, "learning_rate": 0.01, "optimiser": optimiser}
     recipe: Recipe = make(reporting=REPORTING, optimisation=optimisation, **changes)
     return recipe
 
 
 @pytest.mark.slow
 def test_two_devices_train_as_one_with_twice_the_batch(phantom_recipe, save_recipe, trainings, tmp_path):
-    """Equal but for rounding where the loss is a mean over patches; the Dice is pooled on each device."""
-    plain = {"method_arguments": {"dice_weight": 0.0}}
+    """Equal but for rounding where the loss is a mean over patches; the Dice is pooled on each device.
+
+    With plain gradients: AdamW brings the rounding of a gradient near 0 to the size of its steps.
+    """
+    plain = {"method_arguments": {"dice_weight": 0.0}, "optimiser": "sgd"}
     half = save_recipe(tmp_path / "half.toml", _recipe(phantom_recipe, 1, **plain))
     whole = save_recipe(tmp_path / "whole.toml", _recipe(phantom_recipe, 2, **plain))
     expected = trainings.run("one", whole)
     assert len(expected) == 8
     assert expected[-1] < expected[0]
-    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=5e-4)
+    assert trainings.run("two", half, devices=2) == pytest.approx(expected, rel=1e-4)
     assert trainings.run_in_slurm("slurm", half) == trainings.losses("two")
     assert trainings.run("torchrun", half, *TORCHRUN, free_port()) == trainings.losses("two")
     for name, tensor in trainings.weights("one").items():
-        assert torch.allclose(tensor, trainings.weights("two")[name], atol=5e-4), name
+        assert torch.allclose(tensor, trainings.weights("two")[name], atol=1e-5), name
         assert torch.equal(trainings.weights("slurm")[name], trainings.weights("two")[name]), name
 
 
