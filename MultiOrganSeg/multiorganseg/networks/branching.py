@@ -83,7 +83,6 @@ class Branch(nn.Module):
         stride: Voxels of the image between those of the finest map, along each axis.
         new_head: Builds a layer of so many channels from so many features to the image's grid:
             `BranchingNetwork.new_head`.
-        make_norm: Gives a normalisation of so many channels.
     """
 
     def __init__(
@@ -93,17 +92,16 @@ class Branch(nn.Module):
         in_channels: int,
         stride: Sequence[int],
         new_head: Callable[[int, int], nn.Module],
-        make_norm: Callable[[int], nn.Module],
     ) -> None:
         super().__init__()
         self.organs = organs
         self.head = new_head(organs, BRANCH_WIDTH)
         flat = isinstance(self.head, nn.Conv2d)
-        convolution = nn.Conv2d if flat else nn.Conv3d
+        convolution, norm = (nn.Conv2d, nn.InstanceNorm2d) if flat else (nn.Conv3d, InstanceNorm)
         steps = tuple(stride[1:] if flat else stride)
 
         def normalised(width: int) -> tuple[nn.Module, nn.Module]:
-            return make_norm(width), nn.LeakyReLU(SLOPE, inplace=True)
+            return norm(width, affine=True), nn.LeakyReLU(SLOPE, inplace=True)
 
         def layer(before: int) -> nn.Sequential:
             filters = convolution(before, BRANCH_WIDTH, 3, padding=1, bias=False)
@@ -208,7 +206,6 @@ class BranchingNetwork(nn.Module):
                 in_channels,
                 feature_stride(self),
                 self.new_head,
-                instance_norm(self.head),
             )
             for count in organs
         )
@@ -265,12 +262,6 @@ class BranchingNetwork(nn.Module):
         """Run a decoder's last layer on its features; the image is folded."""
         logits: Tensor = head(features)
         return logits
-
-
-def instance_norm(like: nn.Module) -> Callable[[int], nn.Module]:
-    """Return what makes normalisations of each instance, in as many dimensions as a layer has."""
-    flat = isinstance(like, nn.Conv2d)
-    return lambda width: (nn.InstanceNorm2d if flat else InstanceNorm)(width, affine=True)
 
 
 def own_channels(out_channels: int, branches: Sequence[int]) -> int:

@@ -6,12 +6,12 @@ Parameters have the names that they have in MONAI, so that weights fit both; a t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-MakeNorm = Callable[[int], nn.Module]
+from multiorganseg.networks.branching import InstanceNorm
 
 SLOPE = 0.01
 KERNEL = 3
@@ -25,19 +25,16 @@ class Block(nn.Module):
         in_channels: Of the input.
         out_channels: Of the output.
         stride: Of the first convolution, along (k, j, i).
-        make_norm: Gives a normalisation of so many channels.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, stride: Sequence[int], make_norm: MakeNorm
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: Sequence[int]) -> None:
         super().__init__()
         strides = (stride[0], stride[1], stride[2])
         self.conv1 = _named(nn.Conv3d(in_channels, out_channels, KERNEL, strides, padding=1, bias=False))
         self.conv2 = _named(nn.Conv3d(out_channels, out_channels, KERNEL, padding=1, bias=False))
         self.lrelu = nn.LeakyReLU(SLOPE, inplace=True)
-        self.norm1 = make_norm(out_channels)
-        self.norm2 = make_norm(out_channels)
+        self.norm1 = InstanceNorm(out_channels, affine=True)
+        self.norm2 = InstanceNorm(out_channels, affine=True)
 
     def forward(self, image: Tensor) -> Tensor:
         """Run on (batch, in_channels, k, j, i)."""
@@ -52,15 +49,14 @@ class UpBlock(nn.Module):
     Args:
         in_channels: Of the coarse features.
         out_channels: Of the finer map and of the output.
-        make_norm: As in `Block`.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, make_norm: MakeNorm) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.transp_conv = _named(
             nn.ConvTranspose3d(in_channels, out_channels, ENLARGED, ENLARGED, bias=False)
         )
-        self.conv_block = Block(2 * out_channels, out_channels, (1, 1, 1), make_norm)
+        self.conv_block = Block(2 * out_channels, out_channels, (1, 1, 1))
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """Return (batch, out_channels, k, j, i) on the grid of `skip`."""
@@ -84,16 +80,13 @@ class Level(nn.Module):
         self.upsample = upsample
 
 
-def build_trunk(
-    in_channels: int, filters: Sequence[int], stem_stride: Sequence[int], make_norm: MakeNorm
-) -> Level:
+def build_trunk(in_channels: int, filters: Sequence[int], stem_stride: Sequence[int]) -> Level:
     """Build the levels with random weights.
 
     Args:
         in_channels: Of the image.
         filters: Width of each stage, from fine to coarse; at least three.
         stem_stride: Of the first convolution; all further stages halve.
-        make_norm: As in `Block`.
 
     Raises:
         ValueError: There are fewer than three stages.
@@ -104,12 +97,11 @@ def build_trunk(
     widths = [in_channels, *filters]
     strides = [tuple(stem_stride), *[(2, 2, 2)] * (len(filters) - 1)]
     blocks = [
-        Block(before, width, stride, make_norm)
-        for before, width, stride in zip(widths, filters, strides, strict=False)
+        Block(before, width, stride) for before, width, stride in zip(widths, filters, strides, strict=False)
     ]
     below: Level | Block = blocks[-1]
     for number in range(len(filters) - 2, -1, -1):
-        up = UpBlock(filters[number + 1], filters[number], make_norm)
+        up = UpBlock(filters[number + 1], filters[number])
         below = Level(blocks[number], below, up)
     assert isinstance(below, Level)
     for module in below.modules():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from multiorganseg.networks.branching import BranchingNetwork, InstanceNorm, Maps, SkipDecoder, own_channels
+from multiorganseg.networks.branching import BranchingNetwork, Maps, SkipDecoder, own_channels
 from multiorganseg.networks.dynunet import Level, build_trunk
 
 
@@ -42,9 +42,7 @@ class StridedDynUNet(BranchingNetwork):
     ) -> None:
         super().__init__()
         stages = len(filters)
-        self.trunk = build_trunk(
-            in_channels, filters, stem_stride, lambda width: InstanceNorm(width, affine=True)
-        )
+        self.trunk = build_trunk(in_channels, filters, stem_stride)
         self.feature_channels = filters[0]
         self.divisor = tuple(step * 2 ** (stages - 1) for step in stem_stride)
         self.stride = (stem_stride[0], stem_stride[1], stem_stride[2])

@@ -7,7 +7,6 @@ import pytest
 import torch
 from monai.networks.nets import DynUNet
 
-from multiorganseg.networks.branching import InstanceNorm
 from multiorganseg.networks.dynunet import build_trunk
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
 
@@ -36,14 +35,14 @@ def test_it_is_the_trunk_of_monais_dynunet(stride) -> None:
 
 def test_weights_start_as_wide_as_the_rectifier_needs() -> None:
     torch.manual_seed(0)
-    trunk = build_trunk(1, (32, 48, 64), (1, 2, 2), lambda width: InstanceNorm(width, affine=True))
+    trunk = build_trunk(1, (32, 48, 64), (1, 2, 2))
     weight = trunk.downsample.conv2[0].weight
     assert float(weight.detach().std()) == pytest.approx((2 / (1 + 0.01**2) / (32 * 27)) ** 0.5, rel=0.05)
 
 
 def test_two_stages_are_too_few() -> None:
     with pytest.raises(ValueError, match="three"):
-        build_trunk(1, (8, 16), (1, 1, 1), InstanceNorm)
+        build_trunk(1, (8, 16), (1, 1, 1))
 
 
 def test_segmenting_with_it_imports_no_monai() -> None:

@@ -195,3 +195,22 @@ def result_node(ct: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
         return node
 
     return make
+
+
+@pytest.fixture
+def train_for(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Let the panel's trainings take so many iterations, whatever time is chosen."""
+
+    def shorten(iterations: int) -> None:
+        from MultiOrganSegLib.add_organ import commands
+
+        train = commands.train
+
+        def short(*arguments: Any, **options: Any) -> list[str]:
+            command = train(*arguments, **options)
+            place = command.index("--time")
+            return [*command[:place], "--iterations", str(iterations), *command[place + 2 :]]
+
+        monkeypatch.setattr(commands, "train", short)
+
+    return shorten

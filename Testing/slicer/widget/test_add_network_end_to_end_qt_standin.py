@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,13 @@ SECONDS = 1200.0
 
 
 @pytest.fixture
-def real(qt_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def real(
+    qt_host: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, train_for: Callable[[int], None]
+) -> Iterator[Any]:
     """The module's own panel with its sections Models and Add organ open; a time means so many iterations."""
-    from MultiOrganSegLib.add_organ import commands
-
     monkeypatch.setenv("MULTIORGANSEG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    train = commands.train
-
-    def short(*arguments: Any, **options: Any) -> list[str]:
-        command = train(*arguments, **options)
-        place = command.index("--time")
-        return [*command[:place], "--iterations", str(ITERATIONS), *command[place + 2 :]]
-
-    monkeypatch.setattr(commands, "train", short)
+    train_for(ITERATIONS)
     module = qt_host.load_module("MultiOrganSeg", ROOT / "MultiOrganSeg")
     widget = module.widgetRepresentation().self()
     widget.enter()
