@@ -24,12 +24,20 @@ def test_it_is_measured_on_cases_with_organs_alone(phantom_recipe, prepared):
 
 def test_one_odd_case_of_many_does_not_widen_the_range(phantom_recipe, prepared):
     recipe = phantom_recipe()
-    bright = replace(prepared[0], image=np.clip(prepared[0].image + 0.5, -1, 1))
+    bright = replace(
+        prepared[0], image=np.clip(prepared[0].image + 0.5, -1, 1), labels=prepared[0].labels.copy()
+    )
+    aorta = recipe.data.table.value("aorta")
+    bright.labels[-1, 0, 0] = aorta
     many = training_domain([prepared[0]] * 19 + [bright], recipe)
     alone = training_domain([prepared[0]], recipe)
     assert many is not None
     assert alone is not None
     assert many.organs_hu == alone.organs_hu
+    assert many.above_liver_mm == alone.above_liver_mm
+    odd = training_domain([bright], recipe)
+    assert odd is not None
+    assert odd.above_liver_mm["aorta"] > alone.above_liver_mm["aorta"]
 
 
 def test_networks_without_a_window_have_none(phantom_recipe, prepared):

@@ -168,8 +168,8 @@ def training_domain(cases: Iterable[PreparedCase], recipe: Recipe) -> Domain | N
         recipe: Of the training.
 
     Returns:
-        The ranges in which eight of ten cases lie, and the greatest heights; None for networks that see no
-        window of HU.
+        The ranges in which eight of ten cases lie, and the heights that one of ten passes; None for networks
+        that see no window of HU.
     """
     if recipe.preprocessing.intensity != "window" or recipe.data.modality != "CT":
         return None
@@ -184,7 +184,7 @@ def training_domain(cases: Iterable[PreparedCase], recipe: Recipe) -> Domain | N
         scans.append(scan_measures(image, spacing, window))
         organs.append(organ_intensities(image, case.labels, table, window))
         heights.append(tops_above_liver(case.labels, table, spacing))
-    highest = {key: high for key, (_, high) in _ranges(heights, 0.0).items()}
+    highest = {key: high for key, (_, high) in _ranges(heights, LEFT_OUT).items()}
     return Domain(_ranges(scans, LEFT_OUT), _ranges(organs, LEFT_OUT), highest)
 
 
