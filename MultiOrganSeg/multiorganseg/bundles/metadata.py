@@ -84,8 +84,8 @@ class Domain:
         scan: Range in which eight of ten scans lay, of each measure of
             `multiorganseg.quality.domain.scan_measures`.
         organs_hu: Likewise of each organ's median intensity, within the window.
-        above_liver_mm: How far above the liver's each organ's highest voxel lay in nine of ten scans at most,
-            in mm: one scan of a chest does not teach what lies there.
+        above_liver_mm: How far each organ's highest voxel lay above the liver's in at least two scans, in mm:
+            one scan of a chest does not teach what lies there.
     """
 
     scan: Mapping[str, tuple[Bounded, Bounded]]
