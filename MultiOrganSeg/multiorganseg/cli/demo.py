@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -50,32 +49,31 @@ def demo(
         "\nAgreement with the package's own automatic mask below the liver's dome, where both know the organ "
         "(further up the network claims none):"
     )
-    result = output / "cxr.seg.nii.gz"
     table = data / TABLE
     with work_folder() as work:
-        clipped = below_dome([result, data / "mask.nii.gz"], read_table_file(table), work)
-        evaluate(*clipped, prediction_labels=output / "cxr.seg.labels.json", reference_labels=table)
+        result, mask = below_dome(
+            (output / "cxr.seg.nii.gz", data / "mask.nii.gz"), read_table_file(table), work
+        )
+        evaluate(result, mask, prediction_labels=output / "cxr.seg.labels.json", reference_labels=table)
     out.print(f"\nPicture:      {output / 'cxr.preview.png'}", soft_wrap=True)
     out.print(f"Segmentation: {output / 'cxr.seg.nrrd'} (drag it into 3D Slicer)", soft_wrap=True)
     out.print(f"Volumes:      {output / 'cxr.statistics.csv'}", soft_wrap=True)
 
 
-def below_dome(label_maps: Sequence[Path], table: LabelTable, folder: Path) -> list[Path]:
-    """Write label maps of one grid anew without the planes above the dome of the last one's liver.
+def below_dome(label_maps: tuple[Path, Path], table: LabelTable, folder: Path) -> tuple[Path, Path]:
+    """Write two label maps of one grid anew without the planes above the dome of the second one's liver.
 
     Args:
         label_maps: Files (k, j, i), k towards the head.
-        table: Of the last one.
+        table: Of the second one.
         folder: Where they are written; each keeps its name.
     """
-    volumes = [read_labels(path) for path in label_maps]
-    last = volumes[-1]
-    dome = liver_dome(last.voxels, table, last.grid.spacing)
+    first, second = (read_labels(path) for path in label_maps)
+    dome = liver_dome(second.voxels, table, second.grid.spacing)
     kept = slice(None if dome is None else dome + 1)
-    written = []
-    for path, volume in zip(label_maps, volumes, strict=True):
-        written.append(folder / path.name)
-        write_volume(replace(volume, voxels=volume.voxels[kept]), written[-1])
+    written = (folder / label_maps[0].name, folder / label_maps[1].name)
+    for path, volume in zip(written, (first, second), strict=True):
+        write_volume(replace(volume, voxels=volume.voxels[kept]), path)
     return written
 
 

@@ -67,7 +67,7 @@ def test_nothing_is_compared_above_the_dome_of_the_masks_liver(tmp_path: Path) -
     (tmp_path / "clipped").mkdir()
     for name, labels in (("result.nii.gz", result), ("mask.nii.gz", mask)):
         write_volume(Volume(labels, affine, ""), tmp_path / name)
-    paths = [tmp_path / "result.nii.gz", tmp_path / "mask.nii.gz"]
+    paths = (tmp_path / "result.nii.gz", tmp_path / "mask.nii.gz")
     table = LabelTable({1: "aorta", 5: "liver"})
     kept = [read_labels(path) for path in demo_module.below_dome(paths, table, tmp_path / "clipped")]
     for clipped, whole in zip(kept, (result, mask), strict=True):
