@@ -261,10 +261,13 @@ class Segmenter:
         metadata = self.bundle.metadata
         if metadata.preprocessing.original is not None:
             return CleanedLabels(labels, {}), frozenset()
-        cleaned = keep_components(labels, metadata.labels, self.catalogue, voxel_volume=grid.voxel_volume)
+        table, volume = metadata.labels, grid.voxel_volume
+        cleaned = keep_components(labels, table, self.catalogue, voxel_volume=volume)
         if not metadata.domain:
             return cleaned, frozenset()
-        kept, beyond = drop_untaught(cleaned.labels, metadata.labels, grid.spacing, metadata.domain)
+        kept, beyond = drop_untaught(cleaned.labels, table, grid.spacing, metadata.domain)
+        if beyond:  # what hung together above the cut alone
+            kept = keep_components(kept, table, self.catalogue, voxel_volume=volume).labels
         return replace(cleaned, labels=kept), beyond
 
     def _prepare(

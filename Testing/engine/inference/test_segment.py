@@ -95,6 +95,23 @@ def test_organs_land_where_they_are(bundle, monkeypatch, degrees) -> None:
         assert 0.6 < row.confidence <= 1
 
 
+def test_what_the_cut_above_the_liver_parts_from_an_organ_goes_too(bundle) -> None:
+    table = bundle.metadata.labels
+    labels = np.zeros((40, 60, 60), np.uint8)
+    labels[:20, 5:55, 5:30] = table.value("liver")
+    spleen = labels[:, 20:30]
+    spleen[4:38, :, 35:45] = spleen[14:38, :, 50:58] = spleen[34:38, :, 35:58] = table.value("spleen")
+    domain = Domain({}, {}, {"spleen": 3.0})
+    segmenter = Segmenter(
+        replace(bundle, metadata=replace(bundle.metadata, domain=domain)), Options(device="cpu")
+    )
+    cleaned, beyond = segmenter._clean(labels, Volume(labels, np.diag([3.0, 3.0, 3.0, 1.0])).grid)
+    assert beyond == {"spleen"}
+    left = cleaned.labels[:, 20:30] == table.value("spleen")
+    assert left[4:20, :, 35:45].all()
+    assert not left[:, :, 50:].any()
+
+
 def test_pieces_that_are_removed_do_not_count_in_the_confidence(bundle, monkeypatch) -> None:
     _no_network(monkeypatch, _by_intensity)
     volume, truth = _phantom(0.0)
