@@ -177,13 +177,14 @@ def _measure(setup: Setup, name: str, classes: int, image: Path, programs: Seque
     if not (folder / "fold_0" / "checkpoint_final.pth").is_file():
         console.print(f"{title}: making the network …")
         _facts(setup.nnunet(f"{title}-make", what="make", **made))
-    bundle = setup.work / f"benchmark-{data_set.name}"
+    console.print(f"{title}: {CONVERSION} …")
+    key = _key(title, CONVERSION)
+    converted = _told(setup.once(key, lambda: setup.worker(key, "convert", folder, setup.work)))
+    bundle = _facts(converted)["folder"]
 
     def measure(program: str) -> Measurement:
         console.print(f"{title}: {program} …")
         key, output = _key(title, program), _labels(setup, title, program)
-        if program == CONVERSION:
-            return setup.once(key, lambda: setup.worker(key, "convert", folder, setup.work))
         if program == THEIRS:
             task = {"folder": str(folder), "image": str(image), "output": str(output)}
             return setup.once(
@@ -195,7 +196,7 @@ def _measure(setup: Setup, name: str, classes: int, image: Path, programs: Seque
             lambda: setup.worker(key, "foreign", image, bundle, mode, backend, setup.mirroring, output),
         )
 
-    measured = {program: _told(measure(program)) for program in (CONVERSION, *programs)}
+    measured = {CONVERSION: converted, **{program: _told(measure(program)) for program in programs}}
 
     def equal(program: str, reference: str) -> float | None:
         pair = (reference, program)
