@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,8 +86,8 @@ def _backends(bundle: Bundle, repeat: int) -> list[Timing]:
     ways: dict[str, Callable[[], Any]] = {"torch, float32": lambda: forward(torch.float32)}
     if has_bf16():
         ways["torch, bfloat16"] = lambda: forward(torch.bfloat16)
-    converted = openvino_backend(bundle)
-    ways["OpenVINO, float32"] = lambda: converted.predict(image)
+    for name, precision in (("float32", "f32"), ("bfloat16", "bf16")):
+        ways[f"OpenVINO, {name}"] = partial(openvino_backend(bundle, precision).predict, image)
     return [Timing("backend", way, _fastest(repeat, work)) for way, work in ways.items()]
 
 

@@ -81,11 +81,13 @@ def convert(events: Events, model: Path, folder: Path) -> None:
 
 
 @app.command()
-def foreign(events: Events, ct: Path, bundle: Path, mode: str, mirroring: str, output: Path) -> None:
+def foreign(
+    events: Events, ct: Path, bundle: Path, mode: str, backend: str, mirroring: str, output: Path
+) -> None:
     """Segment with a converted network."""
     from harness.ours import run_converted
 
-    run_converted(ct, bundle, mode, mirroring == "True", output, Recorder(events))
+    run_converted(ct, bundle, mode, backend, mirroring == "True", output, Recorder(events))
 
 
 @app.command()

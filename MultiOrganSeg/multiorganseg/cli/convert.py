@@ -121,6 +121,7 @@ def inspect_model(
         stream.emit(EventKind.FINISHED, model=found.name)
     out.print(Text(found.description), soft_wrap=True)
     out.print(_organs(found.organs))
+    _show_folds(found.networks)
     out.print(f"Images of a patient: {printable(', '.join(found.channels))} ({found.modality})")
     out.print(f"Images run to: {found.orientation or 'not known; see --orientation and --check of convert'}")
     out.print(f"Licence of the weights: {printable(found.license)}", soft_wrap=True)
@@ -167,9 +168,15 @@ def _organs(organs: Sequence[NamedOrgan]) -> Table:
     return table
 
 
+def _show_folds(count: int) -> None:
+    if count > 1:
+        out.print(f"{count} networks are averaged; --fold 0 takes one, to which organs can be added.")
+
+
 def _show(done: Conversion, is_own: bool) -> None:
     metadata = done.bundle.metadata
     out.print(_organs(done.organs))
+    _show_folds(metadata.folds)
     if done.check is not None:
         for way, dice in done.check.dice.items():
             mark = "  ← taken" if way == done.check.best else ""

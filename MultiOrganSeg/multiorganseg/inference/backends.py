@@ -210,9 +210,10 @@ def torch_backend(
     return Backend(predict, device, f"torch, {device.type}, {'bf16' if reduced else 'fp32'}", stride)
 
 
-def openvino_backend(bundle: Bundle) -> Backend:
-    """Run a bundle's network with OpenVINO on the CPU, in float32."""
-    return Backend(_openvino_predict(bundle), torch.device("cpu"), "OpenVINO, cpu, fp32")
+def openvino_backend(bundle: Bundle, precision: str = "f32") -> Backend:
+    """Run a bundle's network with OpenVINO on the CPU, in "f32" or "bf16"."""
+    name = {"f32": "fp32"}.get(precision, precision)
+    return Backend(_openvino_predict(bundle, precision), torch.device("cpu"), f"OpenVINO, cpu, {name}")
 
 
 def computes_bf16(device: torch.device) -> bool:
@@ -259,14 +260,14 @@ class _LogitsOnly(nn.Module):
         return logits
 
 
-def _openvino_predict(bundle: Bundle) -> Predict:
+def _openvino_predict(bundle: Bundle, precision: str) -> Predict:
     openvino = import_openvino()
 
     core = openvino.Core()
     name = f"{bundle.metadata.name}-{bundle.digest[:16]}-{openvino.__version__[:8]}"
     path = user_cache_dir() / name / "model.xml"
     model = _read_converted(core, path) or _convert(bundle, path)
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def predict(batch: Tensor) -> tuple[Tensor, ...]:

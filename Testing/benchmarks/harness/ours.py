@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from harness.stages import Recorder
-from multiorganseg.bundles import load_bundle
+from multiorganseg.bundles import Bundle, load_bundle
+from multiorganseg.inference.backends import Backend, load_network, openvino_backend, torch_backend
 from multiorganseg.inference.segment import Options, Segmenter
 from multiorganseg.volumes.read import read_volume
 from multiorganseg.volumes.volume import Volume
 from multiorganseg.volumes.write import write_volume
+
+BACKENDS: dict[str, Callable[[Bundle], Backend]] = {
+    "torch-f32": lambda bundle: torch_backend(load_network(bundle), torch.device("cpu"), exact=True),
+    "torch-bf16": lambda bundle: torch_backend(load_network(bundle), torch.device("cpu")),
+    "openvino-f32": openvino_backend,
+    "openvino-bf16": lambda bundle: openvino_backend(bundle, "bf16"),
+}
+"""Ways to run a network on the CPU; bfloat16 with torch where the CPU computes in it."""
 
 
 def run_ours(ct: Path, bundle: Path, quality: str, output: Path, recorder: Recorder) -> None:
@@ -22,18 +34,25 @@ def run_ours(ct: Path, bundle: Path, quality: str, output: Path, recorder: Recor
 
 
 def run_converted(
-    ct: Path, bundle: Path, mode: str, mirroring: bool, output: Path, recorder: Recorder
+    ct: Path, bundle: Path, mode: str, backend: str, mirroring: bool, output: Path, recorder: Recorder
 ) -> None:
-    """Segment a CT with a converted network and write the labels."""
+    """Segment a CT with a converted network of one fold and write the labels.
+
+    The backend is a key of `BACKENDS`, which do not mirror, or "" for the engine's own choice.
+    """
     options = Options(mode=mode, mirroring=mirroring, device="cpu", time_limit=math.inf)
-    _run(ct, bundle, options, output, recorder)
+    _run(ct, bundle, options, output, recorder, backend)
 
 
-def _run(ct: Path, bundle: Path, options: Options, output: Path, recorder: Recorder) -> None:
+def _run(
+    ct: Path, bundle: Path, options: Options, output: Path, recorder: Recorder, backend: str = ""
+) -> None:
     with recorder.stage("read"):
         volume = read_volume(ct)
     with recorder.stage("load bundle"):
         segmenter = Segmenter(load_bundle(bundle), options)
+        if backend:
+            segmenter._backends["cpu", False] = BACKENDS[backend](segmenter.bundle)
     with recorder.stage("segment"):
         result = segmenter.segment(volume)
     recorder.split("segment", result.provenance["seconds"])

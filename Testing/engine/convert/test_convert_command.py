@@ -77,6 +77,14 @@ def test_a_network_is_inspected_before_it_is_converted(make_model, models, tmp_p
     assert not models.exists()
 
 
+def test_several_folds_are_said_before_an_organ_is_to_be_added(make_model):
+    model = make_model(folds=("0", "1"))
+    said = "2 networks are averaged; --fold 0 takes one"
+    for command in (("inspect", model), ("convert", model, "--orientation", "RAS")):
+        assert said in run("models", *command).output
+    assert "averaged" not in run("models", "inspect", model, "--fold", "0").output
+
+
 def test_a_parent_is_told_how_far_it_is(make_model, tmp_path):
     events = tmp_path / "events.jsonl"
     arguments = ("--orientation", "RAS", "--events", events)

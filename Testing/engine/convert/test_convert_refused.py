@@ -44,6 +44,17 @@ def test_a_truncated_checkpoint(make_model, refused):
     assert "damaged" in refused(path.parents[1]).cause
 
 
+def test_a_tampered_checkpoint(make_model, refused):
+    folder = make_model()
+    path = folder / "fold_0" / "checkpoint_final.pth"
+    state = torch.load(path, weights_only=False)["network_weights"]
+    weights = state["encoder.stages.0.0.convs.0.conv.weight"].numpy().tobytes()
+    data = bytearray(path.read_bytes())
+    data[data.index(weights)] ^= 1
+    path.write_bytes(data)
+    assert "CRC" in refused(folder).cause
+
+
 def test_a_checkpoint_that_runs_a_program(make_model, refused, tmp_path):
     class Evil:
         def __reduce__(self):

@@ -54,7 +54,7 @@ def publish_command(
     said = published.kept.metadata
     out.print(Text(f"Published {said.name} {said.version}: {published.kept.folder}"), soft_wrap=True)
     out.print(Text(f"Installed: {published.installed.folder}"), soft_wrap=True)
-    out.print(Text(f"Next: multiorganseg segment IMAGE --model {said.name}"), soft_wrap=True)
+    out.print(Text(f"Next: multiorganseg segment IMAGE -o FOLDER --model {said.name}"), soft_wrap=True)
 
 
 @reported_errors()
