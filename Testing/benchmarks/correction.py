@@ -29,6 +29,8 @@ from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.segment import Segmenter
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine import NetworkMaps
+from multiorganseg.refine.answer import Tuning
+from multiorganseg.refine.learnt import ClickNetwork
 from multiorganseg.refine.maps import GridMap
 from multiorganseg.volumes import Volume
 from multiorganseg.volumes.read import read_labels, read_volume
@@ -39,7 +41,15 @@ RECIPE = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" 
 OUTPUT = Path("build/benchmarks")
 OURS, UNKNOWN, ALONE = "ours", "ours, organ unknown", "ours, intensity alone"
 GROW, CUT, BALL = "grow from seeds", "histogram and graph cut", "geodesic ball"
-METHODS = (OURS, UNKNOWN, ALONE, GROW, CUT, BALL)
+TRAINED, BOTH = "trained network", "ours and trained network"
+TRAINED_UNKNOWN, BOTH_UNKNOWN = f"{TRAINED}, organ unknown", f"{BOTH}, organ unknown"
+TRIAL = {
+    TRAINED: (Tuning(head=0), False),
+    BOTH: (Tuning(), False),
+    TRAINED_UNKNOWN: (Tuning(head=0), True),
+    BOTH_UNKNOWN: (Tuning(), True),
+}
+METHODS = (OURS, UNKNOWN, ALONE, GROW, CUT, BALL, *TRIAL)
 THIN = ("adrenal_gland_left", "adrenal_gland_right", "gallbladder")
 SMALLEST_VOXELS = 50
 QUICK_ORGANS = ("kidney_left", "pancreas")
@@ -81,6 +91,7 @@ def main(
     method: Annotated[
         list[str] | None, typer.Option(help=f"Of: {', '.join(METHODS)}; the first by default.")
     ] = None,
+    network: Annotated[Path | None, typer.Option(help="Checkpoint of the trained network.")] = None,
     prompts: Annotated[int, typer.Option(min=1, help="At most so many for an organ.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="One case, two organs, three prompts.")] = False,
     merge: Annotated[
@@ -107,7 +118,8 @@ def main(
     for one in chosen:
         prepared = _prepare(one, cache, recipe.data.table)
         setups = product(organs, start or [AUTOMATIC], user or [CLICKS], method or [OURS])
-        for game in _games(prepared, setups, recipe.data.table, prompts):
+        clicks = ClickNetwork(network) if network else None
+        for game in _games(prepared, setups, recipe.data.table, prompts, clicks):
             games.append(game)
             console.print(
                 f"{game['case']} {game['organ']}, {game['start']}, {game['user']}, {game['method']}: "
@@ -143,7 +155,11 @@ def _prepare(case: Case, cache: Path, table: LabelTable) -> Prepared:
 
 
 def _games(
-    case: Prepared, setups: Iterable[tuple[str, str, str, str]], table: LabelTable, prompts: int
+    case: Prepared,
+    setups: Iterable[tuple[str, str, str, str]],
+    table: LabelTable,
+    prompts: int,
+    network: ClickNetwork | None,
 ) -> Iterator[dict[str, Any]]:
     """Play (organ, start, user, method) one after the other; what a case lacks is left out."""
     for organ, start, user, method in setups:
@@ -157,7 +173,7 @@ def _games(
         if labels is None:
             continue
         game = play(
-            _method(method, case, labels, table, organ),
+            _method(method, case, labels, table, organ, network),
             case.volume,
             truth,
             value,
@@ -171,9 +187,18 @@ def _games(
 
 
 def _method(
-    name: str, case: Prepared, labels: NDArray[np.unsignedinteger], table: LabelTable, organ: str
+    name: str,
+    case: Prepared,
+    labels: NDArray[np.unsignedinteger],
+    table: LabelTable,
+    organ: str,
+    network: ClickNetwork | None,
 ) -> Method:
     value = table.value(organ)
+    if name in TRIAL:
+        tuning, unknown = TRIAL[name]
+        maps = without(case.maps, organ) if unknown else case.maps
+        return Ours(case.volume, labels, table, organ, maps, network=network, tuning=tuning)
     if name == OURS:
         return Ours(case.volume, labels, table, organ, case.maps)
     if name == UNKNOWN:
