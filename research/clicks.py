@@ -186,7 +186,7 @@ def spoilt(
 ) -> Mask:
     """Return what may be wrong with an organ: nothing there, borders off, a lobe lost, a leak, a swap."""
     kind = random.choice(
-        ["empty", "auto", "border", "lobe", "leak", "swap"], p=[0.2, 0.15, 0.3, 0.15, 0.12, 0.08]
+        ["empty", "auto", "border", "lobe", "leak", "swap"], p=[0.16, 0.1, 0.18, 0.18, 0.2, 0.18]
     )
     if kind == "empty":
         return np.zeros_like(truth)
