@@ -43,11 +43,12 @@ OURS, UNKNOWN, ALONE = "ours", "ours, organ unknown", "ours, intensity alone"
 GROW, CUT, BALL = "grow from seeds", "histogram and graph cut", "geodesic ball"
 TRAINED, BOTH = "trained network", "ours and trained network"
 TRAINED_UNKNOWN, BOTH_UNKNOWN = f"{TRAINED}, organ unknown", f"{BOTH}, organ unknown"
+HALF = Tuning(learnt=0.5, learnt_negative=0.5)
 TRIAL = {
     TRAINED: (Tuning(head=0), False),
-    BOTH: (Tuning(), False),
+    BOTH: (HALF, False),
     TRAINED_UNKNOWN: (Tuning(head=0), True),
-    BOTH_UNKNOWN: (Tuning(), True),
+    BOTH_UNKNOWN: (HALF, True),
 }
 METHODS = (OURS, UNKNOWN, ALONE, GROW, CUT, BALL, *TRIAL)
 THIN = ("adrenal_gland_left", "adrenal_gland_right", "gallbladder")

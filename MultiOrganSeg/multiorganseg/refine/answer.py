@@ -63,7 +63,7 @@ class Tuning:
     certainty: float = 4.0
     head: float = 1.0
     learnt: float = 1.0
-    learnt_favour: float = 0.0
+    learnt_negative: float = 1.0
 
 
 SAMPLES_A_SIDE = 1500
@@ -134,7 +134,7 @@ def answer(maps: NetworkMaps, situation: Situation, tuning: Tuning) -> Answer:
         head = Head(maps, _samples(situation, now, network, tuning), tuning.ridge)
         odds = tuning.head * (head.log_odds(situation.points) - (0 if said else tuning.favour))
     if situation.learnt is not None:
-        odds = odds + tuning.learnt * situation.learnt - (0 if said else tuning.learnt_favour)
+        odds = odds + (tuning.learnt if said else tuning.learnt_negative) * situation.learnt
     towards = odds if said else -odds
     distance = _distance(towards, seeds, spacing, tuning) / situation.reach
     share = np.where(distance < FURTHEST, np.exp(-0.5 * distance**2), 0).astype(np.float32)
