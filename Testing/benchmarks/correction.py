@@ -29,8 +29,6 @@ from multiorganseg.inference.maps import MapRecorder
 from multiorganseg.inference.segment import Segmenter
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine import NetworkMaps
-from multiorganseg.refine.answer import Tuning
-from multiorganseg.refine.learnt import ClickNetwork
 from multiorganseg.refine.maps import GridMap
 from multiorganseg.volumes import Volume
 from multiorganseg.volumes.read import read_labels, read_volume
@@ -41,16 +39,7 @@ RECIPE = Path(__file__).resolve().parent.parent.parent / "Training" / "recipes" 
 OUTPUT = Path("build/benchmarks")
 OURS, UNKNOWN, ALONE = "ours", "ours, organ unknown", "ours, intensity alone"
 GROW, CUT, BALL = "grow from seeds", "histogram and graph cut", "geodesic ball"
-TRAINED, BOTH = "trained network", "ours and trained network"
-TRAINED_UNKNOWN, BOTH_UNKNOWN = f"{TRAINED}, organ unknown", f"{BOTH}, organ unknown"
-HALF = Tuning(learnt=0.5, learnt_negative=0.5)
-TRIAL = {
-    TRAINED: (Tuning(head=0), False),
-    BOTH: (HALF, False),
-    TRAINED_UNKNOWN: (Tuning(head=0), True),
-    BOTH_UNKNOWN: (HALF, True),
-}
-METHODS = (OURS, UNKNOWN, ALONE, GROW, CUT, BALL, *TRIAL)
+METHODS = (OURS, UNKNOWN, ALONE, GROW, CUT, BALL)
 THIN = ("adrenal_gland_left", "adrenal_gland_right", "gallbladder")
 SMALLEST_VOXELS = 50
 QUICK_ORGANS = ("kidney_left", "pancreas")
@@ -92,7 +81,6 @@ def main(
     method: Annotated[
         list[str] | None, typer.Option(help=f"Of: {', '.join(METHODS)}; the first by default.")
     ] = None,
-    network: Annotated[Path | None, typer.Option(help="Checkpoint of the trained network.")] = None,
     prompts: Annotated[int, typer.Option(min=1, help="At most so many for an organ.")] = 10,
     quick: Annotated[bool, typer.Option("--quick", help="One case, two organs, three prompts.")] = False,
     merge: Annotated[
@@ -119,8 +107,7 @@ def main(
     for one in chosen:
         prepared = _prepare(one, cache, recipe.data.table)
         setups = product(organs, start or [AUTOMATIC], user or [CLICKS], method or [OURS])
-        clicks = ClickNetwork(network) if network else None
-        for game in _games(prepared, setups, recipe.data.table, prompts, clicks):
+        for game in _games(prepared, setups, recipe.data.table, prompts):
             games.append(game)
             console.print(
                 f"{game['case']} {game['organ']}, {game['start']}, {game['user']}, {game['method']}: "
@@ -156,11 +143,7 @@ def _prepare(case: Case, cache: Path, table: LabelTable) -> Prepared:
 
 
 def _games(
-    case: Prepared,
-    setups: Iterable[tuple[str, str, str, str]],
-    table: LabelTable,
-    prompts: int,
-    network: ClickNetwork | None,
+    case: Prepared, setups: Iterable[tuple[str, str, str, str]], table: LabelTable, prompts: int
 ) -> Iterator[dict[str, Any]]:
     """Play (organ, start, user, method) one after the other; what a case lacks is left out."""
     for organ, start, user, method in setups:
@@ -174,7 +157,7 @@ def _games(
         if labels is None:
             continue
         game = play(
-            _method(method, case, labels, table, organ, network),
+            _method(method, case, labels, table, organ),
             case.volume,
             truth,
             value,
@@ -188,18 +171,9 @@ def _games(
 
 
 def _method(
-    name: str,
-    case: Prepared,
-    labels: NDArray[np.unsignedinteger],
-    table: LabelTable,
-    organ: str,
-    network: ClickNetwork | None,
+    name: str, case: Prepared, labels: NDArray[np.unsignedinteger], table: LabelTable, organ: str
 ) -> Method:
     value = table.value(organ)
-    if name in TRIAL:
-        tuning, unknown = TRIAL[name]
-        maps = without(case.maps, organ) if unknown else case.maps
-        return Ours(case.volume, labels, table, organ, maps, network=network, tuning=tuning)
     if name == OURS:
         return Ours(case.volume, labels, table, organ, case.maps)
     if name == UNKNOWN:

@@ -61,9 +61,6 @@ class Tuning:
     support: float = 0.5
     favour: float = 0.5
     certainty: float = 4.0
-    head: float = 1.0
-    learnt: float = 1.0
-    learnt_negative: float = 1.0
 
 
 SAMPLES_A_SIDE = 1500
@@ -100,7 +97,6 @@ class Situation:
     taken: NDArray[np.bool_]
     depth: float
     reach: float
-    learnt: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +125,8 @@ def answer(maps: NetworkMaps, situation: Situation, tuning: Tuning) -> Answer:
     said = situation.positive
     seeds = _mask(now.shape, situation.prompt)
     network = _network_odds(maps, situation)
-    odds = np.zeros(now.shape, np.float32)
-    if situation.learnt is None or tuning.head:
-        head = Head(maps, _samples(situation, now, network, tuning), tuning.ridge)
-        odds = tuning.head * (head.log_odds(situation.points) - (0 if said else tuning.favour))
-    if situation.learnt is not None:
-        odds = odds + (tuning.learnt if said else tuning.learnt_negative) * situation.learnt
+    head = Head(maps, _samples(situation, now, network, tuning), tuning.ridge)
+    odds = head.log_odds(situation.points) - (0 if said else tuning.favour)
     towards = odds if said else -odds
     distance = _distance(towards, seeds, spacing, tuning) / situation.reach
     share = np.where(distance < FURTHEST, np.exp(-0.5 * distance**2), 0).astype(np.float32)

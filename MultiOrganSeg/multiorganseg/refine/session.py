@@ -13,7 +13,6 @@ from multiorganseg.geometry.crop import Crop
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine.answer import FURTHEST, Answer, Situation, Tuning, answer, depth_of, reach_of
 from multiorganseg.refine.changes import Box, Change, Journal, Labels
-from multiorganseg.refine.learnt import ClickNetwork, crop_grid, look
 from multiorganseg.refine.maps import NetworkMaps, interpolate, nearest, plain_maps
 from multiorganseg.refine.prompts import Prompt
 from multiorganseg.refine.steps import FORMAT, Step, steps_from_json
@@ -58,7 +57,6 @@ class Session:
         maps: NetworkMaps | None = None,
         *,
         tuning: Tuning | None = None,
-        network: ClickNetwork | None = None,
     ) -> None:
         if labels.shape != volume.voxels.shape:
             msg = f"The segmentation has {labels.shape} voxels (k, j, i), the volume {volume.voxels.shape}."
@@ -68,7 +66,6 @@ class Session:
         self.maps = maps or plain_maps(volume)
         self.steps: list[Step] = []
         self._tuning = tuning or Tuning()
-        self._network = network
         self._undo: list[Change] = []
         self._settled: set[str] = set()
 
@@ -298,11 +295,6 @@ class Session:
         spots_in, spots_out = (self._spots(said) - start for said in (said_in, said_out))
         spots_in = spots_in[((spots_in >= 0) & (spots_in < size)).all(axis=1)]
         spots_out = spots_out[((spots_out >= 0) & (spots_out < size)).all(axis=1)]
-        learnt = None
-        if self._network:
-            middle = self.maps.grid.to_patient(spot.mean(axis=0))
-            crop = crop_grid(self.maps.grid, middle, FURTHEST * reach)
-            learnt = interpolate(self._learnt(crop, value, said_in, said_out), np.zeros(3), crop, points)
         reply = answer(
             self.maps,
             Situation(
@@ -317,36 +309,11 @@ class Session:
                 taken,
                 depth,
                 reach,
-                learnt,
             ),
             self._tuning,
         )
         if reply.changed.any():
             self._write(reply, points, value, fixed, prompt.positive, journal)
-
-    def _learnt(
-        self, crop: Grid, value: int, said_in: NDArray[np.intp], said_out: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
-        """Log-odds of an organ by the trained network, on the grid of what it looks at."""
-        assert self._network is not None
-        around = _cover(self.volume.grid, crop)
-        labels, corner = self.labels[around], np.array([part.start for part in around])
-        inside = interpolate((labels == value).astype(np.float32), corner, self.volume.grid, crop) >= 0.5
-        at = nearest(labels, corner, self.volume.grid, crop)
-        image = self.maps.sample("image", crop, 0)
-        for axis, size in enumerate(self.maps.grid.shape):
-            line = np.zeros((crop.shape[axis], 3))
-            line[:, axis] = np.arange(crop.shape[axis])
-            index = self.maps.grid.to_index(crop.to_patient(line))[:, axis]
-            outside = (index < -0.5) | (index > size - 0.5)
-            np.moveaxis(image, axis, 0)[outside] = -1
-            np.moveaxis(inside, axis, 0)[outside] = False
-        said = (
-            np.rint(crop.to_index(self.volume.grid.to_patient(voxels.astype(float)))).astype(np.intp)
-            for voxels in (said_in, said_out)
-        )
-        others = (at != 0) & (at != value) & ~inside
-        return self._network.odds(look(image, inside, others, *said))
 
     def _write(
         self, reply: Answer, points: Grid, value: int, fixed: Labels, positive: bool, journal: Journal

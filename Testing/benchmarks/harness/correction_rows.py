@@ -12,9 +12,7 @@ from multiorganseg.geometry.crop import Crop
 from multiorganseg.geometry.resample import Resample, restore_labels, spacing_grid
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.refine import NetworkMaps, Prompt, Session
-from multiorganseg.refine.answer import Tuning
 from multiorganseg.refine.geodesic import geodesic_distance
-from multiorganseg.refine.learnt import ClickNetwork
 from multiorganseg.volumes import Volume
 
 Labels = NDArray[np.unsignedinteger]
@@ -37,17 +35,9 @@ class Ours:
     """A session of the product with all other organs locked."""
 
     def __init__(
-        self,
-        volume: Volume,
-        labels: Labels,
-        table: LabelTable,
-        organ: str,
-        maps: NetworkMaps | None,
-        *,
-        network: ClickNetwork | None = None,
-        tuning: Tuning | None = None,
+        self, volume: Volume, labels: Labels, table: LabelTable, organ: str, maps: NetworkMaps | None
     ) -> None:
-        self._session = Session(volume, labels, table, maps, network=network, tuning=tuning)
+        self._session = Session(volume, labels, table, maps)
         self._organ = organ
         self._locked = [key for key in table.keys if key != organ]
 
