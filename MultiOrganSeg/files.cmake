@@ -297,6 +297,8 @@ set(SHARED_RESOURCES
   Resources/Models/abdomen-ct/configs/inference.json
   Resources/Models/abdomen-ct/configs/metadata.json
   Resources/Models/abdomen-ct/docs/README.md
+  Resources/Models/abdomen-ct/docs/box-in-the-liver.png
+  Resources/Models/abdomen-ct/docs/upper-66-mm-of-a-chest.png
   Resources/Models/abdomen-ct/manifest.json
   Resources/Models/abdomen-ct/models/model.safetensors
   Resources/Models/left-atrium-mr/LICENSE

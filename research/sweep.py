@@ -9,7 +9,12 @@ The list names recipes and seeds in the order in which they are wanted:
     seeds = [0]
     rows = ["small-start", "small-labelled"]
 
-`evaluate = ["--weights", "last"]` gives further options to the measuring.
+`evaluate = ["--weights", "last"]` gives further options to the measuring. A row may also change a recipe:
+
+    [variants.views-2]
+    of = "small-ltuda"
+    set = ["method_arguments.views = 2"]
+
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
 What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is
 reported and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written
@@ -47,9 +52,10 @@ class Job:
 
     Attributes:
         recipe_file: Its recipe.
-        recipe: The same, read.
+        recipe: The same, read and changed.
         seed: Of the training.
         runs: Folder of all runs.
+        changes: What differs from the file.
         options: Further ones of the measuring.
     """
 
@@ -57,6 +63,7 @@ class Job:
     recipe: Recipe
     seed: int
     runs: Path
+    changes: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
 
     @property
@@ -85,12 +92,17 @@ class Job:
 def jobs(listed: Path, runs: Path) -> list[Job]:
     """Read the list: one job for each recipe and seed, in the order of the passes, each once."""
     said = tomllib.loads(listed.read_text(encoding="utf-8"))
+    variants, options = said.get("variants", {}), tuple(said.get("evaluate", ()))
     found: dict[Path, Job] = {}
     for one in said["pass"]:
         for seed in one["seeds"]:
             for row in one["rows"]:
-                file = ROOT / said["recipes"] / f"{row}.toml"
-                job = Job(file, load_recipe(file), seed, runs, tuple(said.get("evaluate", ())))
+                variant = variants.get(row, {"of": row, "set": []})
+                file = ROOT / said["recipes"] / f"{variant['of']}.toml"
+                changes = tuple(variant["set"])
+                if row in variants:
+                    changes = (f'name = "{load_recipe(file).name}-{row}"', *changes)
+                job = Job(file, load_recipe(file, changes), seed, runs, changes, options)
                 found.setdefault(job.run, job)
     return list(found.values())
 
@@ -112,6 +124,7 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
                 "--seed",
                 str(job.seed),
                 *initial,
+                *(part for change in job.changes for part in ("--set", change)),
             ]
         )
     for classifier in job.classifiers:

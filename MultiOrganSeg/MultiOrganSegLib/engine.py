@@ -154,10 +154,13 @@ class Engine:
     def ask(self, ask: Ask) -> Answer:
         """Send a request; `Answer.poll` brings what it says.
 
+        A process that has ended unnoticed is not replaced here: the request is about what that one held. Its
+        answer tells of the crash.
+
         Raises:
             ResourceError: The process cannot be started.
         """
-        job = self._running_job()
+        job = self._job or self._start()
         answer = Answer(self, str(next(self._numbers)))
         self._waiting[answer.name] = answer
         if isinstance(ask, OpenRequest):
@@ -264,17 +267,15 @@ class Engine:
         if self._job is not None and not self._waiting and unused > child.IDLE_SECONDS - _MARGIN_SECONDS:
             self._let_go()
 
-    def _running_job(self) -> Job:
-        self._expire()
-        if self._job is None:
-            job = Job(child.resident_command(), self.folder, child.child_environment())
-            try:
-                job.start()
-            except OSError as error:
-                self._let_go()
-                raise cannot_start(error) from error
-            self._job = job
-        return self._job
+    def _start(self) -> Job:
+        job = Job(child.resident_command(), self.folder, child.child_environment())
+        try:
+            job.start()
+        except OSError as error:
+            self._let_go()
+            raise cannot_start(error) from error
+        self._job = job
+        return job
 
     def _let_go(self) -> None:
         if self._job is not None:

@@ -6,6 +6,7 @@ See docs/results/add-organ.md.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -43,6 +44,7 @@ def main(
     size: Annotated[str, typer.Option(help="Which recipes: small.")] = "small",
     organ: Annotated[list[str] | None, typer.Option(help="To be learned; repeatable.")] = None,
     cases: Annotated[list[int] | None, typer.Option(help="Annotated cases; repeatable.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ROWS)}; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; medians are shown.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("build/cases"),
@@ -54,7 +56,7 @@ def main(
 ) -> None:
     """Train a base, add each organ from few cases in three ways, and once from all labels."""
     loaded = load_project(project)
-    plans = plan(loaded, runs, size, organ or ORGANS, cases or CASES, seed or (0,), upper)
+    plans = plan(loaded, runs, size, organ or ORGANS, cases or CASES, row or ROWS, seed or (0,), upper)
     if train:
         chosen = choose_device(device)
         with progress_bar() as progress:
@@ -73,6 +75,7 @@ def plan(
     size: str,
     organs: tuple[str, ...] | list[str],
     cases: tuple[int, ...] | list[int],
+    rows: Iterable[str],
     seeds: tuple[int, ...] | list[int],
     upper: bool,
 ) -> dict[str, Recipe]:
@@ -86,7 +89,7 @@ def plan(
         for organ in organs:
             annotated = _holding(project, base, organ)
             for count in (*cases, *([len(annotated)] if upper else [])):
-                for row in ROWS if count in cases else (UPPER,):
+                for row in rows if count in cases else (UPPER,):
                     recipe = _with_organs(load_recipe(RECIPES / "parts" / f"{size}-{row}.toml"), [organ])
                     known = {UNNAMED: [], **{case: [organ] for case in annotated[:count]}}
                     if count == len(project.cases) - len(base.data.validation):  # no case is without labels

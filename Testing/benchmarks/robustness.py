@@ -56,6 +56,7 @@ def main(
     wanted = list(dict.fromkeys([next(iter(CHANGES)), *(change or CHANGES)]))
     scores: Scores = {name: {} for name in wanted}
     messages: dict[str, list[str]] = {name: [] for name in wanted}
+    millilitres: dict[str, dict[str, dict[str, tuple[float, float]]]] = {name: {} for name in wanted}
     with Bar(console=console) as bar:
         task = bar.add_task("", total=len(case) * len(wanted))
         for name in case:
@@ -65,11 +66,12 @@ def main(
                 changed = CHANGES[row](scan)
                 result = segmenter.segment(changed.volume)
                 scores[row][name] = compare(result.labels, changed)
+                millilitres[row][name] = volumes(result.labels, changed)
                 messages[row] += result.provenance["messages"]
                 bar.advance(task)
     rows = summarise(scores)
     title = f"{bundle.metadata.name} {bundle.metadata.version} on {', '.join(case)}, {quality}"
-    raw = {"scores": scores, "summary": rows, "messages": messages}
+    raw = {"scores": scores, "summary": rows, "messages": messages, "found_and_reference_ml": millilitres}
     publish("robustness", output, machine, [_report(title, rows), _organ_report(rows, bundle)], raw)
 
 
@@ -81,6 +83,15 @@ def compare(labels: np.ndarray, scan: Scan) -> dict[str, float]:
         if np.count_nonzero(reference) * scan.volume.grid.voxel_volume >= LEAST_ML * 1000:
             scores[key] = dice(labels == value, reference)
     return scores
+
+
+def volumes(labels: np.ndarray, scan: Scan) -> dict[str, tuple[float, float]]:
+    """Return of each organ the millilitres that were found and those of the reference."""
+    ml = scan.volume.grid.voxel_volume / 1000
+    return {
+        key: (np.count_nonzero(labels == value) * ml, np.count_nonzero(scan.labels == value) * ml)
+        for value, key in scan.organs.items()
+    }
 
 
 def summarise(scores: Scores) -> list[dict]:

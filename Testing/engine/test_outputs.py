@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from multiorganseg.atomic import atomic_path, write_text_atomically
 from multiorganseg.errors import ResourceError
-from multiorganseg.outputs import OWN_SUFFIXES, keep, open_stream, require_free
+from multiorganseg.outputs import OWN_MARKS, keep, open_stream, require_free, require_own
 from multiorganseg.results.write import FOLDER_SUFFIXES
 
 
@@ -54,14 +55,28 @@ def test_in_a_folder_of_inputs_only_results_are_replaced(ct: Path) -> None:
     slice_ = ct.parent / "IM0001"
     slice_.write_text("a slice", encoding="utf-8")
     with keep([ct.parent, ct.parent / "missing"]):
-        for suffix in OWN_SUFFIXES:
+        for suffix, mark in OWN_MARKS.items():
             for _ in range(2):
-                write_text_atomically(ct.parent / f"ct{suffix}", "result")
+                with atomic_path(ct.parent / f"ct{suffix}") as partial:
+                    partial.write_bytes(gzip.compress(mark) if suffix.endswith(".gz") else mark)
+            foreign = ct.parent / f"other{suffix}"
+            foreign.write_text("a reader's work", encoding="utf-8")
+            with pytest.raises(ResourceError, match="replace the input"), atomic_path(foreign):
+                pass
         for target in (slice_, ct):
             with pytest.raises(ResourceError, match="replace the input"), atomic_path(target):
                 pass
     assert slice_.read_text(encoding="utf-8") == "a slice"
-    assert set(FOLDER_SUFFIXES.values()) < set(OWN_SUFFIXES)
+    assert set(FOLDER_SUFFIXES.values()) < set(OWN_MARKS)
+
+
+def test_a_result_replaces_an_empty_file_and_a_link(ct: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.sr.dcm").touch()
+    (tmp_path / "b.sr.dcm").symlink_to(ct)
+    for name in ("a.sr.dcm", "b.sr.dcm", "not there.sr.dcm"):
+        require_own(tmp_path / name, ".sr.dcm")
+    with pytest.raises(ResourceError, match="would replace"):
+        require_own(ct, ".seg.nii.gz")
 
 
 def test_a_stream_follows_no_link_into_another_folder(ct: Path, tmp_path: Path) -> None:

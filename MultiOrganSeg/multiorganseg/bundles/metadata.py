@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,12 +84,18 @@ class Domain:
         scan: Range in which eight of ten scans lay, of each measure of
             `multiorganseg.quality.domain.scan_measures`.
         organs_hu: Likewise of each organ's median intensity, within the window.
-        above_liver_mm: How far each organ's highest voxel lay above the liver's at most, in mm.
+        above_liver_mm: How far each organ's highest voxel lay above the liver's in at least two scans, in mm:
+            one scan of a chest does not teach what lies there.
     """
 
     scan: Mapping[str, tuple[Bounded, Bounded]]
     organs_hu: Mapping[str, tuple[Bounded, Bounded]]
     above_liver_mm: Mapping[str, Bounded]
+
+    @property
+    def widest_mm(self) -> float:
+        """Width up to which bodies were seen, in mm; infinite where it was not measured."""
+        return self.scan.get("width_mm", (0.0, math.inf))[1]
 
 
 @dataclass(frozen=True)

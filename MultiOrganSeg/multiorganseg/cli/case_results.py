@@ -19,7 +19,7 @@ from multiorganseg.cli.console import err, out, printable
 from multiorganseg.cli.errors import show_error
 from multiorganseg.organs.catalogue import Catalogue
 from multiorganseg.organs.labels import LabelTable
-from multiorganseg.outputs import open_stream
+from multiorganseg.outputs import open_stream, require_own
 from multiorganseg.privacy import private
 from multiorganseg.results.segmentation import Segmentation
 from multiorganseg.results.tables import statistics_rows
@@ -44,6 +44,9 @@ def cohort_table(
         work: What is done with them; no table goes to an archive, or where "csv" is not wanted.
         modality: Of the images; decides the name of the mean's column.
         catalogue: Names and codes.
+
+    Raises:
+        ResourceError: It would replace an input or a file of another program, or cannot be written.
     """
     if work.sending or len(cases) < 2 or "csv" not in work.formats:
         yield lambda result: None
@@ -56,6 +59,7 @@ def cohort_table(
     ]
     places = {case.path: (case.folder / case_name(case.name)).as_posix() for case in cases}
     work.output.mkdir(parents=True, exist_ok=True)
+    require_own(work.output / COHORT_TABLE, ".statistics.csv")
     with ExitStack() as files:
         with private():
             sink = files.enter_context(open_stream(work.output / COHORT_TABLE))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from multiorganseg.cli.remote import archived_cases
 from multiorganseg.cli.segment import Settings, results_place, segment_cases
 from multiorganseg.errors import OptionError, VolumeError
 from multiorganseg.pacs.address import EXAMPLE, check_uid, parse_address
-from multiorganseg.pacs.archive import Query, open_archive
+from multiorganseg.pacs.archive import Query, RemoteSeries, open_archive
 from multiorganseg.pacs.login import Login, store_login
 from multiorganseg.progress import Progress
 from multiorganseg.volumes.dicom_header import damage_as_typed, is_dicom, open_dicom
@@ -59,7 +60,7 @@ def find_command(
     description: _Description = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the series as JSON.")] = False,
 ) -> None:
-    """List series of an archive, each with the address that `segment` takes.
+    """List series of an archive by patient, date and number, each with the address that `segment` takes.
 
     Nothing is fetched. For example, the CTs of January:
     multiorganseg pacs find dicomweb://HOST/dicom-web --date 20260101-20260131 --modality CT
@@ -67,7 +68,7 @@ def find_command(
     where = parse_address(address)
     query = Query(patient_id, patient_name, date, accession, modality, description, where.study, where.series)
     with progress_bar() as progress, open_archive(where.archive) as archive:
-        found = archive.find(query, progress)
+        found = sorted(archive.find(query, progress), key=_place)
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2, ensure_ascii=True))
         return
@@ -201,6 +202,11 @@ def login_command(
         login = Login(user=typer.prompt("User"), password=typer.prompt("Password", hide_input=True))
     store_login(where, login)
     out.print(Text(f"Kept the login for {where.server}."))
+
+
+def _place(series: RemoteSeries) -> tuple[str, str, str, int]:
+    number = sys.maxsize if series.number is None else series.number
+    return series.patient_id, series.study_date, series.study, number
 
 
 def _dicom_files(paths: list[Path], images: bool) -> tuple[list[Path], int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import tempfile
 import time
@@ -39,6 +40,8 @@ _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.5
 _CONNECT_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 100 * 2**20
+_TOKEN = "RAY_AUTH_TOKEN"
+_TOKENS = {_TOKEN, "RAY_AUTH_TOKEN_PATH"}
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,9 @@ def _connected(address: str) -> Iterator[Any]:
             folder = stack.enter_context(scratch_folder(top, WORK_PREFIX))
             place.update(include_dashboard=False, object_store_memory=_OBJECT_STORE_BYTES)
             place.update(_temp_dir=str(folder), _node_ip_address="127.0.0.1")
+            if not _TOKENS & os.environ.keys():  # else Ray keeps a token in the home folder
+                os.environ[_TOKEN] = secrets.token_hex(32)
+                stack.callback(os.environ.pop, _TOKEN, None)
         stack.callback(ray.shutdown)
         for last in (address != "", False, True):  # a node has 30 s to start, too few on a busy machine
             try:
@@ -170,7 +176,10 @@ def _unreachable(address: str, error: Exception) -> ResourceError:
     cause = (str(error).strip() or type(error).__name__).splitlines()[0]
     if address:
         msg = f"No Ray cluster answers at {address}."
-        step = "Check the address, and that `ray status` works on this machine."
+        step = (
+            "Check the address, and that `ray status` works on this machine. Where the cluster asks for a "
+            "token, set RAY_AUTH_MODE=token, here as on its nodes."
+        )
         return ResourceError(msg, cause=cause, next_step=step)
     msg = "Ray cannot be started here."
     return ResourceError(msg, cause=cause, next_step="Try again, or leave --ray out.")

@@ -26,7 +26,9 @@ def air_threshold(window: tuple[float, float]) -> float:
     return low + AIR_SHARE_OF_WINDOW * (high - low)
 
 
-def body_crop(voxels: NDArray, grid: Grid, threshold: float, leaning: bool = False) -> Crop:
+def body_crop(
+    voxels: NDArray, grid: Grid, threshold: float, leaning: bool = False, widest_mm: float = np.inf
+) -> Crop:
     """Find the box around the patient, whatever lies around it.
 
     Parts smaller than a tenth of the largest one (table, blankets, tubes) are left out on a coarse subsample;
@@ -39,6 +41,8 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float, leaning: bool = Fal
         grid: Its grid.
         threshold: Voxels above it belong to the patient; see `air_threshold`.
         leaning: Whether the crop is to be interpolated onto upright axes.
+        widest_mm: Where all parts together are wider along i, the largest alone is kept: an arm that lies
+            beside the trunk would move the network's windows off it.
 
     Returns:
         The crop; the whole grid when nothing lies above the threshold.
@@ -49,6 +53,9 @@ def body_crop(voxels: NDArray, grid: Grid, threshold: float, leaning: bool = Fal
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     kept = np.isin(parts, np.flatnonzero(sizes > SMALLEST_PART * sizes.max()))
+    columns = np.flatnonzero(kept.any(axis=(0, 1)))
+    if columns.size and (columns[-1] - columns[0]) * steps[2] * grid.spacing[2] > widest_mm:
+        kept = parts == sizes.argmax()
     rough = []
     for axis, (step, size) in enumerate(zip(steps, grid.shape, strict=True)):
         occupied = np.flatnonzero(kept.any(axis=tuple(other for other in range(3) if other != axis)))

@@ -61,6 +61,7 @@ def plan_canonical(
     spacing: tuple[float, float, float],
     body_threshold: float | None,
     box: Box | None = None,
+    widest_mm: float = np.inf,
 ) -> Canonical:
     """Plan the way to the network's grid.
 
@@ -73,6 +74,7 @@ def plan_canonical(
         spacing: Of the network, in mm along (k, j, i).
         body_threshold: See `body_crop`; None keeps the whole volume.
         box: What to keep of the canonical array instead.
+        widest_mm: See `body_crop`.
     """
     orientation = reorient(grid)
     canonical = orientation.target
@@ -83,6 +85,6 @@ def plan_canonical(
     elif body_threshold is None:
         crop = Crop.whole(canonical)
     else:
-        crop = body_crop(orientation.apply(voxels), canonical, body_threshold, leaning)
+        crop = body_crop(orientation.apply(voxels), canonical, body_threshold, leaning, widest_mm)
     make_grid = upright_grid if leaning else spacing_grid
     return Canonical(orientation, crop, Resample(crop.target, make_grid(crop.target, spacing)))

@@ -112,12 +112,17 @@ def _content(channels: Sequence[NDArray], original: Original) -> Box | None:
 
 
 def prepare(
-    volume: Volume, preprocessing: Preprocessing
+    volume: Volume, preprocessing: Preprocessing, widest_mm: float = np.inf
 ) -> tuple[Canonical | TurnedCanonical, NDArray[np.float32]]:
     """Bring a volume onto the network's grid and into its intensities.
 
     For a network that sees a window of HU, a CT that is evidently not in HU is brought there first; what is
     done or wrong is reported with a `VolumeWarning`, unless it stands in the volume's `warnings` already.
+
+    Args:
+        volume: The input.
+        preprocessing: Of the network.
+        widest_mm: Beyond it, what lies beside the body is left out; see `body_crop`. For our own networks.
 
     Returns:
         The geometric steps with their inverse, and the image (k, j, i).
@@ -138,6 +143,8 @@ def prepare(
         for message in volume.warnings[: len(volume.warnings) - len(given)]:
             warnings.warn(f"{volume.source}: {message}", VolumeWarning, stacklevel=2)
     threshold = air_threshold(window) if window else None
-    canonical = plan_canonical(volume.voxels, volume.grid, preprocessing.spacing_mm, threshold)
+    canonical = plan_canonical(
+        volume.voxels, volume.grid, preprocessing.spacing_mm, threshold, widest_mm=widest_mm
+    )
     image = canonical.apply(volume.voxels)
     return canonical, map_window(image, window) if window else zscore(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -270,9 +271,9 @@ class Segmenter:
         self, volume: Volume, others: Sequence[Volume]
     ) -> tuple[Canonical | TurnedCanonical, NDArray[np.float32]]:
         """Take this engine's steps to the network's grid."""
-        preprocessing = self.bundle.metadata.preprocessing
+        preprocessing, domain = self.bundle.metadata.preprocessing, self.bundle.metadata.domain
         if preprocessing.original is None:
-            return prepare(volume, preprocessing)
+            return prepare(volume, preprocessing, domain.widest_mm if domain else math.inf)
         return prepare_converted([volume, *others], preprocessing)
 
     def _segment_faithfully(self, channels: Sequence[Volume], progress: Progress) -> Segmentation:

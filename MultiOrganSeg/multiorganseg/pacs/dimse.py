@@ -150,8 +150,7 @@ class Dimse:
                     data = read_whole_dicom(file)
                     status = link.send_c_store(data)
                     if "Status" not in status:
-                        msg = "the connection broke"
-                        raise ConnectionError(msg)
+                        raise _broken()
                     code = int(status.Status)
                     if code != 0 and (code & 0xF000) != _WARNING:
                         raise not_stored(file.name, f"Its reason: {code:#06x}.")
@@ -258,12 +257,11 @@ class Dimse:
         """Whether more follows.
 
         Raises:
-            ConnectionError: The connection broke.
+            ConnectionAbortedError: The connection broke.
             ServerError: The archive refuses.
         """
         if "Status" not in status:
-            msg = "the connection broke"
-            raise ConnectionError(msg)
+            raise _broken()
         code = int(status.Status)
         if code in _PENDING:
             return True
@@ -280,11 +278,19 @@ class Dimse:
     def _asked(self, call: Callable[[], T], progress: Progress) -> T:
         try:
             return patiently(call, lambda error: isinstance(error, ConnectionError), progress)
+        except ConnectionAbortedError as error:
+            msg = f"{self.address.server} ends the connection without an answer."
+            raise ServerError(
+                msg,
+                cause=f"It was asked again for {PATIENCE_S:.0f} s. So do archives that do not know a title; "
+                f"this computer's is {self._title}.",
+                next_step=f"Have the title entered there; choose it with {OWN_TITLE}.",
+            ) from error
         except ConnectionError as error:
             msg = f"{self.address.server} cannot be reached."
             raise ServerError(
                 msg,
-                cause=f"There was no association, or it broke, for {PATIENCE_S:.0f} s.",
+                cause=f"There was no association for {PATIENCE_S:.0f} s.",
                 next_step="Check host, port and whether it runs; a firewall may stand between."
                 + (f" Its certificate may not be trusted: {AUTHORITY}." if self._tls else ""),
             ) from error
@@ -295,6 +301,10 @@ class Dimse:
         if files.own:
             context.load_cert_chain(files.own, files.key or None)
         return context
+
+
+def _broken() -> ConnectionAbortedError:
+    return ConnectionAbortedError("the association broke")
 
 
 def _identifier(keys: Mapping[str, str]) -> Dataset:

@@ -140,7 +140,7 @@ def tops_above_liver(
 
     Nothing where no liver is found that is large enough to be one.
     """
-    dome = _dome(labels, table, spacing)
+    dome = liver_dome(labels, table, spacing)
     if dome is None:
         return {}
     tops = {}
@@ -157,7 +157,7 @@ def drop_untaught(
     spacing: tuple[float, float, float],
     domain: Domain,
 ) -> tuple[NDArray[np.unsignedinteger], frozenset[str]]:
-    """Remove what is called an organ further above the liver than any training scan showed it.
+    """Remove what is called an organ further above the liver than the training showed it.
 
     Args:
         labels: (k, j, i) on the network's grid, k towards the head.
@@ -168,7 +168,7 @@ def drop_untaught(
     Returns:
         The labels, and the organs of which something was removed.
     """
-    dome = _dome(labels, table, spacing)
+    dome = liver_dome(labels, table, spacing)
     cut = set()
     if dome is None:
         return labels, frozenset()
@@ -280,9 +280,16 @@ def _unreliable(statistics: tuple[OrganStatistics, ...]) -> list[str]:
     ]
 
 
-def _dome(
+def liver_dome(
     labels: NDArray[np.unsignedinteger], table: LabelTable, spacing: tuple[float, float, float]
 ) -> int | None:
+    """Return the highest plane with 2 cm² of liver; None without a liver that is large enough to be one.
+
+    Args:
+        labels: (k, j, i), k towards the head.
+        table: What they mean.
+        spacing: In mm along (k, j, i).
+    """
     if LIVER not in table.keys:
         return None
     areas = (labels == table.value(LIVER)).sum(axis=(1, 2)) * (spacing[1] * spacing[2])

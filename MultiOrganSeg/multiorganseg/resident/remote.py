@@ -88,7 +88,7 @@ class Server:
 
         Raises:
             MultiOrganSegError: What the server says is wrong.
-            ResourceError: It does not answer.
+            ResourceError: It does not answer, or its certificate is not trusted.
         """
         connection = self.connect()
         try:
@@ -101,6 +101,14 @@ class Server:
             if answer.status >= 400:
                 raise _refusal(answer)
             yield answer
+        except ssl.SSLCertVerificationError as error:
+            msg = f"The certificate of {self.url} is not trusted."
+            raise ResourceError(
+                msg,
+                cause=error.verify_message,
+                next_step="Ask for the server's certificate, and name it: --server-certificate FILE, or "
+                "SSL_CERT_FILE in the environment. The URL must name the host as it does.",
+            ) from error
         except (OSError, http.client.HTTPException) as error:
             msg = f"The server {self.url} does not answer."
             raise ResourceError(

@@ -55,7 +55,9 @@ def write_csv(rows: list[Row], path: Path) -> None:
         ResourceError: The file cannot be written.
     """
     written = ({key: "; ".join(v) if isinstance(v, list) else v for key, v in row.items()} for row in rows)
-    write_text_atomically(path, csv_text(list(rows[0]) if rows else ["organ"], written))
+    write_text_atomically(
+        path, csv_text(list(rows[0]) if rows else ["organ", "name", "snomed_code", "voxels"], written)
+    )
 
 
 def write_json(rows: list[Row], segmentation: Segmentation, path: Path) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.organs.catalogue import Catalogue, load_catalogue
-from multiorganseg.outputs import keep, require_free
+from multiorganseg.outputs import keep, require_free, require_own
 from multiorganseg.pictures import drawn
 from multiorganseg.privacy import no_more_readable_than
 from multiorganseg.results.dicom_report import write_dicom_report
 from multiorganseg.results.dicom_seg import write_dicom_seg
-from multiorganseg.results.nifti import label_table_path, write_nifti
+from multiorganseg.results.nifti import TABLE_SUFFIX, label_table_path, write_nifti
 from multiorganseg.results.preview import write_preview
 from multiorganseg.results.rtstruct import write_rtstruct
 from multiorganseg.results.seg_nrrd import write_seg_nrrd
@@ -75,8 +75,8 @@ def plan_outputs(
         uncertainty: Whether there is a map of the uncertainty.
 
     Raises:
-        ResourceError: A format is unknown or not writable, a result would replace the input, or the name of a
-            file would be too long.
+        ResourceError: A format is unknown or not writable, a result would replace the input or a file of
+            another program, or the name of a file would be too long.
     """
     unknown = sorted(set(formats) - FORMATS)
     if unknown:
@@ -103,11 +103,14 @@ def plan_outputs(
         stem = case_name(out.name)
         paths = {kind: out.with_name(stem + FOLDER_SUFFIXES[kind]) for kind in wanted | {kind_of_out}}
         paths[kind_of_out] = out
-    files = [*paths.values(), *([label_table_path(paths["nii.gz"])] if "nii.gz" in paths else [])]
+    files = {path: FOLDER_SUFFIXES[kind] for kind, path in paths.items()}
+    if "nii.gz" in paths:
+        files[label_table_path(paths["nii.gz"])] = TABLE_SUFFIX
     _refuse_long_names(files)
     with keep([Path(source)] if source else []):
-        for file in files:
+        for file, kind_suffix in files.items():
             require_free(file)
+            require_own(file, kind_suffix)
     return OutputPlan({kind: paths[kind] for kind in FOLDER_SUFFIXES if kind in paths})
 
 
@@ -142,7 +145,7 @@ def write_results(
     Raises:
         DependencyError: A DICOM format is asked for and highdicom or contourpy is not installed.
         OrganError: The label table names an organ that the catalogue lacks.
-        ResourceError: A file cannot be written, a format is unknown, or a result would replace the input.
+        ResourceError: A file cannot be written, or as `plan_outputs`.
         VolumeError: A format cannot hold this segmentation, or a DICOM format lacks its source slices.
     """
     has_uncertainty = segmentation.uncertainty is not None

@@ -167,7 +167,7 @@ def write_nifti(volume: Volume, path: Path, *, qform: Affine | None = None) -> N
     record["sizeof_hdr"], record["magic"], record["vox_offset"] = _NIFTI1.itemsize, b"n+1", 352
     record["dim"] = [3, *voxels.shape[::-1], 1, 1, 1, 1]
     record["datatype"], record["bitpix"] = _CODES[voxels.dtype.newbyteorder("=")], 8 * voxels.dtype.itemsize
-    record["scl_slope"], record["xyzt_units"] = 1, 2
+    record["scl_slope"], record["xyzt_units"], record["descrip"] = 1, 2, b"MultiOrganSeg"
     record["srow"], record["sform_code"] = affine[:3], 1
     sizes = np.array(voxels.shape[::-1], float)
     nearest = _without_shear(affine, sizes)

@@ -148,6 +148,7 @@ CHANGES: Mapping[str, Change] = {
     "middle 66 mm": lambda scan: middle_part(scan, 66),
     "field of view 200 mm": lambda scan: small_field(scan, 200),
     "field of view 130 mm": lambda scan: small_field(scan, 130),
+    "box of 100 mm": lambda scan: middle_part(small_field(scan, 100), 100),
     "an arm beside the patient": arm_beside,
     "arterial-like": lambda scan: in_phase(scan, "arterial"),
     "late-like": lambda scan: in_phase(scan, "late"),

@@ -168,6 +168,29 @@ def _facts(path: Path) -> dict[str, Any]:
     return dict(said)
 
 
+@pytest.mark.slow
+def test_a_cluster_of_this_machine_leaves_nothing_in_the_home_folder(
+    cohort: Path, tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    pytest.importorskip("ray")
+    home, out = tmp_path / "home", tmp_path / "out"
+    home.mkdir()
+    words = ["segment", cohort, "-o", out, "--model", tiny_bundle.folder, *QUICK, "--ray"]
+    done = subprocess.run(
+        [sys.executable, "-m", "multiorganseg", *map(str, words)],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(list(out.glob("*.seg.nrrd"))) == 3
+    assert not (home / ".ray").exists(), (
+        "Ray keeps a token there, which later turns on tokens for `ray start`"
+    )
+
+
 def test_a_cluster_that_is_not_there_is_told(cohort: Path, tiny_bundle: Bundle) -> None:
     pytest.importorskip("ray")
     result = run(cohort, tiny_bundle, "--ray-address", "127.0.0.1:1")

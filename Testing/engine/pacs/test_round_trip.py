@@ -110,6 +110,27 @@ def test_images_come_by_move_where_a_port_is_named(
     np.testing.assert_array_equal(fetch(orthanc.dimse, ct, tmp_path / "in"), ct.voxels)
 
 
+def test_a_title_that_the_archive_does_not_know_is_told(
+    orthanc: Any, hurried: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MULTIORGANSEG_AE_TITLE", "STRANGER")
+    told = " ".join(run("pacs", "find", orthanc.dimse, "--date", "20260115", code=9).split())
+    assert "ends the connection without an answer" in told
+    assert "this computer's is STRANGER" in told
+
+
+def test_series_are_listed_in_order(orthanc: Any, make_ct: Callable[..., Any], door: str) -> None:
+    first, second = make_ct(slices=3), make_ct(slices=3)
+    for ct, number in ((first, 9), (second, 2)):
+        for file in ct.files:
+            data = pydicom.dcmread(file)
+            data.SeriesNumber, data.StudyInstanceUID = number, first.study
+            data.save_as(file)
+        orthanc.store(ct.files)
+    listed = json.loads(run("pacs", "find", getattr(orthanc, door), "--patient-id", "P1", "--json"))
+    assert [each["series"] for each in listed] == [second.series, first.series]
+
+
 @pytest.mark.slow
 def test_segmentation_report_and_contours_come_back_in_the_same_study(
     orthanc: Any, make_ct: Callable[..., Any], door: str, tiny_bundle: Bundle, tmp_path: Path

@@ -55,4 +55,4 @@ def test_no_statistics_give_an_empty_table(tmp_path, phantom):
     _, segmentation = phantom.case()
     bare = Segmentation(segmentation.labels, segmentation.affine, segmentation.table)
     write_csv(statistics_rows(bare, CATALOGUE), tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "organ\n"
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "organ,name,snomed_code,voxels\n"

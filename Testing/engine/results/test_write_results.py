@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 from multiorganseg.errors import Cancelled, ResourceError
@@ -82,6 +83,47 @@ def test_input_is_never_replaced(phantom, tmp_path):
     write_volume(volume, tmp_path / "ct.nii.gz")
     with pytest.raises(ResourceError, match="would replace the input"):
         plan_outputs(tmp_path / "ct.nii.gz", str(tmp_path / "ct.nii.gz"), formats=set(), preview=False)
+
+
+def test_results_replace_results_and_no_file_of_another_program(phantom, tmp_path):
+    """Of each kind: a second run replaces the first one's, and refuses a stranger's before it writes."""
+    truth, _ = phantom.case()
+    files = phantom.write_dicom_series(truth, tmp_path / "ct")
+    volume = read_volume(tmp_path / "ct")
+    _, segmentation = phantom.case(volume.grid)
+    uncertain = np.zeros(segmentation.labels.shape, np.uint8)
+    segmentation = replace(segmentation, uncertainty=uncertain)
+
+    def write() -> list[Path]:
+        options = {"formats": FORMATS, "preview": True, "dicom_files": files}
+        return write_results(segmentation, volume, tmp_path / "out", **options)
+
+    for file in write():
+        write()
+        made, others = file.read_bytes(), {other: other.stat().st_mtime_ns for other in file.parent.iterdir()}
+        file.write_bytes(b"a stranger's")
+        others[file] = file.stat().st_mtime_ns
+        with pytest.raises(ResourceError, match=f"would replace.*{file.name}"):
+            write()
+        assert {other: other.stat().st_mtime_ns for other in file.parent.iterdir()} == others
+        file.write_bytes(made)
+
+
+def test_a_report_of_another_maker_stays(phantom, tmp_path):
+    truth, _ = phantom.case()
+    files = phantom.write_dicom_series(truth, tmp_path / "ct")
+    volume = read_volume(tmp_path / "ct")
+    _, segmentation = phantom.case(volume.grid)
+    options = {"formats": {"dcm", "sr", "rtstruct"}, "preview": False, "dicom_files": files}
+    for file in write_results(segmentation, volume, tmp_path / "out", **options):
+        ours = file.read_bytes()
+        theirs = pydicom.dcmread(file)
+        theirs.Manufacturer = "Another"
+        theirs.save_as(file)
+        with pytest.raises(ResourceError, match="Another program"):
+            write_results(segmentation, volume, tmp_path / "out", **options)
+        assert pydicom.dcmread(file).Manufacturer == "Another"
+        file.write_bytes(ours)
 
 
 def test_dicom_seg_needs_a_series(phantom, tmp_path):

@@ -239,8 +239,11 @@ def test_tls(start: Callable[..., Running], tmp_path: Path) -> None:
     running = start("--tls-certificate", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
     url = f"https://localhost:{running.address[1]}"
     assert Server(url, TOKEN, tmp_path / "cert.pem").status()["device"] == "cpu"
-    with pytest.raises(ResourceError, match="does not answer"):
+    with pytest.raises(ResourceError, match="is not trusted"):
         Server(url, TOKEN).status()
+    other_name = Server(url.replace("localhost", "127.0.0.1"), TOKEN, tmp_path / "cert.pem")
+    with pytest.raises(ResourceError, match="is not trusted"):
+        other_name.status()
     with pytest.raises(OptionError, match="does not know this token"):
         Server(url, "another token", tmp_path / "cert.pem").status()
 

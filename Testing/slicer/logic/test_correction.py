@@ -432,6 +432,22 @@ def test_a_crash_costs_a_restart_only_and_says_so(case: Case) -> None:
     assert case.correction.answered == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is of POSIX")
+def test_a_crash_right_after_a_look_at_the_process_costs_a_restart_only(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case.say(ADD)
+    session = core(case.labels())
+    session.remember(said(ADD))
+    session.correct("liver", [NEIGHBOUR])
+    os.kill(case.engine.pid, signal.SIGKILL)
+    while case.engine._job.running:
+        time.sleep(0.02)
+    monkeypatch.setattr(case.engine, "is_open", lambda name: name in case.engine._sessions)
+    case.say(NEIGHBOUR)
+    np.testing.assert_array_equal(case.labels(), session.labels)
+
+
 def test_a_process_about_to_end_for_lack_of_requests_is_replaced_in_time(make: Any) -> None:
     from MultiOrganSegLib.child import IDLE_SECONDS
     from MultiOrganSegLib.engine import Engine

@@ -32,6 +32,18 @@ def test_one_odd_case_of_many_does_not_widen_the_range(phantom_recipe, prepared)
     assert many.organs_hu == alone.organs_hu
 
 
+def test_one_scan_that_goes_on_further_up_does_not_teach_what_lies_there(phantom_recipe, prepared):
+    recipe = phantom_recipe(preprocessing={"spacing_mm": [3.0, 4.0, 4.0]})
+    spleen, liver = (recipe.data.table.value(key) for key in ("spleen", "liver"))
+    labels = np.zeros_like(prepared[0].labels)
+    labels[2:20], labels[2:22, 0, 0] = liver, spleen
+    higher = labels.copy()
+    higher[2:30, 0, 0] = spleen
+    cases = [replace(prepared[0], labels=each) for each in (*[labels] * 19, higher)]
+    heights = [training_domain(some, recipe).above_liver_mm["spleen"] for some in (cases, cases[-1:])]
+    assert heights == [6.0, 30.0]
+
+
 def test_networks_without_a_window_have_none(phantom_recipe, prepared):
     recipe = phantom_recipe(preprocessing={"intensity": "zscore"})
     assert training_domain(prepared, recipe) is None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from multiorganseg_training.losses.frozen import Annotation, frozen_part, new_organ_losses
-from multiorganseg_training.losses.known import organ_probs, probs, tri_state
+from multiorganseg_training.losses.known import on_grid, organ_probs, probs, tri_state
 from multiorganseg_training.losses.mutual import reliability
 from multiorganseg_training.losses.partial import log_dice, partial_cross_entropy
 
@@ -75,6 +75,22 @@ def test_the_losses_and_gradients_are_those_of_all_channels(activation, within, 
         torch.testing.assert_close(mine, theirs, rtol=2e-6, atol=2e-6)
         gradients = [torch.autograd.grad(loss, added, retain_graph=True)[0] for loss in (mine, theirs)]
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=2e-6)
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_reliability_is_judged_on_the_grid_of_the_features(activation):
+    torch.manual_seed(2)
+    coarse = 3 * torch.randn((2, OLD + int(activation == "softmax"), *(grid := (4, 8, 8))))
+    logits = coarse.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    features = torch.randn((2, 5, *grid))
+    labels = torch.zeros((2, *logits.shape[2:]), dtype=torch.int64)
+    known = torch.zeros((2, ORGANS), dtype=torch.bool)
+    annotation = Annotation(labels, tri_state(labels, known, within=APART), known)
+    weights = on_grid(reliability(features, probs(coarse, activation))[:, None], labels.shape[1:])
+    expected = weights * organ_probs(logits, activation).amax(dim=1, keepdim=True)
+    labelled = frozen_part(logits, features, annotation, APART, activation).pseudo_labels
+    torch.testing.assert_close(labelled, expected.expand_as(labelled))
+    assert float(weights.std()) > 0.01
 
 
 UNKNOWN = torch.zeros((1, 3), dtype=torch.bool)

@@ -48,6 +48,7 @@ def test_parts_and_fields_have_the_size_that_they_say(changed, scan):
     field = changed.small_field(scan, 120)
     assert field.labels.shape == (60, 60, 60)
     assert field.volume.affine[:2, 3].min() > 0
+    assert changed.CHANGES["box of 100 mm"](scan).labels.shape == (33, 50, 50)
 
 
 def test_volumes_in_ml_stay_but_for_the_size_of_the_patient(changed, scan):

@@ -50,6 +50,17 @@ def test_a_later_base_goes_over_an_earlier_one_and_bases_have_bases(write):
     assert read_recipe_file(top) == {"a": 2, "b": 3, "c": 4, "d": 1}
 
 
+def test_changes_go_over_the_file(save_recipe, phantom_recipe, tmp_path):
+    path = tmp_path / "recipe.toml"
+    save_recipe(path, phantom_recipe())
+    changed = load_recipe(path, ["optimisation.iterations = 3", "seed = 4", "seed = 5"])
+    assert (changed.optimisation.iterations, changed.seed) == (3, 5)
+    assert changed.optimisation.batch_size == load_recipe(path).optimisation.batch_size
+    for wrong, said in (("seed", "seed"), ("method = ltuda", "ltuda"), ("sead = 1", "sead")):
+        with pytest.raises(TrainingError, match=said):
+            load_recipe(path, [wrong])
+
+
 def test_two_files_may_share_a_base(write):
     write("root.toml", "a = 1")
     write("left.toml", 'base = "root.toml"\nb = 2')

@@ -6,8 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.run.build import recipe_method, recipe_network
 
 ROOT = Path(__file__).resolve().parents[3]
 LIST = """
@@ -47,6 +49,24 @@ def test_jobs_come_in_the_order_of_the_passes_and_once(sweep, listed, tmp_path):
     assert [job.run.name for job in jobs] == ["start-0", "second-0", "start-1"]
     assert [job.initial for job in jobs] == ["", str(tmp_path / "runs" / "start-0"), ""]
     assert [job.classifiers for job in jobs] == [["linear"], ["linear", "unlabelled"], ["linear"]]
+
+
+def test_a_row_may_change_a_recipe(sweep, listed, tmp_path, monkeypatch):
+    text = listed.read_text(encoding="utf-8").replace('rows = ["start"]', 'rows = ["short"]')
+    text += '[variants.short]\nof = "start"\nset = ["optimisation.iterations = 7"]\n'
+    listed.write_text(text, encoding="utf-8")
+    job = sweep.jobs(listed, tmp_path)[-1]
+    assert (job.run.name, job.recipe.optimisation.iterations, job.seed) == ("start-short-1", 7, 1)
+    commands = []
+
+    def run(command, **options):
+        commands.append(command)
+        return type("Done", (), {"returncode": 1})
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+    sweep.work(job, tmp_path, tmp_path, 1)
+    said = [value for option, value in zip(commands[0], commands[0][1:], strict=False) if option == "--set"]
+    assert load_recipe(job.recipe_file, said) == job.recipe
 
 
 def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch):
@@ -101,6 +121,9 @@ def test_the_lists_of_the_project_name_recipes_and_start_from_rows_that_come_bef
     seen: set[Path] = set()
     for job in sweep.jobs(path, tmp_path):
         assert not job.initial or Path(job.initial) in seen
-        assert load_recipe(job.recipe_file) == job.recipe
+        assert load_recipe(job.recipe_file, job.changes) == job.recipe
+        if job.changes:
+            with torch.device("meta"):
+                recipe_method(job.recipe, recipe_network(job.recipe))
         seen.add(job.run)
     assert len(seen) > 10

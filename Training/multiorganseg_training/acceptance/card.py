@@ -168,8 +168,8 @@ def training_domain(cases: Iterable[PreparedCase], recipe: Recipe) -> Domain | N
         recipe: Of the training.
 
     Returns:
-        The ranges in which eight of ten cases lie, and the greatest heights; None for networks that see no
-        window of HU.
+        The ranges in which eight of ten cases lie, and the heights that at least two reach; None for networks
+        that see no window of HU.
     """
     if recipe.preprocessing.intensity != "window" or recipe.data.modality != "CT":
         return None
@@ -184,17 +184,20 @@ def training_domain(cases: Iterable[PreparedCase], recipe: Recipe) -> Domain | N
         scans.append(scan_measures(image, spacing, window))
         organs.append(organ_intensities(image, case.labels, table, window))
         heights.append(tops_above_liver(case.labels, table, spacing))
-    highest = {key: high for key, (_, high) in _ranges(heights, 0.0).items()}
-    return Domain(_ranges(scans, LEFT_OUT), _ranges(organs, LEFT_OUT), highest)
+    reached = {key: sorted(found)[-2:][0] for key, found in _by_key(heights).items()}
+    return Domain(_ranges(scans), _ranges(organs), reached)
 
 
-def _ranges(measured: Measures, left_out: float) -> dict[str, tuple[float, float]]:
+def _by_key(measured: Measures) -> dict[str, list[float]]:
     keys = dict.fromkeys(key for one in measured for key in one)
-    values = {key: [one[key] for one in measured if key in one] for key in keys}
+    return {key: [one[key] for one in measured if key in one] for key in keys}
+
+
+def _ranges(measured: Measures) -> dict[str, tuple[float, float]]:
     return {
         key: (
-            round(float(np.quantile(found, left_out)), 3),
-            round(float(np.quantile(found, 1 - left_out)), 3),
+            round(float(np.quantile(found, LEFT_OUT)), 3),
+            round(float(np.quantile(found, 1 - LEFT_OUT)), 3),
         )
-        for key, found in values.items()
+        for key, found in _by_key(measured).items()
     }

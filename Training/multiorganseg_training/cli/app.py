@@ -131,6 +131,12 @@ def fit(
     initial: Annotated[
         str | None, typer.Option(help="Run or bundle to start from, other than the recipe's.")
     ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Another value than the recipe's: optimisation.iterations=300; repeatable."
+        ),
+    ] = None,
 ) -> None:
     """Train a network; the same command again goes on where a stopped run was.
 
@@ -146,7 +152,7 @@ def fit(
     from multiorganseg_training.run.fit import Place, follow
     from multiorganseg_training.run.fit import fit as run_fit
 
-    loaded = load_recipe(recipe)
+    loaded = load_recipe(recipe, change or ())
     if seed is not None:
         loaded = replace(loaded, seed=seed)
     if initial is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from multiorganseg_training.losses.known import (
     IGNORE,
@@ -14,7 +15,7 @@ from multiorganseg_training.losses.known import (
     annotated,
     expand_known,
     may_be,
-    organ_probs,
+    on_grid,
     probs,
 )
 from multiorganseg_training.losses.mutual import reliability
@@ -85,8 +86,8 @@ def frozen_part(
 
     Args:
         logits: (batch, channels, *space) of the old organs alone, any floating type.
-        features: (batch, width, *space), from which the reliability of the pseudo-labels comes (Su et al.
-            2024); None weighs all alike.
+        features: (batch, width, *coarse), from which the reliability of the pseudo-labels comes (Su et al.
+            2024), on their own grid; None weighs all alike.
         annotation: Of old organs and, after them, new ones.
         within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
         activation: "softmax" (channel 0 is background) or "sigmoid".
@@ -99,13 +100,14 @@ def frozen_part(
     truth = annotation.labels.where(annotated(annotation.labels, annotation.known), 0)[:, None]
     possible = torch.cat([truth == 0, may_be(annotation.labels, annotation.known, within)], dim=1)
     possible = possible.scatter(1, truth, True)
+    total: Tensor | None = None
     background = allowed = logits.new_zeros((len(logits), *space))
     inside = logits.new_full((len(logits), known.shape[1] - old, *[1] * len(space)), -math.inf)
     settled = logits.new_zeros((len(logits), 2))
     if activation == SOFTMAX:
         total = logits.logsumexp(dim=1)
         background = logits[:, 0] - total
-        allowed = logits.masked_fill(~possible[:, : old + 1], -math.inf).logsumexp(dim=1) - total
+        allowed = _log_share(logits, possible[:, : old + 1], total)
         inner = within[:old, old:]
         if bool(inner.any()):
             parts = [_log_sum(logits[:, 1:][:, inner[:, new]]) - total for new in range(inner.shape[1])]
@@ -127,7 +129,7 @@ def frozen_part(
         background,
         allowed,
         inside,
-        _pseudo_labels(logits, features, ~known[:, old:], within, activation)
+        _pseudo_labels(logits, total, features, ~known[:, old:], within[old:, :old], activation)
         if pseudo_labels
         else torch.zeros_like(known[:, old:], dtype=torch.float32),
         annotation.targets[:, old:],
@@ -144,23 +146,44 @@ def _log_sum(logits: Tensor) -> Tensor:
     return logits.new_full((len(logits), *logits.shape[2:]), -math.inf)
 
 
+def _log_share(logits: Tensor, possible: Tensor, total: Tensor) -> Tensor:
+    """Return log Σ p of the channels that are possible, computed on the voxels alone where some are not."""
+    share = torch.zeros_like(total)
+    some = ~possible.all(dim=1)
+    left = logits.movedim(1, -1)[some].masked_fill(~possible.movedim(1, -1)[some], -math.inf)
+    share[some] = left.logsumexp(dim=1) - total[some]
+    return share
+
+
 def _pseudo_labels(
-    logits: Tensor, features: Tensor | None, unknown: Tensor, within: Tensor, activation: str
+    logits: Tensor,
+    total: Tensor | None,
+    features: Tensor | None,
+    unknown: Tensor,
+    within: Tensor,
+    activation: str,
 ) -> Tensor:
     """Return the pseudo-labels, computed on the samples alone that do not know all new organs everywhere."""
     labels = torch.zeros_like(unknown, dtype=torch.float32)
-    some = unknown.flatten(1).any(dim=1)
-    if not bool(some.any()):
-        return labels
-    logits = logits[some]
-    likely, old = organ_probs(logits, activation), logits.shape[1] - (activation == SOFTMAX)
-    weights = None if features is None else reliability(features[some], probs(logits, activation))
-    for new in range(unknown.shape[1]):
-        excluding = likely[:, ~within[old + new, :old]]
-        if excluding.shape[1]:
-            largest = excluding.amax(dim=1) if weights is None else weights * excluding.amax(dim=1)
-            labels[some, new] = largest.where(unknown[some, new], 0.0)
+    for sample in unknown.flatten(1).any(dim=1).nonzero()[:, 0].tolist():
+        own = slice(sample, sample + 1)
+        weights = 1.0 if features is None else _reliability(features[own], logits[own], activation)
+        organs = logits[own, -within.shape[1] :]
+        for new, inside in enumerate(within):
+            if bool(inside.all()):
+                continue
+            largest = (organs[:, ~inside] if bool(inside.any()) else organs).amax(dim=1)
+            likely = largest.sigmoid() if total is None else (largest - total[own]).exp()
+            labels[own, new] = (weights * likely).where(unknown[own, new], 0.0)
     return labels
+
+
+def _reliability(features: Tensor, logits: Tensor, activation: str) -> Tensor:
+    """Return the reliability (batch, *space), judged on the features' grid by its cells' mean logits."""
+    space = logits.shape[2:]
+    if features.shape[2:] != space:
+        logits = functional.interpolate(logits, size=features.shape[2:], mode="area")
+    return on_grid(reliability(features, probs(logits, activation))[:, None], space)[:, 0]
 
 
 def new_organ_losses(

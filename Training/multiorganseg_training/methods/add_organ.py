@@ -14,7 +14,7 @@ from multiorganseg.networks.branching import Branch, BranchingNetwork, Maps
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
 from multiorganseg_training.losses.frozen import Annotation, Frozen, frozen_part, new_organ_losses
-from multiorganseg_training.losses.known import known_map, on_grid, tri_state
+from multiorganseg_training.losses.known import known_map, tri_state
 from multiorganseg_training.methods.method import Method, Seen, Setting, Step
 
 
@@ -164,7 +164,7 @@ class AddOrgan(Method):
     def _frozen(self, network: BranchingNetwork, image: Tensor, maps: Maps, said: Annotation) -> Frozen:
         output = network.decode(image, maps, 1, network.all_branches()[:-1])[0]
         with torch.autocast(image.device.type, enabled=False):
-            features = on_grid(output.features, image.shape[2:]) if self.similarity else None
+            features = output.features if self.similarity else None
             return frozen_part(
                 output.logits, features, said, self.within, self.activation, bool(self.pseudo_label_weight)
             )

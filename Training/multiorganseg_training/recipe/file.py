@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,27 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def load_recipe(path: Path) -> Recipe:
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe, with those that it builds on.
 
+    Args:
+        path: A TOML file.
+        changes: Lines of TOML that go over it, such as "method_arguments.views = 1"; a later one over an
+            earlier one.
+
     Raises:
-        TrainingError: A file is missing or is not TOML, or a field is unknown, missing or of a wrong type.
+        TrainingError: A file is missing, it or a change is not TOML, or a field is unknown, missing or of a
+            wrong type.
     """
-    return recipe_from_dict(read_recipe_file(path))
+    said = read_recipe_file(path)
+    for change in changes:
+        try:
+            said = _merge(said, tomllib.loads(change))
+        except (ValueError, RecursionError) as error:
+            msg = f"Cannot read the change {change!r} of the recipe."
+            hint = "Write it as in a recipe: optimisation.iterations=300, or method_arguments.mixing='none'."
+            raise TrainingError(msg, cause=str(error), next_step=hint) from error
+    return recipe_from_dict(said)
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:
