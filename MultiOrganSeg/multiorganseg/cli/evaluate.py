@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +27,7 @@ from multiorganseg.outputs import require_free
 from multiorganseg.privacy import folders_of, without_folders
 from multiorganseg.unforeseen import as_typed
 
+MOST_SHOWN = 12
 COLUMNS = (("dice", 3), ("nsd", 3), ("hd95_mm", 1), ("absolute_volume_error_percent", 1))
 
 
@@ -153,7 +154,14 @@ def _show(cases: dict[str, CaseScores], pairs: CasePairs, tolerance_mm: float) -
         ("Prediction without reference", pairs.without_reference),
     ):
         if names:
-            out.print(Text(f"{text}: {', '.join(sorted(names))}."))
+            out.print(Text(f"{text}: {_listed(names)}."))
+
+
+def _listed(names: Collection[str]) -> str:
+    """Return some names, and how many more there are; all of them stand in the JSON."""
+    shown = sorted(names)[:MOST_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def _table(scores: Sequence[OrganScore], cases: int, tolerance_mm: float) -> Table:

@@ -111,6 +111,19 @@ def test_label_tables_can_be_given(tmp_path):
     assert run(*paths).exit_code == 5
 
 
+def test_of_many_organs_that_one_table_has_some_are_named(tmp_path):
+    labels = {"1": "spleen"} | {str(number): f"vertebra_t{number}" for number in range(2, 22)}
+    tables = tmp_path / "few.json", tmp_path / "many.json"
+    for table, known in zip(tables, ({"1": "spleen"}, labels), strict=True):
+        table.write_text(json.dumps(known), encoding="utf-8")
+    image = save(tmp_path / "p.nii.gz", scene(v1=SPLEEN), table=None)
+    said = ("--prediction-labels", tables[0], "--reference-labels", tables[1])
+    result = run("--prediction", image, "--reference", image, *said, "--json", tmp_path / "scores.json")
+    assert result.exit_code == 0, result.output
+    assert "and 8 more." in " ".join(result.output.split())
+    assert "vertebra_t21" in (tmp_path / "scores.json").read_text(encoding="utf-8")
+
+
 def test_a_damaged_label_table_is_named(pair, tmp_path):
     damaged = tmp_path / "damaged.json"
     damaged.write_text("[1, 2", encoding="utf-8")
