@@ -173,7 +173,7 @@ def test_openvino_converts_once(bundle, batch, cached, monkeypatch) -> None:
 def test_the_fastest_backend_is_taken(bundle, monkeypatch, bf16, installed, name) -> None:
     monkeypatch.setattr(backends, "has_bf16", lambda: bf16)
     monkeypatch.setattr(backends.importlib.util, "find_spec", lambda _: object() if installed else None)
-    monkeypatch.setattr(backends, "_openvino_predict", lambda _: lambda batch: batch)
+    monkeypatch.setattr(backends, "_openvino_predict", lambda *_: lambda batch: batch)
     backend = load_backend(bundle, CPU)
     assert isinstance(backend, Backend)
     assert backend.name == name

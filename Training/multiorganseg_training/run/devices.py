@@ -162,8 +162,10 @@ def joined(device: torch.device, wanted: int) -> Iterator[tuple[Devices, torch.d
     try:
         yield devices, fabric.device
     finally:
-        if devices.first and not devices.torn:
-            devices.send(None)
+        if not devices.torn:
+            if devices.first:
+                devices.send(None)
+            torch.distributed.destroy_process_group()  # else threads of gloo may outlive the interpreter
 
 
 def _started_by_others() -> tuple[int, int]:
