@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,12 +23,9 @@ import typer
 from harness.machine import describe_machine
 from harness.report import Report, publish
 
-from multiorganseg.bundles import Metadata, Preprocessing, write_bundle
 from multiorganseg.children import module_command, module_environment
 from multiorganseg.events import EventTail
-from multiorganseg.networks.build import build_network
 from multiorganseg.offline import import_ray
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg.phantom import phantom_ct
 from multiorganseg.scratch import work_folder
 from multiorganseg.volumes.read import read_labels
@@ -79,9 +77,12 @@ def main(
     """
     machine = describe_machine()
     import_ray()
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "hostile"))
+    from campaign.bundles import write_sample_bundle
+
     with work_folder() as folder:
         write_cohort(folder / "cohort", cases)
-        write_tiny_bundle(folder / "tiny")
+        write_sample_bundle(folder / "tiny")
         words = [str(folder / "cohort"), "--model", str(folder / "tiny"), "--formats", "seg.nrrd,json"]
         words += ["--no-preview", "--device", "cpu"]
         plain = folder / "plain"
@@ -105,32 +106,6 @@ def write_cohort(folder: Path, cases: int) -> None:
     for number in range(cases):
         noise = generator.normal(0, 10, small.shape).astype(np.int16)
         write_volume(replace(phantom, voxels=small + noise), folder / f"c{number:04d}.nii.gz")
-
-
-def write_tiny_bundle(folder: Path) -> None:
-    """Write a network of three organs with random weights."""
-    import torch
-
-    metadata = Metadata(
-        schema_version=1,
-        name="tiny",
-        version="1.0.0",
-        description="Random weights, for benchmarks alone",
-        modality="CT",
-        architecture="strided_dynunet",
-        arguments={"filters": [8, 8, 8], "stem_stride": [1, 2, 2]},
-        activation="softmax",
-        labels=LabelTable.numbered(("spleen", "liver", "kidney_left")),
-        preprocessing=Preprocessing((3.0, 2.0, 2.0), "window", (-160.0, 240.0)),
-        patch_shape=(16, 32, 32),
-        feature_channels=8,
-        license="For benchmarks alone.",
-    )
-    torch.manual_seed(0)
-    arguments = {"in_channels": 1, "out_channels": metadata.channels, **metadata.arguments}
-    network = build_network(metadata.architecture, arguments)
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    write_bundle(folder, metadata, weights, metadata.description, metadata.license)
 
 
 @contextmanager
