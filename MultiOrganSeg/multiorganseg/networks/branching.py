@@ -65,19 +65,23 @@ def as_volumes(slices: Tensor, batch: int) -> Tensor:
     return slices.unflatten(0, (batch, -1)).movedim(1, 2)
 
 
-BRANCH_WIDTH = 16
+BRANCH_WIDTHS = (16, 24, 32, 48, 64)
+"""Of a branch's levels, from fine to coarse; the last one for all coarser levels."""
+
 DETAIL_WIDTH = 8
 
 
 class Branch(nn.Module):
-    """Organs that a network learned later, read from all maps of its encoder and from the image.
+    """Organs that a network learned later, read from what its encoder and its first decoder say of an image.
 
-    A 1×1 convolution of each map, added from coarse to fine; filters of the image beside them, for detail
-    that an encoder leaves out which was not trained for the organ; then two 3×3 convolutions on the finest
-    map's grid, and a last layer.
+    A narrow decoder of its own: a 1×1 convolution of each map of the encoder, and of the features of the
+    network's first decoder, which know where the old organs are. From coarse to fine the next map is added,
+    and a 3×3 convolution follows. On the finest grid filters of the image stand beside them, for detail that
+    a network leaves out which was not trained for the organ; then two 3×3 convolutions and a last layer.
 
     Args:
         organs: How many.
+        features: Channels of the first decoder's features.
         widths: Channels of each map, from fine to coarse.
         in_channels: Of the image.
         stride: Voxels of the image between those of the finest map, along each axis.
@@ -88,6 +92,7 @@ class Branch(nn.Module):
     def __init__(
         self,
         organs: int,
+        features: int,
         widths: Sequence[int],
         in_channels: int,
         stride: Sequence[int],
@@ -95,7 +100,8 @@ class Branch(nn.Module):
     ) -> None:
         super().__init__()
         self.organs = organs
-        self.head = new_head(organs, BRANCH_WIDTH)
+        own = [BRANCH_WIDTHS[min(level, len(BRANCH_WIDTHS) - 1)] for level in range(len(widths))]
+        self.head = new_head(organs, own[0])
         flat = isinstance(self.head, nn.Conv2d)
         convolution, norm = (nn.Conv2d, nn.InstanceNorm2d) if flat else (nn.Conv3d, InstanceNorm)
         steps = tuple(stride[1:] if flat else stride)
@@ -103,29 +109,41 @@ class Branch(nn.Module):
         def normalised(width: int) -> tuple[nn.Module, nn.Module]:
             return norm(width, affine=True), nn.LeakyReLU(SLOPE, inplace=True)
 
-        def layer(before: int) -> nn.Sequential:
-            filters = convolution(before, BRANCH_WIDTH, 3, padding=1, bias=False)
-            return nn.Sequential(filters, *normalised(BRANCH_WIDTH))
+        def layer(before: int, width: int) -> nn.Sequential:
+            return nn.Sequential(convolution(before, width, 3, padding=1, bias=False), *normalised(width))
 
-        self.levels = nn.ModuleList(convolution(width, BRANCH_WIDTH, 1, bias=False) for width in widths)
-        self.joined = nn.Sequential(*normalised(BRANCH_WIDTH))
+        def narrowed(before: Iterable[int], after: Iterable[int]) -> nn.ModuleList:
+            pairs = zip(before, after, strict=True)
+            return nn.ModuleList(convolution(*pair, 1, bias=False) for pair in pairs)
+
+        self.decoded = convolution(features, own[0], 1, bias=False)
+        self.maps = narrowed(widths, own)
+        self.narrower = narrowed(own[1:], own[:-1])
+        self.levels = nn.ModuleList(layer(width, width) for width in own[1:-1])
+        self.joined = nn.Sequential(*normalised(own[0]))
         size = tuple(step + 2 for step in steps)
         detail = convolution(in_channels, DETAIL_WIDTH, size, steps, padding=1, bias=False)  # type: ignore[arg-type]
         self.detail = nn.Sequential(detail, *normalised(DETAIL_WIDTH))
-        self.body = nn.Sequential(layer(BRANCH_WIDTH + DETAIL_WIDTH), layer(BRANCH_WIDTH))
+        self.body = nn.Sequential(layer(own[0] + DETAIL_WIDTH, own[0]), layer(own[0], own[0]))
 
-    def forward(self, image: Tensor, maps: Maps) -> Tensor:
+    def forward(self, image: Tensor, read: Maps) -> Tensor:
         """Return the logits (batch, organs, *space) of its organs, over that of the background.
 
         Args:
             image: (batch, in_channels, *space), as the encoder took it.
-            maps: What the encoder gave.
+            read: The first decoder's features, on the finest map's grid, and the maps of the encoder.
         """
-        features = self.levels[-1](maps[-1])
-        for level, finer in zip(reversed(self.levels[:-1]), reversed(maps[:-1]), strict=True):
-            features = _enlarged(features, finer.shape[2:]) + level(finer)
-        logits: Tensor = self.head(self.body(torch.cat([self.joined(features), self.detail(image)], dim=1)))
+        decoded, *maps = read
+        own = self.maps[-1](maps[-1])
+        for level in reversed(range(1, len(maps) - 1)):
+            own = self.levels[level - 1](self._finer(own, maps, level))
+        own = self.joined(self._finer(own, maps, 0) + self.decoded(decoded))
+        logits: Tensor = self.head(self.body(torch.cat([own, self.detail(image)], dim=1)))
         return logits
+
+    def _finer(self, own: Tensor, maps: Sequence[Tensor], level: int) -> Tensor:
+        skip: Tensor = self.maps[level](maps[level])
+        return _enlarged(self.narrower[level](own), skip.shape[2:]) + skip
 
 
 def _enlarged(features: Tensor, space: torch.Size) -> Tensor:
@@ -202,6 +220,7 @@ class BranchingNetwork(nn.Module):
         self.branches = nn.ModuleList(
             Branch(
                 count,
+                self.feature_channels,
                 widths,
                 in_channels,
                 feature_stride(self),
@@ -229,34 +248,40 @@ class BranchingNetwork(nn.Module):
     def first_outputs(self, image: Tensor, count: int) -> tuple[NetworkOutput, ...]:
         """Run the first decoders; the features are those of the decoders themselves."""
         maps = self.encode(self.fold(image))
-        return self.decode(image, maps, count, self.all_branches())
+        features = [decoder(maps) for decoder in self.own_decoders()[:count]]
+        return self.decode(image, maps, features, self.all_branches())
 
     def decode(
-        self, image: Tensor, maps: Maps, count: int, branches: Sequence[Branch]
+        self, image: Tensor, maps: Maps, features: Sequence[Tensor], branches: Sequence[Branch]
     ) -> tuple[NetworkOutput, ...]:
-        """Run the first decoders, and some branches, on what the encoder gave for an image.
+        """Run the last layers, and some branches, on what encoder and decoders gave for an image.
 
         Args:
             image: As in `forward`.
             maps: What `encode` gave for it.
-            count: How many decoders.
+            features: What each of the first decoders, or of all, made of the maps.
             branches: Whose organs come after the network's own.
         """
         folded, batch = self.fold(image), len(image)
-        added = [branch(folded, maps) for branch in branches]
+        added = [branch(folded, (features[0], *maps)) for branch in branches]
         outputs = []
-        for decoder, head in zip(self.own_decoders()[:count], self.own_heads(), strict=False):
-            features = decoder(maps)
-            logits = self.own_logits(folded, features, head)
+        for each, head in zip(features, self.own_heads(), strict=False):
+            logits = self.own_logits(folded, each, head)
             if added:
                 ground = logits[:, :1] if self.background else 0.0
                 logits = torch.cat([logits, *(ground + further for further in added)], dim=1)
-            outputs.append(NetworkOutput(self.unfold(logits, batch), self.unfold(features, batch)))
+            outputs.append(NetworkOutput(self.unfold(logits, batch), self.unfold(each, batch)))
         return tuple(outputs)
 
-    def added(self, image: Tensor, maps: Maps, branch: Branch) -> Tensor:
-        """Return a branch's logits (batch, organs, k, j, i), over the background's where there is one."""
-        return self.unfold(branch(self.fold(image), maps), len(image))
+    def added(self, image: Tensor, read: Maps, branch: Branch) -> Tensor:
+        """Return a branch's logits (batch, organs, k, j, i), over the background's where there is one.
+
+        Args:
+            image: As in `forward`.
+            read: What the branch reads; see `Branch.forward`.
+            branch: Of this network.
+        """
+        return self.unfold(branch(self.fold(image), read), len(image))
 
     def own_logits(self, image: Tensor, features: Tensor, head: nn.Module) -> Tensor:
         """Run a decoder's last layer on its features; the image is folded."""

@@ -96,8 +96,8 @@ class AddOrgan(Method):
         """Run what is frozen on a batch, patch by patch, and on its mixed view.
 
         Returns:
-            The images, the maps of the encoder ("maps.0" and on), and the tensors of `Frozen`, in which the
-            patches of the mixed view follow those of the batch.
+            The images, what the branch reads ("maps.0" and on; see `Branch.forward`), and the tensors of
+            `Frozen`, in which the patches of the mixed view follow those of the batch.
         """
         assert isinstance(network, BranchingNetwork)
         network.eval()
@@ -108,7 +108,8 @@ class AddOrgan(Method):
         parts: list[Frozen] = []
         for view in views:
             for image, *said in zip(*(tensor.split(1) for tensor in vars(view).values()), strict=True):
-                maps.append(network.encode(network.fold(image)))
+                encoded = network.encode(network.fold(image))
+                maps.append((network.own_decoders()[0](encoded), *encoded))
                 parts.append(self._frozen(network, image, maps[-1], Annotation(*said)))
         seen = {"image": torch.cat([view.image for view in views])}
         seen |= {f"maps.{level}": torch.cat(each) for level, each in enumerate(zip(*maps, strict=True))}
@@ -161,8 +162,9 @@ class AddOrgan(Method):
         mask = box_mask(boxes, space, known.device)
         return AnnotatedView(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
 
-    def _frozen(self, network: BranchingNetwork, image: Tensor, maps: Maps, said: Annotation) -> Frozen:
-        output = network.decode(image, maps, 1, network.all_branches()[:-1])[0]
+    def _frozen(self, network: BranchingNetwork, image: Tensor, read: Maps, said: Annotation) -> Frozen:
+        decoded, *encoded = read
+        output = network.decode(image, tuple(encoded), [decoded], network.all_branches()[:-1])[0]
         with torch.autocast(image.device.type, enabled=False):
             features = output.features if self.similarity else None
             return frozen_part(
