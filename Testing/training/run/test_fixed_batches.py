@@ -46,8 +46,8 @@ class _Method(Method):
 NETWORK = nn.Linear(1, 1)
 
 
-def _steps(method: _Method, folder, count: int, iterations: range) -> None:
-    with fixed_batches(method, _noise, count, 7, folder) as fixed:
+def _steps(method: _Method, folder, count: int, iterations: range, passes: int = 0) -> None:
+    with fixed_batches(method, _noise, count, passes, 7, folder) as fixed:
         assert fixed is not None
         for iteration in iterations:
             fixed.step(NETWORK, iteration)
@@ -66,7 +66,7 @@ def test_each_batch_is_seen_once_and_comes_again_in_each_pass(tmp_path):
     method = _Method()
     _steps(method, tmp_path, 4, range(12))
     assert method.seen == 4
-    fixed = FixedBatches(method, _noise, 4, 7, tmp_path)
+    fixed = FixedBatches(method, _noise, 4, 0, 7, tmp_path)
     numbers = [fixed.number(iteration) for iteration in range(12)]
     assert numbers[:4] == [0, 1, 2, 3]
     assert sorted(numbers[4:8]) == sorted(numbers[8:]) == [0, 1, 2, 3]
@@ -76,10 +76,26 @@ def test_each_batch_is_seen_once_and_comes_again_in_each_pass(tmp_path):
     assert not _equal(method.learned[0], method.learned[1])
 
 
-def test_a_run_that_goes_on_sees_the_same_batches(tmp_path):
+def test_after_so_many_passes_others_take_their_place(tmp_path):
+    method = _Method()
+    with fixed_batches(method, _noise, 3, 2, 7, tmp_path) as fixed:
+        assert fixed is not None
+        numbers = [fixed.number(iteration) for iteration in range(12)]
+        passes = [sorted(numbers[first : first + 3]) for first in (0, 3, 6, 9)]
+        assert passes == 2 * [[0, 1, 2]] + 2 * [[3, 4, 5]]
+        assert numbers[:3] + numbers[6:9] == list(range(6))
+        for iteration in range(12):
+            fixed.step(NETWORK, iteration)
+            (folder,) = tmp_path.iterdir()
+            assert len(list(folder.iterdir())) <= 3
+    assert method.seen == 6
+
+
+@pytest.mark.parametrize("passes", [0, 2])
+def test_a_run_that_goes_on_sees_the_same_batches(tmp_path, passes):
     whole, second = _Method(), _Method()
-    _steps(whole, tmp_path, 4, range(12))
-    _steps(second, tmp_path, 4, range(6, 12))
+    _steps(whole, tmp_path, 4, range(12), passes)
+    _steps(second, tmp_path, 4, range(6, 12), passes)
     assert all(_equal(*pair) for pair in zip(whole.learned[6:], second.learned, strict=True))
 
 
@@ -109,7 +125,7 @@ def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch):
 
 
 def test_the_folder_is_private_and_goes_with_the_training(tmp_path):
-    with fixed_batches(_Method(), _noise, 2, 7, tmp_path) as fixed:
+    with fixed_batches(_Method(), _noise, 2, 0, 7, tmp_path) as fixed:
         assert fixed is not None
         fixed.step(NETWORK, 0)
         (folder,) = tmp_path.iterdir()
@@ -122,6 +138,6 @@ def test_the_folder_is_private_and_goes_with_the_training(tmp_path):
 def test_other_trainings_draw_each_batch_anew(tmp_path, frozen, count):
     method = _Method()
     method.frozen = frozen
-    with fixed_batches(method, _noise, count, 7, tmp_path) as fixed:
+    with fixed_batches(method, _noise, count, 0, 7, tmp_path) as fixed:
         assert fixed is None
     assert not list(tmp_path.iterdir())

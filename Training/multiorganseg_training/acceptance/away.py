@@ -22,8 +22,8 @@ from multiorganseg.guarded import make_folders
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import run_lock
 from multiorganseg_training.acceptance.add_organ import fold_folder
-from multiorganseg_training.acceptance.budget import FEWEST_BATCHES, PASSES
-from multiorganseg_training.acceptance.plan import Plan, load_plan, save_plan
+from multiorganseg_training.acceptance.budget import FEWEST_BATCHES
+from multiorganseg_training.acceptance.plan import PASSES, Plan, load_plan, save_plan
 from multiorganseg_training.data.batches import BatchSource
 from multiorganseg_training.data.cache import prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
@@ -49,7 +49,7 @@ PACKED_FILE = "packed.json"
 """Of a run that was packed: the token by which what comes back is known."""
 
 MOST_PACKED = 100
-"""Batches of each training, where its plan says no fewer."""
+"""Batches of each training."""
 
 
 def pack_run(run: Path, project: Path, cache: Path, target: Path, progress: Progress | None = None) -> Path:
@@ -75,8 +75,7 @@ def pack_run(run: Path, project: Path, cache: Path, target: Path, progress: Prog
         recipe = plan.recipe
         iterations = recipe.optimisation.iterations
         enough = min(max(FEWEST_BATCHES, -(-iterations // PASSES)), MOST_PACKED)
-        count = min(recipe.optimisation.fixed_batches or enough, iterations)
-        optimisation = replace(recipe.optimisation, fixed_batches=count)
+        optimisation = replace(recipe.optimisation, fixed_batches=min(enough, iterations), passes=0)
         plan = replace(plan, recipe=replace(recipe, optimisation=optimisation))
         token = secrets.token_hex(16)
         base = find_bundle(plan.recipe.network.initial)

@@ -23,7 +23,7 @@ from multiorganseg.memory import available_memory
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.scratch import work_folder
-from multiorganseg_training.acceptance.plan import CURVE_POINTS, GOOD, USABLE
+from multiorganseg_training.acceptance.plan import CURVE_POINTS, GOOD, PASSES, USABLE
 from multiorganseg_training.data.cache import PreparedCase
 from multiorganseg_training.methods import Batch
 from multiorganseg_training.recipe.recipe import Recipe, ReportingSpec
@@ -142,11 +142,8 @@ STEP_IN_FORWARDS = 8
 CURVE_SHARE = 0.1
 """Of the training time that validations on the way may take."""
 
-PASSES = 4
-"""How often a training sees each of its batches, where the disk has room for so many."""
-
 FEWEST_BATCHES = 16
-"""Fewer different batches are too few to learn from; then each is drawn anew."""
+"""Fewer batches at a time are too few to learn from; then each is drawn anew."""
 
 MOST_KEPT, KEPT_SHARE = 8 * 2**30, 0.25
 """Bytes of batches that a run may keep, and their share of the free disk."""
@@ -169,13 +166,16 @@ class Pace:
 
         Args:
             iterations: Its length.
-            batches: How many different ones; 0 for a new one each time.
+            batches: How many at a time, each seen `PASSES` times; 0 for a new one each time.
         """
-        fresh = min(batches, iterations) if batches else iterations
+        fresh = iterations
+        if batches:
+            earlier, rest = divmod(iterations, batches * PASSES)
+            fresh = earlier * batches + min(rest, batches)
         return fresh * self.new + (iterations - fresh) * self.again
 
     def iterations(self, seconds: float, most_batches: int) -> tuple[int, int]:
-        """Return how many iterations a time allows, and on how many different batches, 0 for all new.
+        """Return how many iterations a time allows, and on how many batches at a time, 0 for all new.
 
         Args:
             seconds: Of the training.
@@ -185,20 +185,23 @@ class Pace:
         batches = batches_of(iterations, most_batches)
         if not batches or self.again >= self.new:
             return max(FEWEST, min(int(seconds / self.new), MOST)), 0
-        if batches * PASSES < iterations:
-            iterations = batches + int((seconds - batches * self.new) / self.again)
+        whole, left = divmod(seconds, batches * (self.new + (PASSES - 1) * self.again))
+        begun = min(int(left / self.new), batches)
+        if begun == batches:
+            begun += int((left - batches * self.new) / self.again)
+        iterations = int(whole) * batches * PASSES + begun
         return max(FEWEST, min(iterations, MOST)), batches
 
 
 def batches_of(iterations: int, room: int) -> int:
-    """Return how many different batches so many iterations take; 0 for a new one each time.
+    """Return how many batches at a time so many iterations take; 0 for a new one each time.
 
     Args:
         iterations: Of the training.
         room: For how many batches the disk has room.
     """
-    batches = min(math.ceil(iterations / PASSES), room)
-    return batches if batches >= FEWEST_BATCHES else 0
+    batches = max(math.ceil(iterations / PASSES), FEWEST_BATCHES)
+    return min(batches, room) if min(iterations, room) > FEWEST_BATCHES else 0
 
 
 def measure_pace(recipe: Recipe, cases: list[PreparedCase], device: torch.device, progress: Progress) -> Pace:

@@ -90,6 +90,9 @@ USABLE, GOOD = 150, 600
 MERGING_RATE = 5e-4
 """Of a network that knows nearly all that it is to learn."""
 
+PASSES = 8
+"""How often a training sees each of its batches."""
+
 CURVE_POINTS = 5
 """How often a run validates where the time allows it."""
 
@@ -279,10 +282,13 @@ def with_annotated_first(recipe: Recipe, project: Project) -> Recipe:
 
 
 def with_iterations(recipe: Recipe, iterations: int, points: int, batches: int = 0) -> Recipe:
-    """Return the recipe a length, so many points to its curve of Dice, and so many different batches."""
+    """Return the recipe a length, so many points to its curve of Dice, and so many batches at a time."""
+    passes = PASSES if batches else 0
     return replace(
         recipe,
-        optimisation=replace(recipe.optimisation, iterations=iterations, fixed_batches=batches),
+        optimisation=replace(
+            recipe.optimisation, iterations=iterations, fixed_batches=batches, passes=passes
+        ),
         reporting=ReportingSpec(
             log_every=max(1, iterations // 200),
             validate_every=max(1, iterations // points) if points else 0,

@@ -197,8 +197,9 @@ class OptimisationSpec:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
-        fixed_batches: How many different batches there are, each seen again in every pass over them; what a
+        fixed_batches: How many batches there are at a time, each seen again in every pass over them; what a
             method with a frozen network says of them is kept on the disk. 0 draws each anew.
+        passes: Over the fixed batches, before others take their place; 0 keeps them to the end.
         labelled_per_batch: How many of them come from cases in which some organ is annotated, the others from
             cases without annotations; 0 takes cases as they come.
         learning_rate: Peak of the schedule.
@@ -219,6 +220,7 @@ class OptimisationSpec:
     iterations: AtLeastOne = 2000
     batch_size: AtLeastOne = 1
     fixed_batches: Count = 0
+    passes: Count = 0
     labelled_per_batch: Count = 0
     learning_rate: Positive = 1e-3
     head_factor: Positive = 1.0

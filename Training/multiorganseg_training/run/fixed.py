@@ -29,7 +29,7 @@ def numbered(batches: BatchSource, seed: int) -> Draw:
 
 
 class FixedBatches:
-    """A number of batches, each drawn from randomness of its own, in another order in each pass.
+    """A number of batches at a time, each drawn from randomness of its own, in another order in each pass.
 
     What `Method.see` gives for a batch is rounded as it is stored: maps to bfloat16, other numbers to
     float16. It is rounded on the first use, too, so that a batch is the same whether it was kept, or is
@@ -38,19 +38,21 @@ class FixedBatches:
     Args:
         method: Its `frozen` is true.
         draw: Gives a batch by its number, the same each time.
-        count: How many different ones.
+        count: How many at a time.
+        passes: Over them, before others take their place; 0 keeps them to the end.
         seed: Of the run.
         folder: For files of this process alone.
         part: Which of several devices that train together this is.
     """
 
     def __init__(
-        self, method: Method, draw: Draw, count: int, seed: int, folder: Path, part: int = 0
+        self, method: Method, draw: Draw, count: int, passes: int, seed: int, folder: Path, part: int = 0
     ) -> None:
         self._part = part
         self._method = method
         self._draw = draw
         self._count = count
+        self._passes = passes
         self._seed = seed
         self._folder = folder
         self._kept: set[int] = set()
@@ -60,16 +62,19 @@ class FixedBatches:
         return self._method.learn(network, self._seen(network, self.number(iteration)))
 
     def number(self, iteration: int) -> int:
-        """Return which batch an iteration takes: the first pass takes them as they come."""
+        """Return which batch an iteration takes: the first pass over new ones takes them as they come."""
         turn, place = divmod(iteration, self._count)
-        order = np.random.default_rng((self._seed, ORDER, turn)).permutation(self._count) if turn else None
-        return place if order is None else int(order[place])
+        earlier, again = divmod(turn, self._passes) if self._passes else (0, turn)
+        if again:
+            place = int(np.random.default_rng((self._seed, ORDER, turn)).permutation(self._count)[place])
+        return earlier * self._count + place
 
     def _seen(self, network: nn.Module, number: int) -> Seen:
         path = self._folder / f"{number}.safetensors"
         device = next(network.parameters()).device
         if number in self._kept:
             return _restored(load_file(path, str(device)))
+        self._forget(number - number % self._count)
         generator = np.random.default_rng((self._seed, MIXING, number, self._part))
         stored = _stored(self._method.see(network, self._draw(number), generator))
         try:
@@ -79,10 +84,16 @@ class FixedBatches:
             path.unlink(missing_ok=True)
         return _restored(stored)
 
+    def _forget(self, first: int) -> None:
+        """Delete the batches before one; they do not come again."""
+        for number in [each for each in self._kept if each < first]:
+            (self._folder / f"{number}.safetensors").unlink(missing_ok=True)
+            self._kept.remove(number)
+
 
 @contextmanager
 def fixed_batches(
-    method: Method, draw: Draw, count: int, seed: int, run: Path, part: int = 0
+    method: Method, draw: Draw, count: int, passes: int, seed: int, run: Path, part: int = 0
 ) -> Iterator[FixedBatches | None]:
     """Keep batches in a private folder of a run, which is deleted at the end; None where there are none.
 
@@ -92,7 +103,7 @@ def fixed_batches(
         yield None
         return
     with scratch_folder(run) as folder:
-        yield FixedBatches(method, draw, count, seed, folder, part)
+        yield FixedBatches(method, draw, count, passes, seed, folder, part)
 
 
 def kept_bytes(seen: Seen) -> int:

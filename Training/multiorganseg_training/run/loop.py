@@ -161,7 +161,7 @@ def _train(
         step: Step = method(network, batch, own)
         return step
 
-    kept = (optimisation.fixed_batches, recipe.seed, run, devices.number)
+    kept = (optimisation.fixed_batches, optimisation.passes, recipe.seed, run, devices.number)
     with fixed_batches(method, draw or numbered(batches, recipe.seed), *kept) as fixed:
         for iteration in range(first, optimisation.iterations):
             started = time.perf_counter()

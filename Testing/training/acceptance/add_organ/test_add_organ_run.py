@@ -296,12 +296,12 @@ def test_a_time_becomes_iterations(unjudged, added, monkeypatch):
     plan = load_plan(ours.run)
     assert plan is not None
     optimisation = plan.recipe.optimisation
-    assert (optimisation.iterations, optimisation.fixed_batches) == (76, 19)
-    assert Pace(2.0, 1.0).seconds(76, 19) == 95
-    said = "About 3 minutes of training to a first usable result, 13 to a good one."
+    assert (optimisation.iterations, optimisation.fixed_batches) == (79, 16)
+    assert Pace(2.0, 1.0).seconds(79, 16) == 95
+    said = "About 3 minutes of training to a first usable result, 12 to a good one."
     assert said in ours.infos
     assert said in [event["stage"] for event in ours.reported("progress") if "stage" in event]
-    assert "They take about 4 minutes here" in ours.warnings[0]
+    assert "They take about 3 minutes here" in ours.warnings[0]
 
 
 def test_float32_where_bfloat16_fails(unjudged, added, monkeypatch):

@@ -17,14 +17,14 @@ from multiorganseg_training.acceptance.plan import AddOrganOptions, add_organ_re
 @pytest.mark.parametrize(
     ("pace", "seconds", "room", "expected"),
     [
-        (Pace(2.0, 1.0), 1000, 10_000, (800, 200)),
-        (Pace(2.0, 1.0), 1000, 100, (900, 100)),
+        (Pace(2.0, 1.0), 1000, 10_000, (888, 111)),
+        (Pace(2.0, 1.0), 1000, 100, (850, 100)),
         (Pace(2.0, 1.0), 1000, 15, (500, 0)),
         (Pace(2.0, 2.0), 1000, 10_000, (500, 0)),
         (Pace(100.0, 50.0), 600, 10_000, (20, 0)),
         (Pace(0.01, 0.005), 28800, 0, (20_000, 0)),
     ],
-    ids=["four passes", "a full disk", "too full a disk", "nothing to keep", "too slow", "endless"],
+    ids=["eight passes", "a full disk", "too full a disk", "nothing to keep", "too slow", "endless"],
 )
 def test_iterations_in_a_time(pace, seconds, room, expected):
     assert pace.iterations(seconds, room) == expected
@@ -35,10 +35,10 @@ def test_iterations_in_a_time(pace, seconds, room, expected):
 
 def test_an_estimate_counts_the_folds_and_what_is_kept():
     kept = estimate(Pace(2.0, 1.0), 3, 10_000)
-    assert kept.usable == pytest.approx(3 * (38 * 2 + 112 * 1) / 0.95)
-    assert kept.good == pytest.approx(3 * (150 * 2 + 450 * 1) / 0.95)
+    assert kept.usable == pytest.approx(3 * (19 * 2 + 131 * 1) / 0.95)
+    assert kept.good == pytest.approx(3 * (75 * 2 + 525 * 1) / 0.95)
     assert estimate(Pace(2.0, 1.0), 1, 0).good == pytest.approx(1200 / 0.95)
-    assert kept.text == "About 10 minutes of training to a first usable result, 39 to a good one."
+    assert kept.text == "About 9 minutes of training to a first usable result, 36 to a good one."
 
 
 def test_the_disk_has_room_for_so_many_batches(base, tmp_path, monkeypatch):
