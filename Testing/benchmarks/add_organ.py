@@ -6,7 +6,7 @@ See docs/results/add-organ.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -41,22 +41,24 @@ def main(
     project: Annotated[Path, typer.Option(help="Project with all organs annotated; see the documentation.")],
     runs: Annotated[Path, typer.Option(help="Folder for the runs; those that are finished are taken.")],
     output: Annotated[Path, typer.Option(help="Folder for the table and JSON.")] = OUTPUT,
-    size: Annotated[str, typer.Option(help="Which recipes: small.")] = "small",
+    size: Annotated[str, typer.Option(help="Which recipes: small or volume.")] = "small",
     organ: Annotated[list[str] | None, typer.Option(help="To be learned; repeatable.")] = None,
     cases: Annotated[list[int] | None, typer.Option(help="Annotated cases; repeatable.")] = None,
     row: Annotated[list[str] | None, typer.Option(help=f"{', '.join(ROWS)}; repeatable.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeatable; medians are shown.")] = None,
+    base_seed: Annotated[int | None, typer.Option(help="Of one base; else each seed has its own.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: Annotated[Path, typer.Option(help="Folder for prepared cases.")] = Path("build/cases"),
-    upper: Annotated[
-        bool,
-        typer.Option(help="Add the upper lines: a branch from all cases, and all from scratch."),
-    ] = True,
+    together: Annotated[bool, typer.Option(help="All organs at once, on one branch.")] = False,
+    upper: Annotated[bool, typer.Option(help="Add the upper line: a branch from all cases.")] = True,
+    scratch: Annotated[bool, typer.Option(help="Add all organs of all cases, learned from scratch.")] = True,
     train: Annotated[bool, typer.Option(help="Train what is missing; else only tabulate.")] = True,
 ) -> None:
-    """Train a base, add each organ from few cases in three ways, and once from all labels."""
-    loaded = load_project(project)
-    plans = plan(loaded, runs, size, organ or ORGANS, cases or CASES, row or ROWS, seed or (0,), upper)
+    """Train a base, add each organ from few cases in three ways, and from all labels."""
+    loaded, organs = load_project(project), tuple(organ or ORGANS)
+    groups = [organs] if together else [(one,) for one in organs]
+    seeds = seed or (0,)
+    plans = plan(loaded, runs, size, groups, cases or CASES, row or ROWS, seeds, base_seed, upper, scratch)
     if train:
         chosen = choose_device(device)
         with progress_bar() as progress:
@@ -73,40 +75,60 @@ def plan(
     project: Project,
     runs: Path,
     size: str,
-    organs: tuple[str, ...] | list[str],
+    groups: Sequence[tuple[str, ...]],
     cases: tuple[int, ...] | list[int],
     rows: Iterable[str],
     seeds: tuple[int, ...] | list[int],
+    base_seed: int | None,
     upper: bool,
+    scratch: bool,
 ) -> dict[str, Recipe]:
-    """Return the recipes by the name of their run, each after those that it starts from."""
+    """Return the recipes by the name of their run, each after those that it starts from.
+
+    Args:
+        project: Of all cases.
+        runs: Folder of the runs.
+        size: Which recipes.
+        groups: Organs, those that are learned at once together.
+        cases: How many are annotated.
+        rows: Of `ROWS`.
+        seeds: Of each.
+        base_seed: Of the base that all start from; None takes one of the same seed.
+        upper: Whether `UPPER` is trained on all cases too.
+        scratch: Whether all organs are learned from scratch too.
+    """
     base = load_recipe(RECIPES / f"{size}-base.toml")
     plans: dict[str, Recipe] = {}
     for seed in seeds:
-        plans[f"base-{seed}"] = replace(base, seed=seed)
-        if upper:
-            plans[f"all-{seed}"] = _with_organs(replace(base, seed=seed, name=f"{base.name}-all"), organs)
-        for organ in organs:
-            annotated = _holding(project, base, organ)
+        own = seed if base_seed is None else base_seed
+        plans[f"base-{own}"] = replace(base, seed=own)
+        if scratch:
+            every = [organ for group in groups for organ in group]
+            plans[f"all-{seed}"] = _with_organs(replace(base, seed=seed, name=f"{base.name}-all"), every)
+        for group in groups:
+            annotated = _holding(project, base, group)
             for count in (*cases, *([len(annotated)] if upper else [])):
                 for row in rows if count in cases else (UPPER,):
-                    recipe = _with_organs(load_recipe(RECIPES / "parts" / f"{size}-{row}.toml"), [organ])
-                    known = {UNNAMED: [], **{case: [organ] for case in annotated[:count]}}
+                    recipe = _with_organs(load_recipe(RECIPES / "parts" / f"{size}-{row}.toml"), group)
+                    if row == UPPER:
+                        arguments = {**recipe.network.arguments, "branches": [len(group)]}
+                        recipe = replace(recipe, network=replace(recipe.network, arguments=arguments))
+                    known = {UNNAMED: [], **{case: list(group) for case in annotated[:count]}}
                     if count == len(project.cases) - len(base.data.validation):  # no case is without labels
                         recipe = replace(
                             recipe, optimisation=replace(recipe.optimisation, labelled_per_batch=0)
                         )
-                    plans[f"{row}-{organ}-{count}-{seed}"] = replace(
+                    plans[f"{row}-{'+'.join(group)}-{count}-{seed}"] = replace(
                         recipe,
                         seed=seed,
                         data=replace(recipe.data, known=known),
-                        network=replace(recipe.network, initial=str(runs / f"base-{seed}")),
-                        augmentation=replace(recipe.augmentation, favoured=(organ,)),
+                        network=replace(recipe.network, initial=str(runs / f"base-{own}")),
+                        augmentation=replace(recipe.augmentation, favoured=group),
                     )
     return plans
 
 
-def _with_organs(recipe: Recipe, organs: tuple[str, ...] | list[str]) -> Recipe:
+def _with_organs(recipe: Recipe, organs: Sequence[str]) -> Recipe:
     keys = (*recipe.data.table.keys, *organs)
     return replace(
         recipe,
@@ -114,12 +136,13 @@ def _with_organs(recipe: Recipe, organs: tuple[str, ...] | list[str]) -> Recipe:
     )
 
 
-def _holding(project: Project, recipe: Recipe, organ: str) -> list[str]:
-    """Training cases that hold an organ, in the order of their names."""
+def _holding(project: Project, recipe: Recipe, organs: Sequence[str]) -> list[str]:
+    """Training cases that hold some organs, in the order of their names."""
     return [
         case
         for case in sorted(project.cases)
-        if case not in recipe.data.validation and project.matrix.status(case, organ) is LabelStatus.ANNOTATED
+        if case not in recipe.data.validation
+        and all(project.matrix.status(case, organ) is LabelStatus.ANNOTATED for organ in organs)
     ]
 
 
@@ -143,21 +166,22 @@ def _result(run: Path, name: str, recipe: Recipe) -> dict:
 
 def _report(results: list[dict]) -> Report:
     bases = {_seed(result): result for result in results if result["row"] == "base"}
-    old = next(iter(bases.values()))["organs"]
+    only = next(iter(bases.values()))
+    old = only["organs"]
     rows = []
     for name in dict.fromkeys(result["row"] for result in results):
         same = [result for result in results if result["row"] == name]
         new = [organ for organ in same[0]["organs"] if organ not in old]
         cells = [
-            f"{_median(same, weights, new)} / {_median(same, weights, old)}"
+            " / ".join([", ".join(_median(same, weights, [one]) for one in new), _median(same, weights, old)])
             for weights in ("last", "averaged")
         ]
-        falls = [_largest_fall(bases[_seed(result)], result, old) for result in same]
+        falls = [_largest_fall(bases.get(_seed(result), only), result, old) for result in same]
         minutes = median(result["minutes"] for result in same)
         rows.append((name, str(len(same)), *cells, f"{median(falls):.3f}", f"{minutes:.1f}"))
     header = ("Run", "seeds", "last: new / old", "averaged: new / old", "largest fall", "minutes")
     notes = (
-        "Dice on the network's grid, mean over the fold; new: mean of the new organs, old: of the base's. "
+        "Dice on the network's grid, mean over the fold; new: each new organ, old: mean of the base's. "
         "Largest fall: of one old organ, from the base of the same seed, last network.",
     )
     return Report("Adding an organ", header, rows, notes=notes)
@@ -173,8 +197,6 @@ def _largest_fall(base: dict, result: dict, organs: list[str]) -> float:
 
 
 def _median(results: list[dict], weights: str, organs: list[str]) -> str:
-    if not organs:
-        return "–"
     means = [sum(result["dice"][weights][key] or 0.0 for key in organs) / len(organs) for result in results]
     return f"{median(means):.3f}"
 

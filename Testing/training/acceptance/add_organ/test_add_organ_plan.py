@@ -80,14 +80,15 @@ def test_without_a_hold_out_all_cases_train(base, how):
     assert recipe.data.validation == ()
 
 
-def test_the_command_trains_as_the_recipe_of_the_experiment(base):
+@pytest.mark.parametrize("size", ["small", "volume"])
+def test_the_command_trains_as_the_recipe_of_the_experiment(base, size):
     """What docs/results/add-organ.md measured is what users get."""
     parts = Path(__file__).parents[4] / "Training" / "recipes" / "add-organ" / "parts"
-    measured = load_recipe(parts / "small-ours.toml")
+    measured = load_recipe(parts / f"{size}-ours.toml")
     planned = add_organ_recipe(base, HELD_OUT, AddOrganOptions("liver-ct", ("spleen",)))
     for field in ("optimiser", "learning_rate", "schedule", "head_factor", "trunk_factor", "head_alone"):
         assert getattr(planned.optimisation, field) == getattr(measured.optimisation, field), field
-    assert measured.optimisation.labelled_per_batch == ANNOTATED_SHARE * measured.optimisation.batch_size
+    assert measured.optimisation.labelled_per_batch == int(ANNOTATED_SHARE * measured.optimisation.batch_size)
     assert planned.augmentation.organ_centred == measured.augmentation.organ_centred
     assert planned.augmentation.favoured_share == pytest.approx(
         measured.augmentation.favoured_share, abs=0.01
