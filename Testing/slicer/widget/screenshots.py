@@ -2,9 +2,11 @@
 
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
+    python Testing/slicer/widget/screenshots.py FOLDER --project PROJECT --dataset NNUNET --case CASE
+
 `--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
-phantom is segmented. `--only add_organ` draws the section Add organ alone. The user's own models are left out
-of the pictures.
+phantom is segmented; the user's own models are left out. With a project, in which a training is under way or
+has ended, the section Add organ is drawn alone; nothing in the project is changed.
 """
 
 from __future__ import annotations
@@ -102,12 +104,15 @@ def _compose(panel: Path, views: list[Path], path: Path) -> None:
     canvas.save(path, optimize=True)
 
 
-def take_add_organ(folder: Path, module_folder: Path) -> list[Path]:
+def take_project(folder: Path, module_folder: Path, project: Path, dataset: Path, case: str) -> list[Path]:
     """Walk through the section Add organ and save a picture of each step.
 
     Args:
         folder: Where the PNG files go.
         module_folder: Holds MultiOrganSeg.py.
+        project: See `take_add_organ`.
+        dataset: See there.
+        case: See there.
 
     Returns:
         The files in the order of the steps.
@@ -120,9 +125,8 @@ def take_add_organ(folder: Path, module_folder: Path) -> list[Path]:
     widget = module.widgetRepresentation().self()
     camera = _Camera(host, module.widgetRepresentation(), widget.panel, folder)
     widget.enter()
-    with tempfile.TemporaryDirectory() as work:
-        take_add_organ(host, widget.panel, camera, Path(work))
-        host.reset()
+    take_add_organ(host, widget.panel, camera, project.resolve(), dataset.resolve(), case)
+    host.reset()
     return camera.files
 
 
@@ -165,18 +169,19 @@ def main() -> None:
     parser.add_argument("--module", type=Path, default=REPOSITORY / "MultiOrganSeg")
     parser.add_argument("--volume", type=Path)
     parser.add_argument("--quality", choices=("fast", "balanced", "best"), default="balanced")
-    parser.add_argument("--only", choices=("segment", "add_organ"), default="segment")
+    parser.add_argument("--project", type=Path)
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--case")
     options = parser.parse_args()
     module = options.module.resolve()
     sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(module)]
-    with tempfile.TemporaryDirectory() as models:
-        os.environ["MULTIORGANSEG_MODELS"] = models
-        files = (
-            take_add_organ(options.folder, module)
-            if options.only == "add_organ"
-            else take(options.folder, module, options.volume, options.quality)
-        )
-        sys.stdout.writelines(f"{path}\n" for path in files)
+    if options.project:
+        files = take_project(options.folder, module, options.project, options.dataset, options.case)
+    else:
+        with tempfile.TemporaryDirectory() as models:
+            os.environ["MULTIORGANSEG_MODELS"] = models
+            files = take(options.folder, module, options.volume, options.quality)
+    sys.stdout.writelines(f"{path}\n" for path in files)
 
 
 if __name__ == "__main__":
