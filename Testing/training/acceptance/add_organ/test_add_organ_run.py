@@ -27,7 +27,7 @@ from multiorganseg_training.acceptance.budget import Pace
 from multiorganseg_training.acceptance.plan import PLAN_FILE, load_plan
 from multiorganseg_training.project import LabelStatus, set_status
 from multiorganseg_training.run.checkpoint import FILE_NAME, load_checkpoint
-from multiorganseg_training.run.fit import RESULT_FILE
+from multiorganseg_training.run.fit import EVENTS_FILE, RESULT_FILE
 from multiorganseg_training.run.loop import NotFiniteError
 
 PACKAGES = [Path(__file__).parents[4] / name for name in ("MultiOrganSeg", "Training")]
@@ -47,6 +47,18 @@ def _assert_same_weights(first: Path, second: Path) -> None:
     one, other = _weights(first), _weights(second)
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def _start(ours: Any, iterations: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "multiorganseg_training", "add-organ", "--base", "liver-ct"]
+    command += ["--organ", "spleen", "--project", str(ours.project), "--run", ours.name]
+    command += ["--iterations", str(iterations), "--cache", str(ours.cache), "--device", "cpu"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def _starts(ours: Any) -> int:
+    return len(ours.reported("started")) if (ours.run / EVENTS_FILE).is_file() else 0
 
 
 def _kill_when(is_now: Callable[..., bool]) -> Callable[..., None]:
@@ -147,11 +159,7 @@ def test_killed_while_judging(added):
 
 def test_a_process_that_is_killed(unjudged, added):
     ours = added(4, name="killed")
-    command = [sys.executable, "-m", "multiorganseg_training", "add-organ", "--base", "liver-ct"]
-    command += ["--organ", "spleen", "--project", str(ours.project), "--run", "killed"]
-    command += ["--iterations", "400", "--cache", str(ours.cache), "--device", "cpu"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, PACKAGES)), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = _start(ours, iterations=400)
     try:
         until = time.monotonic() + 120
         while not (ours.run / FILE_NAME).is_file():
@@ -177,6 +185,31 @@ def test_a_process_that_is_killed(unjudged, added):
     later = load_checkpoint(ours.run)
     assert later is not None
     assert done.iteration < later.iteration <= done.iteration + 3
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_ends_in_the_same_weights(added):
+    whole = added(4, name="whole")
+    killed = whole.beside("killed")
+    generator, reached = np.random.default_rng(), []
+    for ours, kills in ((whole, 0), (killed, 10)):
+        for _ in range(kills):
+            starts = _starts(ours)
+            process = _start(ours, iterations=150)
+            while _starts(ours) == starts:
+                assert process.poll() is None, process.stderr.read().decode()
+                time.sleep(0.02)
+            time.sleep(generator.uniform(0, 2))
+            process.kill()
+            process.communicate()
+            done = load_checkpoint(ours.run)
+            reached.append(done.iteration if done else 0)
+        process = _start(ours, iterations=150)
+        assert process.wait(300) == 0, process.stderr.read().decode()
+        process.stderr.close()
+    assert reached == sorted(reached)
+    assert any(0 < iteration < 150 for iteration in reached), reached
+    _assert_same_weights(whole.run, killed.run)
 
 
 def test_pause_and_go_on(added, unjudged):
