@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -65,7 +66,10 @@ def as_volumes(slices: Tensor, batch: int) -> Tensor:
     return slices.unflatten(0, (batch, -1)).movedim(1, 2)
 
 
-BRANCH_WIDTHS = (16, 24, 32, 48, 64)
+DESIGN = os.environ.get("BRANCH_DESIGN", "narrow+decoded+detail").split("+")
+"""A trial: narrow, wide, half (of the network's widths), or head (1×1 convolutions alone); with decoded, detail."""
+
+BRANCH_WIDTHS = (32, 48, 64, 64, 64) if "wide" in DESIGN else (16, 24, 32, 48, 64)
 """Of a branch's levels, from fine to coarse; the last one for all coarser levels."""
 
 DETAIL_WIDTH = 8
@@ -101,6 +105,10 @@ class Branch(nn.Module):
         super().__init__()
         self.organs = organs
         own = [BRANCH_WIDTHS[min(level, len(BRANCH_WIDTHS) - 1)] for level in range(len(widths))]
+        if "half" in DESIGN:
+            own = [max(8, width // 2) for width in widths]
+        if "head" in DESIGN:
+            own = [16] * len(widths)
         self.head = new_head(organs, own[0])
         flat = isinstance(self.head, nn.Conv2d)
         convolution, norm = (nn.Conv2d, nn.InstanceNorm2d) if flat else (nn.Conv3d, InstanceNorm)
@@ -116,15 +124,18 @@ class Branch(nn.Module):
             pairs = zip(before, after, strict=True)
             return nn.ModuleList(convolution(*pair, 1, bias=False) for pair in pairs)
 
-        self.decoded = convolution(features, own[0], 1, bias=False)
+        self.decoded = convolution(features, own[0], 1, bias=False) if "decoded" in DESIGN else None
         self.maps = narrowed(widths, own)
         self.narrower = narrowed(own[1:], own[:-1])
-        self.levels = nn.ModuleList(layer(width, width) for width in own[1:-1])
+        self.levels = nn.ModuleList(
+            nn.Identity() if "head" in DESIGN else layer(width, width) for width in own[1:-1]
+        )
         self.joined = nn.Sequential(*normalised(own[0]))
         size = tuple(step + 2 for step in steps)
+        seen = DETAIL_WIDTH if "detail" in DESIGN else 0
         detail = convolution(in_channels, DETAIL_WIDTH, size, steps, padding=1, bias=False)  # type: ignore[arg-type]
         self.detail = nn.Sequential(detail, *normalised(DETAIL_WIDTH))
-        self.body = nn.Sequential(layer(own[0] + DETAIL_WIDTH, own[0]), layer(own[0], own[0]))
+        self.body = nn.Sequential(layer(own[0] + seen, own[0]), layer(own[0], own[0]))
 
     def forward(self, image: Tensor, read: Maps) -> Tensor:
         """Return the logits (batch, organs, *space) of its organs, over that of the background.
@@ -137,8 +148,13 @@ class Branch(nn.Module):
         own = self.maps[-1](maps[-1])
         for level in reversed(range(1, len(maps) - 1)):
             own = self.levels[level - 1](self._finer(own, maps, level))
-        own = self.joined(self._finer(own, maps, 0) + self.decoded(decoded))
-        logits: Tensor = self.head(self.body(torch.cat([own, self.detail(image)], dim=1)))
+        own = self._finer(own, maps, 0)
+        if self.decoded is not None:
+            own = own + self.decoded(decoded)
+        own = self.joined(own)
+        if "detail" in DESIGN:
+            own = torch.cat([own, self.detail(image)], dim=1)
+        logits: Tensor = self.head(self.body(own))
         return logits
 
     def _finer(self, own: Tensor, maps: Sequence[Tensor], level: int) -> Tensor:
