@@ -140,14 +140,14 @@ class Session:
         return None
 
     def _likely_base(self) -> str:
-        """The model whose organs the project has, the largest first; else the default."""
+        """The largest model of organs that the project has, first one that lacks some; else the default."""
         keys = set(self.project.keys) if self.project else set()
-        sizes = {
-            name: len(organs)
+        ranks = {
+            name: (organs < keys, len(organs))
             for name, bundle in self.bundles.items()
             if (organs := set(bundle.metadata.labels.keys)) <= keys
         }
-        return max(sizes, key=lambda name: sizes[name], default=DEFAULT_BASE)
+        return max(ranks, key=lambda name: ranks[name], default=DEFAULT_BASE)
 
 
 def _setting(name: str) -> str:

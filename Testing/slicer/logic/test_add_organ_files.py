@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,22 @@ def test_what_an_earlier_version_remembered_is_found(host: Any, tmp_path: Path) 
     assert case_scene.find_node(session.project, "case", "vtkMRMLScalarVolumeNode") is node
     case_scene.mark(node, session.project, "other")
     assert case_scene.find_node(session.project, "case", "vtkMRMLScalarVolumeNode") is None
+
+
+def test_a_model_that_has_something_to_learn_is_the_likely_base(tmp_path: Path) -> None:
+    from MultiOrganSegLib.add_organ.session import Session
+
+    def model(*organs: str) -> Any:
+        return SimpleNamespace(metadata=SimpleNamespace(labels=SimpleNamespace(keys=organs)))
+
+    write_project(tmp_path / "P", {"case": {"annotated": ["colon"]}}, ORGANS)
+    session = Session()
+    session.bundles = {"taught": model("liver", "colon"), "base": model("liver"), "other": model("aorta")}
+    session.open(tmp_path / "P")
+    assert session.base == "base"
+    del session.bundles["base"]
+    session.open(tmp_path / "P")
+    assert session.base == "taught"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', '{"schema_version": 99}'])
