@@ -2,7 +2,7 @@
 
     python Testing/slicer/widget/screenshots.py Resources/Screenshots --volume .demo-data/cxr.nii.gz
 
-    python Testing/slicer/widget/screenshots.py FOLDER --project PROJECT --dataset NNUNET --case CASE
+    python Testing/slicer/widget/screenshots.py FOLDER --project DIR --dataset DIR --case CASE --organ KEY
 
 `--module` takes the module from another folder, such as that of an unpacked package. Without a volume the
 phantom is segmented; the user's own models are left out. With a project, in which a training is under way or
@@ -104,7 +104,9 @@ def _compose(panel: Path, views: list[Path], path: Path) -> None:
     canvas.save(path, optimize=True)
 
 
-def take_project(folder: Path, module_folder: Path, project: Path, dataset: Path, case: str) -> list[Path]:
+def take_project(
+    folder: Path, module_folder: Path, project: Path, dataset: Path, case: str, organ: str
+) -> list[Path]:
     """Walk through the section Add organ and save a picture of each step.
 
     Args:
@@ -113,6 +115,7 @@ def take_project(folder: Path, module_folder: Path, project: Path, dataset: Path
         project: See `take_add_organ`.
         dataset: See there.
         case: See there.
+        organ: See there.
 
     Returns:
         The files in the order of the steps.
@@ -125,7 +128,7 @@ def take_project(folder: Path, module_folder: Path, project: Path, dataset: Path
     widget = module.widgetRepresentation().self()
     camera = _Camera(host, module.widgetRepresentation(), widget.panel, folder)
     widget.enter()
-    take_add_organ(host, widget.panel, camera, project.resolve(), dataset.resolve(), case)
+    take_add_organ(host, widget.panel, camera, project.resolve(), dataset.resolve(), case, organ)
     host.reset()
     return camera.files
 
@@ -172,11 +175,13 @@ def main() -> None:
     parser.add_argument("--project", type=Path)
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--case")
+    parser.add_argument("--organ")
     options = parser.parse_args()
     module = options.module.resolve()
     sys.path[:0] = [str(REPOSITORY / "Testing" / "host"), str(module)]
     if options.project:
-        files = take_project(options.folder, module, options.project, options.dataset, options.case)
+        walk = (options.project, options.dataset, options.case, options.organ)
+        files = take_project(options.folder, module, *walk)
     else:
         with tempfile.TemporaryDirectory() as models:
             os.environ["MULTIORGANSEG_MODELS"] = models

@@ -331,7 +331,7 @@ def test_a_time_becomes_iterations(unjudged, added, monkeypatch):
     optimisation = plan.recipe.optimisation
     assert (optimisation.iterations, optimisation.fixed_batches) == (79, 16)
     assert Pace(2.0, 1.0).seconds(79, 16) == 95
-    said = "About 3 minutes of training to a first usable result, 12 to a good one."
+    said = "About 3 minutes of training to a first usable result, 20 to a good one."
     assert said in ours.infos
     assert said in [event["stage"] for event in ours.reported("progress") if "stage" in event]
     assert "They take about 3 minutes here" in ours.warnings[0]

@@ -36,9 +36,9 @@ def test_iterations_in_a_time(pace, seconds, room, expected):
 def test_an_estimate_counts_the_folds_and_what_is_kept():
     kept = estimate(Pace(2.0, 1.0), 3, 10_000)
     assert kept.usable == pytest.approx(3 * (19 * 2 + 131 * 1) / 0.95)
-    assert kept.good == pytest.approx(3 * (75 * 2 + 525 * 1) / 0.95)
-    assert estimate(Pace(2.0, 1.0), 1, 0).good == pytest.approx(1200 / 0.95)
-    assert kept.text == "About 9 minutes of training to a first usable result, 36 to a good one."
+    assert kept.good == pytest.approx(3 * (125 * 2 + 875 * 1) / 0.95)
+    assert estimate(Pace(2.0, 1.0), 1, 0).good == pytest.approx(2000 / 0.95)
+    assert kept.text == "About 9 minutes of training to a first usable result, 59 to a good one."
 
 
 def test_the_disk_has_room_for_so_many_batches(base, tmp_path, monkeypatch):
