@@ -85,8 +85,7 @@ PATCHES, SLICES = 2, 8
 """A step's patches of a volume, or single slices: two at least, so that cases can be mixed."""
 
 USABLE, GOOD = 150, 1000
-"""Iterations after which an organ is roughly where it belongs, and those of docs/results/add-organ.md in three
-dimensions."""
+"""Iterations after which an organ is roughly where it belongs, and those in docs/results/add-organ.md."""
 
 MERGING_RATE = 5e-4
 """Of a network that knows nearly all that it is to learn."""
