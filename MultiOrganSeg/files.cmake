@@ -403,5 +403,7 @@ set(SHARED_RESOURCES
   Training/recipes/add-organ/parts/small-ignored.toml
   Training/recipes/add-organ/parts/small-naive.toml
   Training/recipes/add-organ/parts/small-ours.toml
+  Training/recipes/add-organ/parts/volume-ours.toml
   Training/recipes/add-organ/small-base.toml
+  Training/recipes/add-organ/volume-base.toml
   )
