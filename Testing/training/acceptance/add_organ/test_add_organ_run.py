@@ -57,8 +57,16 @@ def _start(ours: Any, iterations: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
-def _starts(ours: Any) -> int:
-    return len(ours.reported("started")) if (ours.run / EVENTS_FILE).is_file() else 0
+def _logged(ours: Any) -> int:
+    """Return the last iteration that a run has told of."""
+    if not (ours.run / EVENTS_FILE).is_file():
+        return 0
+    return max((event.get("iteration", 0) for event in ours.reported("progress")), default=0)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    said = process.communicate(timeout=300)[1]
+    assert process.returncode == 0, said.decode()
 
 
 def _kill_when(is_now: Callable[..., bool]) -> Callable[..., None]:
@@ -191,22 +199,17 @@ def test_a_process_that_is_killed(unjudged, added):
 def test_killed_at_ten_random_moments_it_ends_in_the_same_weights(added):
     whole = added(4, name="whole")
     killed = whole.beside("killed")
-    generator, reached = np.random.default_rng(), []
-    for ours, kills in ((whole, 0), (killed, 10)):
-        for _ in range(kills):
-            starts = _starts(ours)
-            process = _start(ours, iterations=150)
-            while _starts(ours) == starts:
-                assert process.poll() is None, process.stderr.read().decode()
-                time.sleep(0.02)
-            time.sleep(generator.uniform(0, 2))
-            process.kill()
-            process.communicate()
-            done = load_checkpoint(ours.run)
-            reached.append(done.iteration if done else 0)
-        process = _start(ours, iterations=150)
-        assert process.wait(300) == 0, process.stderr.read().decode()
-        process.stderr.close()
+    _finish(_start(whole, iterations=150))
+    reached = []
+    for iteration in sorted(np.random.default_rng().integers(1, 150, 10)):
+        process = _start(killed, iterations=150)
+        while process.poll() is None and _logged(killed) < iteration:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+        done = load_checkpoint(killed.run)
+        reached.append(done.iteration if done else 0)
+    _finish(_start(killed, iterations=150))
     assert reached == sorted(reached)
     assert any(0 < iteration < 150 for iteration in reached), reached
     _assert_same_weights(whole.run, killed.run)
