@@ -242,10 +242,14 @@ def zipped(path: Path, *folders: Path, **more: bytes) -> Path:
     return path
 
 
-def test_a_zip_file_is_a_case_and_nothing_of_it_stays(tmp_path: Path) -> None:
+def test_a_zip_file_is_a_case_and_nothing_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = zipped(tmp_path / "p" / "P7.zip", series(tmp_path / "CT"), readme=b"see the PACS")
     path.chmod(0o640)
-    before = {file for file in Path(tempfile.gettempdir()).iterdir() if "multiorganseg" in file.name}
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
     (case,) = expand_inputs([path])
     assert (case.name, case.folder) == ("P7", Path())
     with case.at_hand(Progress()) as local:
@@ -254,8 +258,8 @@ def test_a_zip_file_is_a_case_and_nothing_of_it_stays(tmp_path: Path) -> None:
         assert files is not None
         assert {file.stat().st_mode & 0o777 for file in files} <= {0o640}
         assert local.name == "P7"
-    after = {file for file in Path(tempfile.gettempdir()).iterdir() if "multiorganseg" in file.name}
-    assert after <= before
+        assert list(scratch.iterdir())
+    assert not list(scratch.iterdir())
     assert sorted(file.name for file in path.parent.iterdir()) == ["P7.zip"]
 
 
