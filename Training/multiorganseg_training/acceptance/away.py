@@ -22,8 +22,8 @@ from multiorganseg.guarded import make_folders
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import run_lock
 from multiorganseg_training.acceptance.add_organ import fold_folder
-from multiorganseg_training.acceptance.budget import FEWEST_BATCHES
-from multiorganseg_training.acceptance.plan import PASSES, Plan, load_plan, save_plan
+from multiorganseg_training.acceptance.budget import batches_of
+from multiorganseg_training.acceptance.plan import Plan, load_plan, save_plan
 from multiorganseg_training.data.batches import BatchSource
 from multiorganseg_training.data.cache import prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
@@ -74,8 +74,8 @@ def pack_run(run: Path, project: Path, cache: Path, target: Path, progress: Prog
         plan = _planned(run)
         recipe = plan.recipe
         iterations = recipe.optimisation.iterations
-        enough = min(max(FEWEST_BATCHES, -(-iterations // PASSES)), MOST_PACKED)
-        optimisation = replace(recipe.optimisation, fixed_batches=min(enough, iterations), passes=0)
+        count = batches_of(iterations, MOST_PACKED) or iterations
+        optimisation = replace(recipe.optimisation, fixed_batches=count, passes=0)
         plan = replace(plan, recipe=replace(recipe, optimisation=optimisation))
         token = secrets.token_hex(16)
         base = find_bundle(plan.recipe.network.initial)
