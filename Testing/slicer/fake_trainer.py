@@ -55,7 +55,7 @@ def add_organ(arguments: list[str]) -> None:
                 **{"iteration": iteration, "iterations": count, "stage": "joint"},
                 loss=1.4 * math.exp(-3 * iteration / count) + 0.2 + 0.05 * math.sin(iteration * 1.7),
                 seconds_per_iteration=0.01,
-                eta_seconds=(count - iteration) * PLAN.get("shown_seconds", 0.01),
+                eta_seconds=(count - iteration) * 0.01,
             )
             if iteration % max(1, count // 10) == 0:
                 grown = 1 - math.exp(-4 * iteration / count)
