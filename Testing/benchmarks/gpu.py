@@ -28,7 +28,7 @@ from harness.steps import Step, time_steps, whole_step  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from multiorganseg.bundles.bundle import Bundle, load_bundle  # noqa: E402
-from multiorganseg.inference.backends import choose_device, load_network, trains_in_bf16  # noqa: E402
+from multiorganseg.inference.backends import choose_device, computes_bf16, load_network  # noqa: E402
 from multiorganseg.inference.windows import plan_windows  # noqa: E402
 from multiorganseg.networks.build import build_network, place_network  # noqa: E402
 from multiorganseg_training.methods import LTUDA, AddOrgan, Batch, Mutual, Setting  # noqa: E402
@@ -94,7 +94,7 @@ def inference_rows(bundle: Bundle, device: torch.device, size: Size) -> Iterator
     image = torch.rand((1, said.in_channels, *window), device=device) * 2 - 1
     compiled = torch.compile(network) if device.type == "cuda" else None
     ways: dict[str, tuple[nn.Module, bool]] = {"fp32": (network, False)}
-    if trains_in_bf16(device):
+    if computes_bf16(device):
         ways["bf16"] = (network, True)
         if compiled is not None:
             ways["bf16, compiled"] = (compiled, True)
@@ -156,7 +156,7 @@ def ltuda_rows(device: torch.device, size: Size) -> Iterator[Row]:
         ),
         FP32: ours(False),
     }
-    if trains_in_bf16(device):
+    if computes_bf16(device):
         ways[BF16] = ours(True)
     yield from _timed(f"step of LTUDA, {organs} slices of {size.pixels}²", ways, size, device)
 
@@ -186,7 +186,7 @@ def mutual_rows(device: torch.device, size: Size) -> Iterator[Row]:
         PLAIN: whole_step(lambda: plain_mutual_loss(network, batch.image, labelled), optimiser),
         FP32: ours(False),
     }
-    if trains_in_bf16(device):
+    if computes_bf16(device):
         ways[BF16] = ours(True)
     shape = " × ".join(map(str, size.patch))
     yield from _timed(f"step of mutual learning, 4 patches of {shape}", ways, size, device)
@@ -215,7 +215,7 @@ def add_organ_rows(bundle: Bundle, device: torch.device, size: Size) -> Iterator
     setting = Setting(network, said.activation, organs, network.feature_channels, within)
     method = AddOrgan(setting).to(device)
     ways = {FP32: _step(network, method, batch, device, False)}
-    if trains_in_bf16(device):
+    if computes_bf16(device):
         ways[BF16] = _step(network, method, batch, device, True)
         with torch.autocast(device.type, torch.bfloat16):
             seen = method.see(network, batch, np.random.default_rng(0))

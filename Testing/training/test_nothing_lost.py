@@ -228,7 +228,7 @@ def test_a_stop_in_the_first_second_of_the_command_pauses_it(phantom_recipe, sav
 
 
 @pytest.mark.parametrize(("has", "reduced"), [(True, True), (False, False)])
-def test_bfloat16_only_where_the_card_has_it(monkeypatch, has, reduced):
+def test_bfloat16_only_where_the_device_has_it(monkeypatch, has, reduced):
     asked = []
 
     def supported(including_emulation: bool = True) -> bool:
@@ -245,6 +245,10 @@ def test_bfloat16_only_where_the_card_has_it(monkeypatch, has, reduced):
     assert bool(reported) is not reduced
     assert loop._reduced("fp32", cuda, events) is False
     assert loop._reduced("bf16", torch.device("mps"), events) is False
+    monkeypatch.setattr(backends, "has_bf16", lambda: has)
+    assert loop._reduced("bf16", torch.device("cpu"), events) is reduced, (
+        "imitated, a step takes many times as long"
+    )
 
 
 @pytest.mark.parametrize(

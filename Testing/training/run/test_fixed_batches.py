@@ -101,7 +101,8 @@ def test_a_run_that_goes_on_sees_the_same_batches(tmp_path, passes):
 
 def test_maps_lie_in_bfloat16_with_their_channels_innermost(tmp_path):
     method = _Method()
-    _steps(method, tmp_path, 1, range(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        _steps(method, tmp_path, 1, range(2))
     for seen in method.learned:
         assert seen["maps.0"].dtype == torch.bfloat16
         assert seen["maps.0"].is_contiguous(memory_format=torch.channels_last_3d)
@@ -109,6 +110,15 @@ def test_maps_lie_in_bfloat16_with_their_channels_innermost(tmp_path):
         assert seen["known"].dtype == torch.bool
     voxels = 2 * 4 * 4
     assert kept_bytes(method.learned[0]) == voxels * (2 + 2 * 2) + 1 + 2
+
+
+def test_a_training_in_float32_gets_them_in_float32(tmp_path):
+    method = _Method()
+    _steps(method, tmp_path, 1, range(2))
+    for seen in method.learned:
+        assert {tensor.dtype for tensor in seen.values()} == {torch.float32, torch.bool}
+        assert seen["maps.0"].is_contiguous(memory_format=torch.channels_last_3d)
+        assert torch.equal(seen["maps.0"], seen["maps.0"].bfloat16().float()), "rounded as they are stored"
 
 
 def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from multiorganseg.bundles import read_weights
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import EventStream
+from multiorganseg.inference import backends
 from multiorganseg.progress import CancelToken, Progress
 from multiorganseg_training.acceptance.publish import Publication, publish
 from multiorganseg_training.methods import METHODS, Batch, Method, Setting, Step
@@ -360,6 +361,7 @@ def test_stochastic_gradient_descent(phantom_recipe, runner):
 def test_precision_is_that_of_the_recipe_and_weights_stay_in_float32(
     phantom_recipe, runner, monkeypatch, precision, dtype
 ):
+    monkeypatch.setattr(backends, "has_bf16", lambda: True)
     seen = []
 
     def loss(logits: Tensor) -> Tensor:

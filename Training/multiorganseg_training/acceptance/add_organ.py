@@ -27,6 +27,7 @@ from multiorganseg_training.acceptance.budget import (
     curve_points,
     estimate,
     fit_memory,
+    in_float32,
     measure_pace,
     most_batches,
 )
@@ -221,12 +222,8 @@ def _paced(
     try:
         return recipe, measure_pace(recipe, cases, device, progress)
     except NotFiniteError:
-        recipe = fit_memory(_exact(wanted), device)
+        recipe = fit_memory(in_float32(wanted), device)
         return recipe, measure_pace(recipe, cases, device, progress)
-
-
-def _exact(recipe: Recipe) -> Recipe:
-    return replace(recipe, optimisation=replace(recipe.optimisation, precision="fp32"))
 
 
 def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
@@ -246,7 +243,7 @@ def _exact_plan(plan: Plan, place: Workplace, error: NotFiniteError) -> Plan:
     for run in [place.run, *(fold_folder(place.run, number) for number in range(len(plan.folds)))]:
         if not (run / RESULT_FILE).is_file():
             (run / CHECKPOINT_FILE).unlink(missing_ok=True)
-    exact = replace(plan, recipe=fit_memory(_exact(plan.recipe), place.device))
+    exact = replace(plan, recipe=fit_memory(in_float32(plan.recipe), place.device))
     save_plan(exact, place.run)
     return exact
 

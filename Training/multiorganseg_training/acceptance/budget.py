@@ -18,6 +18,7 @@ from torch import Tensor
 
 from multiorganseg.errors import ResourceError
 from multiorganseg.events import EventStream
+from multiorganseg.inference.backends import computes_bf16
 from multiorganseg.inference.windows import plan_windows
 from multiorganseg.memory import available_memory
 from multiorganseg.networks.branching import BranchingNetwork
@@ -45,7 +46,8 @@ COPIES = 6
 def fit_memory(recipe: Recipe, device: torch.device, free: int | None = None) -> Recipe:
     """Return the recipe the largest batch and patch, up to its own, that fit into memory.
 
-    A batch of one comes before a smaller patch.
+    A batch of one comes before a smaller patch. Where the device has no bfloat16 the recipe is in float32,
+    which takes more.
 
     Args:
         recipe: Whose batch and patch are the largest ones wanted.
@@ -55,6 +57,8 @@ def fit_memory(recipe: Recipe, device: torch.device, free: int | None = None) ->
     Raises:
         ResourceError: Not even the smallest patch fits.
     """
+    if not computes_bf16(device):
+        recipe = in_float32(recipe)
     free = free_bytes(device) if free is None else free
     network = recipe_network(recipe)
     weights = COPIES * sum(tensor.nbytes for tensor in network.state_dict().values())
@@ -68,6 +72,11 @@ def fit_memory(recipe: Recipe, device: torch.device, free: int | None = None) ->
             )
     msg = f"{free / 2**30:.1f} GiB of free memory do not suffice to train this network."
     raise ResourceError(msg, next_step="Close other programs, or train on another device.")
+
+
+def in_float32(recipe: Recipe) -> Recipe:
+    """Return the recipe with nothing in bfloat16."""
+    return replace(recipe, optimisation=replace(recipe.optimisation, precision="fp32"))
 
 
 def free_bytes(device: torch.device) -> int:
@@ -259,8 +268,7 @@ def most_batches(recipe: Recipe, run: Path) -> int:
     if not method.frozen:
         return 0
     batch, generator = _small_batch(recipe, network, recipe.optimisation.batch_size)
-    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimisation.precision == "bf16"):
-        small = kept_bytes(method.see(network, batch, generator))
+    small = kept_bytes(method.see(network, batch, generator))
     each = small * prod(recipe.network.patch_shape) / prod(batch.labels.shape[1:])
     return int(min(MOST_KEPT, KEPT_SHARE * disk_usage(run).free) / each)
 

@@ -59,7 +59,14 @@ class FixedBatches:
 
     def step(self, network: nn.Module, iteration: int) -> Step:
         """Return the loss of an iteration, counted from 0."""
-        return self._method.learn(network, self._seen(network, self.number(iteration)))
+        device = next(network.parameters()).device
+        seen = self._seen(network, self.number(iteration), device)
+        if not torch.is_autocast_enabled(device.type):  # torch mixes no precisions by itself
+            seen = {
+                name: tensor.float() if tensor.is_floating_point() else tensor
+                for name, tensor in seen.items()
+            }
+        return self._method.learn(network, seen)
 
     def number(self, iteration: int) -> int:
         """Return which batch an iteration takes: the first pass over new ones takes them as they come."""
@@ -69,9 +76,8 @@ class FixedBatches:
             place = int(np.random.default_rng((self._seed, ORDER, turn)).permutation(self._count)[place])
         return earlier * self._count + place
 
-    def _seen(self, network: nn.Module, number: int) -> Seen:
+    def _seen(self, network: nn.Module, number: int, device: torch.device) -> Seen:
         path = self._folder / f"{number}.safetensors"
-        device = next(network.parameters()).device
         if number in self._kept:
             return _restored(load_file(path, str(device)))
         self._forget(number - number % self._count)

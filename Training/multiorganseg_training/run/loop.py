@@ -15,7 +15,7 @@ from torch import nn
 
 from multiorganseg.errors import Cancelled, ResourceError, TrainingError
 from multiorganseg.events import EventKind, EventStream
-from multiorganseg.inference.backends import is_out_of_memory, trains_in_bf16
+from multiorganseg.inference.backends import computes_bf16, is_out_of_memory
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import Paused, stop_if_paused
@@ -223,10 +223,10 @@ def _train(
 
 
 def _reduced(precision: str, device: torch.device, events: EventStream) -> bool:
-    """Whether to compute in bfloat16: where the recipe says so and a graphics card has it."""
+    """Whether to compute in bfloat16: where the recipe says so and the device has it."""
     if precision != "bf16":
         return False
-    if trains_in_bf16(device):
+    if computes_bf16(device):
         return True
     events.emit(
         EventKind.WARNING, message=f"The device {device} has no bfloat16: the training is in float32."

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import ResourceError
+from multiorganseg.inference import backends
 from multiorganseg_training.acceptance.budget import (
     COPIES,
     OVERHEAD,
@@ -53,6 +54,13 @@ def test_what_is_kept_of_one_voxel(recipe):
     two, one = (bytes_per_voxel(recipe, network, batch) for batch in (2, 1))
     assert 1.6 * one < two < 2.4 * one, "the mixed view doubles it"
     assert 100 < one < 10_000
+
+
+@pytest.mark.parametrize(("has", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_float32_is_planned_where_the_device_has_no_bfloat16(recipe, monkeypatch, has, precision):
+    monkeypatch.setattr(backends, "has_bf16", lambda: has)
+    wanted = replace(recipe, optimisation=replace(recipe.optimisation, precision="bf16"))
+    assert fit_memory(wanted, CPU, 2**40).optimisation.precision == precision
 
 
 def test_much_memory_changes_nothing(recipe):
