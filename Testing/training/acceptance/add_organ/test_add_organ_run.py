@@ -18,7 +18,6 @@ import torch
 
 from multiorganseg.bundles import Bundle, find_bundle, read_weights, write_bundle
 from multiorganseg.errors import Cancelled, TrainingError
-from multiorganseg.inference import backends
 from multiorganseg.inference.backends import load_network
 from multiorganseg.projects.acceptance import load_acceptance
 from multiorganseg.projects.runs import Paused, is_running, request_pause, run_lock
@@ -342,7 +341,7 @@ def test_a_time_becomes_iterations(unjudged, added, monkeypatch):
 
 
 def test_float32_where_bfloat16_fails(unjudged, added, monkeypatch):
-    monkeypatch.setattr(backends, "has_bf16", lambda: True)
+    monkeypatch.setattr(budget, "computes_bf16", lambda device: True)
     ours = added(4)
     seen = []
 
@@ -363,7 +362,7 @@ def test_float32_where_bfloat16_fails(unjudged, added, monkeypatch):
 
 
 def test_a_training_in_which_bfloat16_fails_begins_anew_in_float32(unjudged, added, monkeypatch):
-    monkeypatch.setattr(backends, "has_bf16", lambda: True)
+    monkeypatch.setattr(budget, "computes_bf16", lambda device: True)
     ours = added(2)
     real = add_organ_module.fit_locked
 
