@@ -111,14 +111,14 @@ def scanned(
     Returns:
         Both, on a grid of their own.
     """
-    looks = sitk.GetArrayFromImage(image).astype(np.float32)
+    looks = sitk.GetArrayFromImage(image).astype(np.float64)
     if site.phase:
         low, high = WINDOW
-        patch = torch.from_numpy((looks - low) * (2 / (high - low)) - 1)[None]
+        patch = torch.from_numpy((looks - low) * (2 / (high - low)) - 1).float()[None]
         values = torch.from_numpy(sitk.GetArrayFromImage(labels).astype(np.int64))
         changed = change_phase(patch, values, TABLE.organs, WINDOW, generator, PHASES[site.phase])
-        looks = (changed[0].numpy() + 1) * ((high - low) / 2) + low
-    looks += generator.normal(0, site.noise_hu, looks.shape).astype(np.float32)
+        looks = (changed[0].double().numpy() + 1) * ((high - low) / 2) + low
+    looks += generator.normal(0, site.noise_hu, looks.shape)
     made = sitk.GetImageFromArray(np.round(looks.clip(*WINDOW)).astype(np.int16))
     made.CopyInformation(image)
     size = made.GetSize()
