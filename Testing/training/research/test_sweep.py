@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -123,7 +124,8 @@ def test_the_lists_of_the_project_name_recipes_and_start_from_rows_that_come_bef
         assert not job.initial or Path(job.initial) in seen
         assert load_recipe(job.recipe_file, job.changes) == job.recipe
         if job.changes:
+            anew = replace(job.recipe, network=replace(job.recipe.network, initial=""))
             with torch.device("meta"):
-                recipe_method(job.recipe, recipe_network(job.recipe))
+                recipe_method(anew, recipe_network(anew))
         seen.add(job.run)
     assert len(seen) > 1
