@@ -19,7 +19,7 @@ from harness.report import publish
 from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report, whole_step
 from torch import Tensor, nn
 
-from multiorganseg.inference.backends import choose_device
+from multiorganseg.inference.backends import choose_device, computes_bf16
 from multiorganseg.networks.build import place_network
 from multiorganseg_training.data.batches import BatchSource
 from multiorganseg_training.data.cache import PreparedCase
@@ -62,8 +62,9 @@ def main(
     ways = {
         PLAIN: _plain(recipe, cases, place, workers),
         FP32: _ours(recipe, cases, place, reduced=False),
-        BF16: _ours(recipe, cases, place, reduced=True),
     }
+    if computes_bf16(place):
+        ways[BF16] = _ours(recipe, cases, place, reduced=True)
     timings = time_steps(size.value, ways, repeat, place)
     shape = " × ".join(map(str, recipe.network.patch_shape))
     title = f"One step of mutual learning: {recipe.optimisation.batch_size} patches of {shape}, {place.type}"

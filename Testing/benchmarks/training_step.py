@@ -19,7 +19,7 @@ from harness.report import publish
 from harness.steps import BF16, FP32, PLAIN, Step, time_steps, timing_report, whole_step
 from torch import Tensor, nn
 
-from multiorganseg.inference.backends import choose_device
+from multiorganseg.inference.backends import choose_device, computes_bf16
 from multiorganseg.networks.build import place_network
 from multiorganseg.networks.slice_unet import SliceUNet
 from multiorganseg_training.methods import LTUDA, Batch, Setting
@@ -50,8 +50,9 @@ def main(
         ways = {
             PLAIN: _plain(sample, width, prototypes, place),
             FP32: _ours(sample, width, prototypes, place, reduced=False),
-            BF16: _ours(sample, width, prototypes, place, reduced=True),
         }
+        if computes_bf16(place):
+            ways[BF16] = _ours(sample, width, prototypes, place, reduced=True)
         timings += time_steps(stage, ways, repeat, place)
     title = (
         f"One step of LTUDA: {batch} slices of {pixels} × {pixels}, first level {width} wide, {place.type}"
