@@ -29,7 +29,7 @@ def write_tables(runs: Path, jobs: Sequence[Job], data: Path) -> None:
                 name = job.recipe.name + ("" if classifier == "linear" else f" ({classifier} prototypes)")
                 row = rows.setdefault(name, {"description": job.recipe.description, "seeds": {}})
                 row["seeds"][job.seed] = _measured(json.loads(file.read_text(encoding="utf-8")))
-    counts, cases = _labelled(jobs[0].recipe, data)
+    counts, cases = _labelled([job.recipe for job in jobs], data)
     for row in rows.values():
         row["median"] = _over_seeds(list(row["seeds"].values()), counts, cases)
     result = {"training_cases": cases, "labelled": counts, "rows": rows}
@@ -62,11 +62,17 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, dict[str, float | None
     return {metric: {key: means[metric]["mean"] for key, means in organs.items()} for metric in METRICS}
 
 
-def _labelled(recipe: Recipe, data: Path) -> tuple[dict[str, int], int]:
-    training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
-    table = recipe.data.table
-    counts = {key: sum(table.value(key) in case.known for case in training) for key in table.keys}
-    return counts, len(training)
+def _labelled(recipes: Sequence[Recipe], data: Path) -> tuple[dict[str, int], int]:
+    """Return in how many cases each organ is labelled, for the recipe that sees most of it, and the cases."""
+    counts: dict[str, int] = {}
+    cases = 0
+    for recipe in {str(recipe.data): recipe for recipe in recipes}.values():
+        training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
+        table, cases = recipe.data.table, max(cases, len(training))
+        for key in table.keys:
+            known = sum(table.value(key) in case.known for case in training)
+            counts[key] = max(known, counts.get(key, 0))
+    return counts, cases
 
 
 def _over_seeds(
@@ -83,7 +89,7 @@ def _over_seeds(
             values = [
                 fmean(known)
                 for seed in seeds
-                if (known := [value for key in keys if (value := seed[metric][key]) is not None])
+                if (known := [value for key in keys if (value := seed[metric].get(key)) is not None])
             ]
             result[metric][group] = [median(values), min(values), max(values)] if values else None
     return result

@@ -96,7 +96,9 @@ def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp
     tables = importlib.import_module("tables")
     jobs = [job for job in sweep.jobs(listed, tmp_path) if job.recipe.name == "start"]
     third = sweep.Job(jobs[0].recipe_file, jobs[0].recipe, 2, tmp_path)
-    monkeypatch.setattr(tables, "_labelled", lambda recipe, data: ({"spleen": 9, "liver": 3}, 10))
+    monkeypatch.setattr(
+        tables, "_labelled", lambda recipes, data: ({"spleen": 9, "liver": 3, "aorta": 1}, 10)
+    )
     for job, spleen, liver in zip([*jobs, third], (0.9, 0.8, 0.5), (0.1, 0.3, None), strict=True):
         organs = {
             key: {metric: {"mean": value} for metric in ("dice", "hd95_mm")}
@@ -112,9 +114,10 @@ def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp
     assert dice["spleen"] == dice["often"] == [0.8, 0.5, 0.9]
     assert dice["liver"] == dice["seldom"] == [0.2, 0.1, 0.3]
     assert dice["mean"] == [0.5, 0.5, 0.55]
+    assert dice["aorta"] is None, "of another row"
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
-    assert "spleen (9) | liver (3) | often | seldom | mean" in text
-    assert "| start | 3 | 0.800 (0.500 – 0.900) | 0.200 (0.100 – 0.300) |" in text
+    assert "spleen (9) | liver (3) | aorta (1) | often | seldom | mean" in text
+    assert "| start | 3 | 0.800 (0.500 – 0.900) | 0.200 (0.100 – 0.300) | – |" in text
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "research").glob("*-sweep.toml")), ids=lambda path: path.stem)
