@@ -287,12 +287,6 @@ set(MODULE_RESOURCES
   )
 
 set(SHARED_RESOURCES
-  Resources/Models/abdomen-ct-partial/LICENSE
-  Resources/Models/abdomen-ct-partial/configs/inference.json
-  Resources/Models/abdomen-ct-partial/configs/metadata.json
-  Resources/Models/abdomen-ct-partial/docs/README.md
-  Resources/Models/abdomen-ct-partial/manifest.json
-  Resources/Models/abdomen-ct-partial/models/model.safetensors
   Resources/Models/abdomen-ct/LICENSE
   Resources/Models/abdomen-ct/configs/inference.json
   Resources/Models/abdomen-ct/configs/metadata.json
@@ -301,6 +295,12 @@ set(SHARED_RESOURCES
   Resources/Models/abdomen-ct/docs/upper-66-mm-of-a-chest.png
   Resources/Models/abdomen-ct/manifest.json
   Resources/Models/abdomen-ct/models/model.safetensors
+  Resources/Models/head-neck-ct/LICENSE
+  Resources/Models/head-neck-ct/configs/inference.json
+  Resources/Models/head-neck-ct/configs/metadata.json
+  Resources/Models/head-neck-ct/docs/README.md
+  Resources/Models/head-neck-ct/manifest.json
+  Resources/Models/head-neck-ct/models/model.safetensors
   Resources/Models/left-atrium-mr/LICENSE
   Resources/Models/left-atrium-mr/configs/inference.json
   Resources/Models/left-atrium-mr/configs/metadata.json

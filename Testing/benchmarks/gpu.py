@@ -285,7 +285,7 @@ def measure(
     """
     output.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    bundles = [load_bundle(MODELS / name) for name in ("abdomen-ct", "abdomen-ct-partial", "left-atrium-mr")]
+    bundles = [load_bundle(MODELS / name) for name in ("abdomen-ct", "head-neck-ct", "left-atrium-mr")]
     parts: list[Callable[[], Iterator[Row]]] = [
         lambda: add_organ_rows(bundles[0], device, size),
         *(lambda bundle=bundle: inference_rows(bundle, device, size) for bundle in bundles),  # type: ignore[misc]
