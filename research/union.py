@@ -24,9 +24,8 @@ import SimpleITK as sitk
 import torch
 import typer
 
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg_training.data.appearance import PHASES, change_phase
-from multiorganseg_training.data.cases import Case, find_cases
+from multiorganseg_training.data.cases import find_cases
 from multiorganseg_training.project import (
     LabelStatus,
     LabelStatusMatrix,
@@ -35,26 +34,11 @@ from multiorganseg_training.project import (
     load_project,
     merge_projects,
 )
+from multiorganseg_training.recipe.file import load_recipe
 
-FOLD = ("btcv_03", "btcv_11", "btcv_18", "btcv_23")
-WINDOW = (-125.0, 275.0)
-TABLE = LabelTable(
-    {
-        1: "spleen",
-        2: "kidney_right",
-        3: "kidney_left",
-        4: "gallbladder",
-        5: "esophagus",
-        6: "liver",
-        7: "stomach",
-        8: "aorta",
-        9: "inferior_vena_cava",
-        10: "portal_vein_and_splenic_vein",
-        11: "pancreas",
-        12: "adrenal_gland_right",
-        13: "adrenal_gland_left",
-    }
-)
+ROOT = Path(__file__).resolve().parents[1]
+ABDOMEN = load_recipe(ROOT / "Training" / "recipes" / "abdomen-ct.toml")
+FOLD, TABLE, WINDOW = ABDOMEN.data.validation, ABDOMEN.data.table, ABDOMEN.preprocessing.window
 
 
 @dataclass(frozen=True)
@@ -131,15 +115,14 @@ def scanned(
     return made, labels
 
 
-def _scan(case: Case, site: Site | None, folder: Path, generator: np.random.Generator) -> None:
-    if case.labels is None:  # find_cases answers none of these
-        return
-    image, labels = sitk.ReadImage(str(case.image)), sitk.ReadImage(str(case.labels))
+def _scan(image_file: Path, site: Site | None, folder: Path, generator: np.random.Generator) -> None:
+    labels_file = image_file.parents[1] / "labels" / image_file.name
+    image, labels = sitk.ReadImage(str(image_file)), sitk.ReadImage(str(labels_file))
     if site is not None:
         image, labels = scanned(image, labels, site, generator)
     for kind, each in (("images", image), ("labels", labels)):
         (folder / kind).mkdir(exist_ok=True)
-        sitk.WriteImage(each, str(folder / kind / f"{case.name}.nii.gz"), useCompression=True)
+        sitk.WriteImage(each, str(folder / kind / image_file.name), useCompression=True)
 
 
 app = typer.Typer(add_completion=False)
@@ -161,7 +144,7 @@ def project(
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         for number, (name, site) in enumerate(sorted(sites.items())):
-            _scan(cases[name], site, folder, np.random.default_rng(number))
+            _scan(cases[name].image, site, folder, np.random.default_rng(number))
         status = LabelStatusMatrix(TABLE.keys, known)
         abdomen = import_folder(folder, folder / "project", TABLE, name="btcv", status=status)
         merged = merge_projects([load_project(neck), abdomen], made, "union", MergeOptions({}, hardlink=True))

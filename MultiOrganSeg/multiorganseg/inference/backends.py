@@ -217,11 +217,7 @@ def openvino_backend(bundle: Bundle, precision: str = "f32") -> Backend:
 
 
 def computes_bf16(device: torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself.
-
-    What only imitates it is faster in float32: a convolution in training, on a processor with AVX2
-    alone, 47 times.
-    """
+    """Whether a device computes in bfloat16 itself; what only imitates it is faster in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and has_bf16()
