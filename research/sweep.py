@@ -15,6 +15,11 @@ The list names recipes and seeds in the order in which they are wanted:
     of = "small-ltuda"
     set = ["method_arguments.views = 2"]
 
+and the list may change all of them, whose names then end in its own:
+
+    name = "coarse"
+    set = ["preprocessing.spacing_mm = [6.0, 8.0, 8.0]"]
+
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
 What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is
 reported and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written
@@ -56,6 +61,7 @@ class Job:
         seed: Of the training.
         runs: Folder of all runs.
         changes: What differs from the file.
+        ending: Of the names of all runs of the list, with a hyphen; empty for none.
         options: Further ones of the measuring.
     """
 
@@ -64,6 +70,7 @@ class Job:
     seed: int
     runs: Path
     changes: tuple[str, ...] = ()
+    ending: str = ""
     options: tuple[str, ...] = ()
 
     @property
@@ -76,7 +83,7 @@ class Job:
         """What it starts from; empty for random weights."""
         said = self.recipe.network.initial
         if said.startswith(STARTS):
-            return str(self.runs / f"{said.removeprefix(STARTS)}-{self.seed}")
+            return str(self.runs / f"{said.removeprefix(STARTS)}{self.ending}-{self.seed}")
         return said
 
     @property
@@ -93,16 +100,16 @@ def jobs(listed: Path, runs: Path) -> list[Job]:
     """Read the list: one job for each recipe and seed, in the order of the passes, each once."""
     said = tomllib.loads(listed.read_text(encoding="utf-8"))
     variants, options = said.get("variants", {}), tuple(said.get("evaluate", ()))
+    ending = f"-{said['name']}" if "name" in said else ""
     found: dict[Path, Job] = {}
     for one in said["pass"]:
         for seed in one["seeds"]:
             for row in one["rows"]:
                 variant = variants.get(row, {"of": row, "set": []})
                 file = ROOT / said["recipes"] / f"{variant['of']}.toml"
-                changes = tuple(variant["set"])
-                if row in variants:
-                    changes = (f'name = "{load_recipe(file).name}-{row}"', *changes)
-                job = Job(file, load_recipe(file, changes), seed, runs, changes, options)
+                name = load_recipe(file).name + (f"-{row}" if row in variants else "") + ending
+                changes = (f'name = "{name}"', *said.get("set", ()), *variant["set"])
+                job = Job(file, load_recipe(file, changes), seed, runs, changes, ending, options)
                 found.setdefault(job.run, job)
     return list(found.values())
 

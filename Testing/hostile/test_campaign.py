@@ -80,7 +80,7 @@ def sleep(folder: Path) -> None:
 
 
 def use_memory(folder: Path) -> int:
-    # Far more than the limit: where memory is short, pages of libraries leave, and the process grows by less than this.
+    # Far more than the limit: where memory is short, the process gives up pages of libraries meanwhile.
     return len(b"x" * (512 << 20))
 
 

@@ -13,6 +13,7 @@ from multiorganseg_training.recipe.file import load_recipe
 from multiorganseg_training.run.build import recipe_method, recipe_network
 
 ROOT = Path(__file__).resolve().parents[3]
+BUNDLES = ROOT / "Resources" / "Models"
 LIST = """
 recipes = "{recipes}"
 evaluate = ["--weights", "last"]
@@ -70,6 +71,15 @@ def test_a_row_may_change_a_recipe(sweep, listed, tmp_path, monkeypatch):
     assert load_recipe(job.recipe_file, said) == job.recipe
 
 
+def test_a_list_may_change_all_recipes_and_their_names(sweep, listed, tmp_path):
+    text = listed.read_text(encoding="utf-8")
+    listed.write_text('name = "brief"\nset = ["optimisation.iterations = 7"]\n' + text, encoding="utf-8")
+    first, second, _ = sweep.jobs(listed, tmp_path)
+    assert [first.run.name, second.run.name] == ["start-brief-0", "second-brief-0"]
+    assert second.initial == str(first.run)
+    assert {job.recipe.optimisation.iterations for job in (first, second)} == {7}
+
+
 def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch):
     first, second, _ = sweep.jobs(listed, tmp_path / "runs")
     commands = []
@@ -121,14 +131,14 @@ def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "research").glob("*-sweep.toml")), ids=lambda path: path.stem)
-def test_the_lists_of_the_project_name_recipes_and_start_from_rows_that_come_before(sweep, path, tmp_path):
+def test_the_lists_of_the_project_start_from_bundles_or_rows_that_come_before(sweep, path, tmp_path):
     seen: set[Path] = set()
     for job in sweep.jobs(path, tmp_path):
-        assert not job.initial or Path(job.initial) in seen
+        starts_well = {"", *map(str, seen), *(bundle.name for bundle in BUNDLES.iterdir())}
+        assert job.initial in starts_well
         assert load_recipe(job.recipe_file, job.changes) == job.recipe
-        if job.changes:
-            anew = replace(job.recipe, network=replace(job.recipe.network, initial=""))
-            with torch.device("meta"):
-                recipe_method(anew, recipe_network(anew))
+        anew = replace(job.recipe, network=replace(job.recipe.network, initial=""))
+        with torch.device("meta"):
+            recipe_method(anew, recipe_network(anew))
         seen.add(job.run)
     assert len(seen) > 1
