@@ -67,7 +67,7 @@ def _labelled(recipes: Sequence[Recipe], data: Path) -> tuple[dict[str, int], in
     counts: dict[str, int] = {}
     cases = 0
     for recipe in {str(recipe.data): recipe for recipe in recipes}.values():
-        training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
+        training, _ = split_cases(training_cases(data, recipe), recipe.data)
         table, cases = recipe.data.table, max(cases, len(training))
         for key in table.keys:
             known = sum(table.value(key) in case.known for case in training)

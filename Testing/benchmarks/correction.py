@@ -99,7 +99,7 @@ def main(
         games += earlier["games"]
         peak = max(peak, earlier["peak_gib"])
     cases = find_cases(data)
-    fold = split_cases(cases, recipe.data.validation)[1]
+    fold = split_cases(cases, recipe.data)[1]
     chosen = [one for one in cases if one.name in case] if case else [] if merge else fold
     organs = organ or (list(QUICK_ORGANS) if quick else list(recipe.data.table.keys))
     if quick:

@@ -43,7 +43,7 @@ def main(
     """Segment the validation fold of the recipe in each quality, as a user would, and score it."""
     machine = describe_machine()
     recipe = load_recipe(RECIPE)
-    fold = split_cases(find_cases(data), recipe.data.validation)[1][: limit or None]
+    fold = split_cases(find_cases(data), recipe.data)[1][: limit or None]
     bundle = find_bundle(model)
     results = []
     for name in quality or OVERLAPS:

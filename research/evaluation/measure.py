@@ -223,7 +223,7 @@ def evaluate_run(
     """
     trained = load_run(run, options.weights.value)
     recipe = trained.recipe
-    training, fold = split_cases(training_cases(data, recipe), recipe.data.validation)
+    training, fold = split_cases(training_cases(data, recipe), recipe.data)
     chosen = [case for case in (fold if options.split is Split.VALIDATION else training) if case.known]
     if not chosen:
         msg = f"The {options.split.value} cases of '{recipe.name}' hold nothing to measure."

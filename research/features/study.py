@@ -289,7 +289,7 @@ def study_features(
         msg = "No run here has prototypes."
         raise TrainingError(msg, next_step="Use --space network, or name a run whose method has them.")
     first = runs[0].recipe
-    training, fold = split_cases(training_cases(data, first), first.data.validation)
+    training, fold = split_cases(training_cases(data, first), first.data)
     files = [*training, *fold] if settings.fold else training
     known = [*(case.known for case in training), *(None for _ in files[len(training) :])]
     every = frozenset(first.data.table.organs)

@@ -61,7 +61,7 @@ class PlainLTUDA:
         """Compute the loss of one batch and move the prototypes."""
         device = batch.image.device
         weak = self._fuse(batch)
-        partner = cross_set_partner(batch.known).index.tolist()
+        partner = cross_set_partner(batch.known).tolist()
         space = batch.labels.shape[1:]
         boxes = [draw_boxes(len(partner), space, generator) for _ in range(VIEWS)]
         views = [_cut_mix(weak, partner, box) for box in boxes]

@@ -6,6 +6,7 @@ import pytest
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.cases import Case, find_cases, split_cases
+from multiorganseg_training.recipe.recipe import DataSpec
 
 
 def _touch(folder: Path, *names: str) -> None:
@@ -37,17 +38,31 @@ def test_a_folder_without_images(tmp_path, names):
         find_cases(tmp_path)
 
 
-def test_the_fold_is_taken_out(tmp_path):
-    cases = [Case(name, tmp_path, tmp_path) for name in "abcd"]
-    train, fold = split_cases(cases, ("d", "b"))
-    assert [case.name for case in train] == ["a", "c"]
-    assert [case.name for case in fold] == ["b", "d"]
-    assert split_cases(cases, ()) == (cases, [])
+def _split(names, **said):
+    cases = [Case(name, Path(name), None) for name in names]
+    return tuple([case.name for case in part] for part in split_cases(cases, DataSpec({}, **said)))
 
 
-def test_a_fold_that_does_not_fit(tmp_path):
-    cases = [Case(name, tmp_path, tmp_path) for name in "ab"]
+def test_the_fold_is_taken_out():
+    assert _split("abcd", validation=("d", "b")) == (["a", "c"], ["b", "d"])
+    assert _split("abcd") == (["a", "b", "c", "d"], [])
+
+
+def test_a_recipe_says_which_cases_train():
+    names = ("here_1", "here_2", "there_1", "there_2", "odd [x]")
+    assert _split(names, training=("here_*",), validation=("here_2", "there_1")) == (
+        ["here_1"],
+        ["here_2", "there_1"],
+    )
+    assert _split(names, training=("there_2", "odd [x]")) == (["there_2", "odd [x]"], [])
+
+
+def test_cases_that_do_not_fit_are_named():
     with pytest.raises(TrainingError, match="Missing: x, y"):
-        split_cases(cases, ("y", "a", "x"))
+        _split("ab", validation=("y", "a", "x"))
+    with pytest.raises(TrainingError, match=r"Missing: c\*"):
+        _split("ab", training=("a", "c*"))
     with pytest.raises(TrainingError, match="No case is left"):
-        split_cases(cases, ("a", "b"))
+        _split("ab", validation=("a", "b"))
+    with pytest.raises(TrainingError, match="No case is left"):
+        _split("ab", training=("a",), validation=("a",))

@@ -45,6 +45,20 @@ def _method(activation: str = "sigmoid", **arguments: Any) -> tuple[LTUDA, Small
     return method, network
 
 
+def _view_annotation(method: LTUDA, network: Small, batch: Batch) -> Tensor:
+    """Make a step and return the annotations that its strong view was learned with."""
+    learned = []
+    usual = method.annotated
+
+    def record(logits: Tensor, labels: Tensor, *rest: Tensor) -> Any:
+        learned.append(labels)
+        return usual(logits, labels, *rest)
+
+    method.annotated = record
+    _step(method, network, batch)
+    return learned[-1]
+
+
 @pytest.fixture(params=[(6, 8, 10), (1, 12, 14)], ids=["3D", "2D"])
 def batch(request) -> Batch:
     """Four patches of two hospitals: the first two know organ 1, the others organ 2."""
@@ -185,6 +199,38 @@ def test_strong_views_hold_parts_of_the_other_hospitals_patches(batch):
             others = batch.image[2:] if number < 2 else batch.image[:2]
             assert any(torch.equal(patch[changed], other[changed]) for other in others)
     assert not torch.equal(strong[0], strong[1])
+
+
+def test_parts_of_the_own_hospitals_patches_are_pasted_where_it_is_asked_for(batch):
+    method, network = _method(partner="own_set", views=1)
+    _step(method, network, batch)
+    _, view = network.shown[0].split(4)
+    for number, (patch, other) in enumerate(zip(view, batch.image[[1, 0, 3, 2]], strict=True)):
+        changed = patch != batch.image[number]
+        assert changed.any()
+        assert torch.equal(patch[changed], other[changed])
+
+
+def test_cutout_empties_a_box_and_leaves_the_labels(batch):
+    method, network = _method(mixing="cutout", views=1)
+    annotation = _view_annotation(method, network, batch)
+    _, view = network.shown[0].split(4)
+    changed = view != batch.image
+    assert changed.flatten(1).any(dim=1).all()
+    assert (view[changed] == 0).all()
+    assert torch.equal(annotation, batch.labels)
+
+
+def test_colour_jitter_keeps_what_lies_where_and_changes_how_bright_it_is(batch):
+    method, network = _method(mixing="colour", views=1)
+    annotation = _view_annotation(method, network, batch)
+    _, view = network.shown[0].split(4)
+    for patch, before in zip(view.flatten(1), batch.image.flatten(1), strict=True):
+        assert not torch.allclose(patch, before)
+        assert float(torch.corrcoef(torch.stack([patch, before]))[0, 1]) > 0.999
+        assert 0.5 <= float(patch.std() / before.std()) <= 1.5
+        assert abs(float((patch.mean() - before.mean()) / before.std())) <= 0.5
+    assert torch.equal(annotation, batch.labels)
 
 
 def test_it_is_repeatable(batch):

@@ -85,7 +85,7 @@ def pack_run(run: Path, project: Path, cache: Path, target: Path, progress: Prog
                 shutil.copyfile(base.folder / name, folder / BASE / name)
             names = []
             for name, _, wanted in _trainings(plan, run):
-                cases, _ = split_cases(training_cases(project, wanted), wanted.data.validation)
+                cases, _ = split_cases(training_cases(project, wanted), wanted.data)
                 prepared = prepare_cases(cases, cache, wanted.preprocessing, progress)
                 generator = np.random.default_rng(wanted.seed)
                 source = BatchSource(wanted, prepared, generator, torch.device("cpu"))

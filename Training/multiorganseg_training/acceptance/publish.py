@@ -80,7 +80,7 @@ def publish(run: Path, data: Path, folder: Path, publication: Publication, progr
         TrainingError: The run has no checkpoint.
     """
     checkpoint, recipe = _trained(run)
-    training, fold = split_cases(training_cases(data, recipe), recipe.data.validation)
+    training, fold = split_cases(training_cases(data, recipe), recipe.data)
     prepared = (prepare_case(case, recipe.preprocessing) for case in training)
     domain = training_domain(prepared, recipe)
     draft = replace(_metadata(recipe, checkpoint, publication), domain=domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from multiorganseg.errors import TrainingError
@@ -79,22 +80,28 @@ def find_cases(folder: Path) -> list[Case]:
     return cases
 
 
-def split_cases(cases: list[Case], validation: tuple[str, ...]) -> tuple[list[Case], list[Case]]:
+def split_cases(cases: list[Case], said: DataSpec) -> tuple[list[Case], list[Case]]:
     """Divide cases into those that train and those of the validation fold.
 
     Raises:
-        TrainingError: A case of the fold does not exist, or none is left to train.
+        TrainingError: A case that `said` names does not exist, or none is left to train.
     """
-    missing = sorted(set(validation) - {case.name for case in cases})
-    train = [case for case in cases if case.name not in validation]
+    names = {case.name for case in cases}
+    chosen = {pattern: _named(names, pattern) for pattern in said.training}
+    missing = (set(said.validation) - names) | {pattern for pattern, found in chosen.items() if not found}
+    train = [case for case in cases if case.name in set().union(*chosen.values()) - set(said.validation)]
     if missing or not train:
-        msg = "The validation fold does not fit the data."
+        msg = "The cases that train, or the validation fold, do not fit the data."
         raise TrainingError(
             msg,
-            cause=f"Missing: {', '.join(missing)}." if missing else "No case is left to train.",
-            next_step="Correct data.validation in the recipe, or the data folder.",
+            cause=f"Missing: {', '.join(sorted(missing))}." if missing else "No case is left to train.",
+            next_step="Correct data.training or data.validation in the recipe, or the data folder.",
         )
-    return train, [case for case in cases if case.name in validation]
+    return train, [case for case in cases if case.name in said.validation]
+
+
+def _named(names: set[str], pattern: str) -> set[str]:
+    return {name for name in names if name == pattern or fnmatchcase(name, pattern)}
 
 
 def _project_cases(project: Project, said: DataSpec) -> list[Case]:

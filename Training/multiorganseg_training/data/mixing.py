@@ -1,4 +1,4 @@
-"""Cross-set mixing: which sample is pasted into which, where, and how (CutMix, CarveMix)."""
+"""Strong views: which sample is pasted into which, where, and how (CutMix, CarveMix); colour jitter."""
 
 from __future__ import annotations
 
@@ -47,34 +47,35 @@ def _moved(sample: Tensor, by: Sequence[int]) -> Tensor:
     return sample.roll([-step for step in by], dims=list(range(-len(by), 0)))
 
 
-@dataclass(frozen=True)
-class Partners:
-    """The partner of each sample of a batch.
-
-    Attributes:
-        index: (batch,), int64.
-        crossed: (batch,), bool: the partner's known set is another one.
-        reason: Why not every pair is crossed; empty where it is.
-    """
-
-    index: Tensor
-    crossed: Tensor
-    reason: str = ""
-
-
-def next_partner(known: Tensor) -> Partners:
+def next_partner(known: Tensor) -> Tensor:
     """Pair each sample with the next one, as the published code of LTUDA does; known sets may be equal.
 
     Args:
         known: (batch, classes), bool.
+
+    Returns:
+        (batch,), int64: the partner of each sample.
     """
-    index = torch.arange(len(known), device=known.device).roll(-1)
-    crossed = (known != known[index]).any(dim=1)
-    reason = "" if bool(crossed.all()) else "The next sample has the same known set."
-    return Partners(index, crossed, reason)
+    return torch.arange(len(known), device=known.device).roll(-1)
 
 
-def cross_set_partner(known: Tensor) -> Partners:
+def own_set_partner(known: Tensor) -> Tensor:
+    """Pair each sample with the next one of the same known set, or with itself where there is no other.
+
+    Args:
+        known: (batch, classes), bool.
+
+    Returns:
+        (batch,), int64: the partner of each sample.
+    """
+    index = list(range(len(known)))
+    for group in _groups(known):
+        for sample, other in zip(group, [*group[1:], group[0]], strict=True):
+            index[sample] = other
+    return torch.tensor(index, dtype=torch.int64, device=known.device)
+
+
+def cross_set_partner(known: Tensor) -> Tensor:
     """Pair each sample with one of another known set.
 
     Samples are ordered by known set, the most frequent first, and each is paired with the one as many places
@@ -85,16 +86,13 @@ def cross_set_partner(known: Tensor) -> Partners:
         known: (batch, classes), bool, of a shuffled batch.
 
     Returns:
-        Partners of other sets, or those of `next_partner` with the reason where there is one set only.
+        (batch,), int64: the partner of each sample; those of `next_partner` where there is one set only.
     """
-    groups: dict[tuple[bool, ...], list[int]] = defaultdict(list)
-    for sample, row in enumerate(known.tolist()):
-        groups[tuple(row)].append(sample)
+    groups = _groups(known)
     if len(groups) < 2:
-        next_one = next_partner(known)
-        return Partners(next_one.index, next_one.crossed, "All samples of the batch have the same known set.")
-    ordered = [sample for group in sorted(groups.values(), key=len, reverse=True) for sample in group]
-    largest = max(len(group) for group in groups.values())
+        return next_partner(known)
+    ordered = [sample for group in sorted(groups, key=len, reverse=True) for sample in group]
+    largest = max(len(group) for group in groups)
     others = len(ordered) - largest
     index = [0] * len(ordered)
     for place, sample in enumerate(ordered):
@@ -103,8 +101,14 @@ def cross_set_partner(known: Tensor) -> Partners:
         else:
             to = (place + largest) % len(ordered)
         index[sample] = ordered[to]
-    partners = torch.tensor(index, dtype=torch.int64, device=known.device)
-    return Partners(partners, torch.ones(len(index), dtype=torch.bool, device=known.device))
+    return torch.tensor(index, dtype=torch.int64, device=known.device)
+
+
+def _groups(known: Tensor) -> list[list[int]]:
+    groups: dict[tuple[bool, ...], list[int]] = defaultdict(list)
+    for sample, row in enumerate(known.tolist()):
+        groups[tuple(row)].append(sample)
+    return list(groups.values())
 
 
 SAME = "same"
@@ -316,3 +320,22 @@ def around_organ(labels: Tensor, generator: np.random.Generator) -> Tensor:
         size[axis] = 2 * (rim // 2 if axis == 0 else rim) + 1
         mask = functional.max_pool3d(mask, size, 1, [(length - 1) // 2 for length in size])
     return mask[0, 0] > 0
+
+
+def jitter(image: Tensor, generator: np.random.Generator) -> Tensor:
+    """Change contrast and brightness of each patch by up to a half, the latter in standard deviations.
+
+    Args:
+        image: (batch, 1, *space).
+        generator: Source of all randomness.
+
+    Returns:
+        The same shape.
+    """
+    dims = tuple(range(1, image.ndim))
+    contrast, brightness = (
+        torch.from_numpy(generator.uniform(low, high, len(image))).to(image).reshape(-1, *[1] * len(dims))
+        for low, high in ((0.5, 1.5), (-0.5, 0.5))
+    )
+    mean, deviation = image.mean(dims, keepdim=True), image.std(dims, keepdim=True)
+    return (image - mean) * contrast + mean + brightness * deviation

@@ -160,7 +160,7 @@ class AddOrgan(Method):
         space = view.labels.shape[1:]
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return AnnotatedView(*mix(mask, cross_set_partner(known).index, *vars(view).values()))
+        return AnnotatedView(*mix(mask, cross_set_partner(known), *vars(view).values()))
 
     def _frozen(self, network: BranchingNetwork, image: Tensor, read: Maps, said: Annotation) -> Frozen:
         decoded, *encoded = read

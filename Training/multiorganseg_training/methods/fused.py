@@ -217,7 +217,7 @@ class FusedMethod(Method):
         space = weak.labels.shape[1:]
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
-        return FusedView(*mix(mask, cross_set_partner(known).index, *vars(weak).values(), shift=boxes.shift))
+        return FusedView(*mix(mask, cross_set_partner(known), *vars(weak).values(), shift=boxes.shift))
 
     def _dice(self, logits: Tensor, view: FusedView) -> Tensor:
         organs = organ_probs(logits, self.activation, self.within)

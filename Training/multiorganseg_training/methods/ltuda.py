@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from multiorganseg_training.data.mixing import (
     carve_mask,
     cross_set_partner,
     draw_boxes,
+    jitter,
     mix,
     next_partner,
+    own_set_partner,
 )
 from multiorganseg_training.losses.alignment import ARGMAX, AlignmentSpec, align
 from multiorganseg_training.losses.known import (
@@ -39,8 +41,9 @@ from multiorganseg_training.losses.prototypes import PrototypeClassifier
 from multiorganseg_training.losses.pseudo_labels import Fused, fuse, hard_labels
 from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
-CUTMIX, CARVEMIX, NO_MIXING = "cutmix", "carvemix", "none"
-CROSS_SET, NEXT = "cross_set", "next"
+CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING = "cutmix", "carvemix", "cutout", "colour", "none"
+CROSS_SET = "cross_set"
+PARTNERS = {CROSS_SET: cross_set_partner, "next": next_partner, "own_set": own_set_partner}
 TRAIN, EVAL = "train", "eval"
 
 
@@ -89,8 +92,10 @@ class LTUDA(Method):
         setting: Its network ends in sigmoids in the paper; or in a softmax.
         prototypes: Whether prototypes are aligned.
         views: Strong views a step.
-        mixing: "cutmix", "carvemix" or "none".
-        partner: "cross_set" enforces a partner of another known set, "next" takes the next of the batch.
+        mixing: "cutmix" or "carvemix"; or, without a partner, "cutout", which empties a box of the image,
+            "colour", which changes contrast and brightness, or "none". Labels stay as they are in these.
+        partner: "cross_set" enforces a partner of another known set, "own_set" one of the same, "next" takes
+            the next of the batch.
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
         dice_weight: Of a soft Dice beside each cross-entropy; the paper has none, and many iterations.
@@ -157,12 +162,12 @@ class LTUDA(Method):
         pixels_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        _require("mixing", mixing, (CUTMIX, CARVEMIX, NO_MIXING))
-        _require("partner", partner, (CROSS_SET, NEXT))
+        _require("mixing", mixing, (CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING))
+        _require("partner", partner, tuple(PARTNERS))
         _require("teacher_mode", teacher_mode, (TRAIN, EVAL))
         self.views = views
         self.mixing = mixing
-        self.choose_partner = cross_set_partner if partner == CROSS_SET else next_partner
+        self.choose_partner = PARTNERS[partner]
         self.boxes = BoxSpec(position=position)
         self.activation = setting.activation
         self.annotated = PartialLoss(setting.activation, dice_weight, log, exclusion_weight, reduction)
@@ -249,12 +254,16 @@ class LTUDA(Method):
     def _mixed(self, weak: LabelledView, known: Tensor, generator: np.random.Generator) -> LabelledView:
         if self.mixing == NO_MIXING:
             return weak
-        partners = self.choose_partner(known).index
+        if self.mixing == COLOUR:
+            return replace(weak, image=jitter(weak.image, generator))
+        partners = self.choose_partner(known)
         maps, space = vars(weak).values(), weak.labels.shape[1:]
         if self.mixing == CARVEMIX:
             return LabelledView(*mix(carve_mask(weak.labels, partners, generator), partners, *maps))
         boxes = draw_boxes(len(known), space, generator, self.boxes)
         mask = box_mask(boxes, space, known.device)
+        if self.mixing == CUTOUT:
+            return replace(weak, image=weak.image.masked_fill(mask[:, None], 0.0))
         return LabelledView(*mix(mask, partners, *maps, shift=boxes.shift))
 
     def _losses(

@@ -43,12 +43,14 @@ class DataSpec:
             one organ to the network; values that are left out are background.
         known: Organ keys that are annotated, by case name; the labels of the others are hidden from the
             training. "*" stands for all cases that are not named; without it they have every organ annotated.
-        validation: Case names of the validation fold; all others train.
+        training: Names of the cases that train, or patterns such as "hospital_*"; those of the fold never do.
+        validation: Case names of the validation fold.
         modality: "CT" or "MR".
     """
 
     labels: dict[LabelValue, str]
     known: dict[str, list[str]] = field(default_factory=dict)
+    training: tuple[str, ...] = ("*",)
     validation: tuple[str, ...] = ()
     modality: Modality = "CT"
 

@@ -122,7 +122,7 @@ def fit_locked(
         Paused: As `fit`.
     """
     built = build_training(recipe, place.device)
-    training, fold = split_cases(training_cases(place.data, recipe), recipe.data.validation)
+    training, fold = split_cases(training_cases(place.data, recipe), recipe.data)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
     unknown_cases = sorted(set(recipe.data.known) - {UNNAMED} - {case.name for case in training})
@@ -184,7 +184,7 @@ def follow(devices: Devices, device: torch.device) -> None:
     nothing: Any = None
     while (task := devices.send(nothing)) is not None:
         recipe, data, run, cache = task
-        training, _ = split_cases(training_cases(data, recipe), recipe.data.validation)
+        training, _ = split_cases(training_cases(data, recipe), recipe.data)
         cases = prepare_cases(training, cache, recipe.preprocessing, Progress())
         with suppress(Cancelled, NotFiniteError):
             train(recipe, cases, run, device, EventStream(), Progress(), lambda *_: None, devices)
