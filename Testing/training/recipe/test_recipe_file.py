@@ -42,6 +42,22 @@ def test_tables_are_merged_and_everything_else_is_replaced(write):
     }
 
 
+def test_another_architecture_does_not_inherit_the_arguments_of_the_one_before(write):
+    write("base.toml", "[network]\narchitecture = 'unet'\npatch_shape = [8]\narguments = { filters = [4] }\n")
+    same = write(
+        "same.toml", "base = 'base.toml'\n[network]\narchitecture = 'unet'\narguments = { depth = 2 }\n"
+    )
+    other = write(
+        "other.toml", "base = 'base.toml'\n[network]\narchitecture = 'vnet'\narguments = { depth = 2 }\n"
+    )
+    assert read_recipe_file(same)["network"]["arguments"] == {"filters": [4], "depth": 2}
+    assert read_recipe_file(other)["network"] == {
+        "architecture": "vnet",
+        "patch_shape": [8],
+        "arguments": {"depth": 2},
+    }
+
+
 def test_a_later_base_goes_over_an_earlier_one_and_bases_have_bases(write):
     write("parts/Größe.toml", 'base = "deep/unten.toml"\na = 2\nb = 2')
     write("parts/deep/unten.toml", "a = 1\nb = 1\nc = 1\nd = 1")

@@ -28,8 +28,9 @@ def read_recipe_file(path: Path) -> dict[str, Any]:
     """Read a recipe's tables, with those of the files that its field `base` names.
 
     `base` is a path or a list of paths, relative to the file it stands in; those files may have bases too.
-    Tables are merged key by key; any other value replaces the one that was there. A later base goes over an
-    earlier one, the file itself over all.
+    Tables are merged key by key; any other value replaces the one that was there. Only the arguments of a
+    network are left out where another architecture takes its place. A later base goes over an earlier one,
+    the file itself over all.
 
     Args:
         path: A TOML file; a base need not be a whole recipe.
@@ -88,6 +89,8 @@ def _bases(value: Any, path: Path) -> list[str]:
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
+    if "architecture" in under and over.get("architecture", under["architecture"]) != under["architecture"]:
+        merged.pop("arguments", None)
     for key, value in over.items():
         known = merged.get(key)
         merged[key] = (
