@@ -89,7 +89,8 @@ def split_cases(cases: list[Case], said: DataSpec) -> tuple[list[Case], list[Cas
     names = {case.name for case in cases}
     chosen = {pattern: _named(names, pattern) for pattern in said.training}
     missing = (set(said.validation) - names) | {pattern for pattern, found in chosen.items() if not found}
-    train = [case for case in cases if case.name in set().union(*chosen.values()) - set(said.validation)]
+    wanted = set().union(*chosen.values()) - set(said.validation)
+    train = [case for case in cases if case.name in wanted]
     if missing or not train:
         msg = "The cases that train, or the validation fold, do not fit the data."
         raise TrainingError(
