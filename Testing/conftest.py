@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -29,6 +32,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+ORDINARY_SECONDS = 0.03
+"""What `_work` takes on an idle machine of 2025."""
 
 ORGANS = ("spleen", "liver", "kidney_left")
 SMALL_NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
@@ -66,6 +72,26 @@ SMALL_NETWORKS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 """By architecture: arguments that make it small, and the size of an image that it takes."""
 
 ARGUMENTS = {"filters": [8, 8, 8], "stem_stride": [1, 2, 2]}
+
+
+def _work() -> float:
+    """Processor seconds of a fixed piece of work, half of it Python's and half of it on arrays of 8 MB."""
+    values = np.random.default_rng(0).random((80, 160, 160), np.float32)
+    started = time.process_time()
+    sum(number % 7 for number in range(200_000))
+    np.sort(values[:8], axis=None)
+    for axis in range(3):
+        np.cumsum(values, axis=axis)
+    return time.process_time() - started
+
+
+@pytest.fixture
+def slowness() -> float:
+    """How many times longer this machine, as busy as it is now, takes than an idle one of 2025; at least 1.
+
+    Limits of seconds are multiplied by it: a test fails by what the code costs, not by who else is at work.
+    """
+    return max(1.0, median(_work() for _ in range(5)) / ORDINARY_SECONDS)
 
 
 @pytest.fixture(scope="session")

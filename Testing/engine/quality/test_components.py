@@ -175,7 +175,7 @@ def test_an_unknown_organ_is_named():
         clean(np.ones(SHAPE, np.uint8), ["pancreas"])
 
 
-def test_thirteen_organs_on_a_working_grid_take_under_a_second():
+def test_thirteen_organs_on_a_working_grid_take_under_a_second(slowness):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 14, size=(10, 16, 16), dtype=np.uint8)
     labels = coarse.repeat(15, 0).repeat(16, 1).repeat(16, 2)
@@ -187,4 +187,4 @@ def test_thirteen_organs_on_a_working_grid_take_under_a_second():
         start = time.process_time()
         keep_components(labels, table, known, voxel_volume=8.0)
         seconds.append(time.process_time() - start)
-    assert min(seconds) < 1.0
+    assert min(seconds) < slowness

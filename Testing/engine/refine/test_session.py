@@ -236,7 +236,7 @@ def test_two_hundred_clicks_are_answered_and_their_memory_is_bounded(case, table
 
 
 @pytest.mark.slow
-def test_the_largest_box_is_answered_in_half_a_second() -> None:
+def test_the_largest_box_is_answered_in_half_a_second(slowness: float) -> None:
     random = np.random.default_rng(0)
     shape = (80, 160, 160)
     affine = np.diag([1.5, 1.5, 3.0, 1.0])
@@ -260,4 +260,4 @@ def test_the_largest_box_is_answered_in_half_a_second() -> None:
         started = time.process_time()
         session.correct("mass", [Prompt.click(voxel)])
         seconds.append(time.process_time() - started)
-    assert sorted(seconds)[1] < 0.5, seconds
+    assert sorted(seconds)[1] < 0.5 * slowness, (seconds, slowness)

@@ -142,7 +142,9 @@ def test_a_value_representation_that_is_none_is_damage(write_series: Callable[..
         read_volume(folder)
 
 
-def test_a_description_of_very_many_values_takes_no_time(write_series: Callable[..., Path]) -> None:
+def test_a_description_of_very_many_values_takes_no_time(
+    write_series: Callable[..., Path], slowness: float
+) -> None:
     folder = write_series(keep=lambda k: k < 3)
     for file in folder.iterdir():
         data = pydicom.dcmread(file)
@@ -150,4 +152,4 @@ def test_a_description_of_very_many_values_takes_no_time(write_series: Callable[
         data.save_as(file)
     started = time.process_time()
     assert read_volume(folder).voxels.ndim == 3
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 2 * slowness

@@ -386,7 +386,7 @@ def test_an_answer_to_what_was_undone_meanwhile_is_dropped(case: Case) -> None:
     np.testing.assert_array_equal(case.labels(), session.labels)
 
 
-def test_two_hundred_clicks_in_a_second_are_all_answered(case: Case) -> None:
+def test_two_hundred_clicks_in_a_second_are_all_answered(case: Case, slowness: float) -> None:
     generator = np.random.default_rng(4)
     began = time.monotonic()
     clicks = [
@@ -397,7 +397,7 @@ def test_two_hundred_clicks_in_a_second_are_all_answered(case: Case) -> None:
     ]
     for click in clicks:
         case.correction.say("liver", click)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 2 * slowness
     assert case.correction.error is None
     case.correction.wait()
     assert case.correction.answered == 200

@@ -71,14 +71,16 @@ def test_events_and_log_are_told_apart(make_job: Callable[..., Any]) -> None:
     assert not job.folder.exists()
 
 
-def test_polling_never_blocks_while_the_child_is_silent(make_job: Callable[..., Any]) -> None:
+def test_polling_never_blocks_while_the_child_is_silent(
+    make_job: Callable[..., Any], slowness: float
+) -> None:
     job = make_job("import time; time.sleep(600)")
     job.start()
     started = time.perf_counter()
     for _ in range(100):
         assert job.poll() == []
         assert job.running
-    assert time.perf_counter() - started < 1
+    assert time.perf_counter() - started < slowness
     job.cancel()
 
 
