@@ -210,10 +210,28 @@ def test_openvino_keeps_the_first_of_several_decoders(two_decoders, batch) -> No
     np.testing.assert_allclose(logits.numpy(), exact.numpy(), atol=0.02 * float(exact.max() - exact.min()))
 
 
-def test_a_processor_says_whether_it_has_bfloat16(monkeypatch) -> None:
-    assert backends.has_bf16() in (True, False)
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
-    assert backends.has_bf16() is False
+@pytest.mark.parametrize(
+    ("instruction", "known", "fast"),
+    [
+        (True, {"cpu_name": "AMD EPYC", "amx_bf16": False}, True),
+        (True, {"cpu_name": "Intel Xeon", "amx_bf16": True}, True),
+        (True, {"cpu_name": "Intel Xeon", "amx_bf16": False}, False),
+        (True, {}, True),
+        (False, {"cpu_name": "AMD EPYC", "amx_bf16": False}, False),
+    ],
+    ids=["AMD", "AMX", "AVX-512 of Intel", "unknown", "none"],
+)
+def test_bfloat16_is_taken_where_it_is_faster(monkeypatch, instruction, known, fast) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: instruction, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    assert backends.has_bf16() is fast
+
+
+@pytest.mark.parametrize("missing", ["_is_avx512_bf16_supported", "get_capabilities"])
+def test_another_torch_says_less_of_the_processor(monkeypatch, missing) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.delattr(torch.cpu, missing, raising=False)
+    assert backends.has_bf16() is (missing == "get_capabilities")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the variable is that of Linux")

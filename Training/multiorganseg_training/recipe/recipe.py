@@ -216,7 +216,7 @@ class OptimisationSpec:
         warmup: Share of the iterations with rising learning rate, for "cosine".
         gradient_clip: Largest norm of the gradient.
         ema_decay: Decay of the exponential moving average of the weights that is validated and published.
-        precision: "bf16" (autocast) or "fp32".
+        precision: "bf16" (autocast; float32 where the device is no faster in bfloat16) or "fp32".
     """
 
     iterations: AtLeastOne = 2000

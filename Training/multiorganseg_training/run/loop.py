@@ -223,13 +223,14 @@ def _train(
 
 
 def _reduced(precision: str, device: torch.device, events: EventStream) -> bool:
-    """Whether to compute in bfloat16: where the recipe says so and the device has it."""
+    """Whether to compute in bfloat16: where the recipe says so and the device is faster in it."""
     if precision != "bf16":
         return False
     if computes_bf16(device):
         return True
     events.emit(
-        EventKind.WARNING, message=f"The device {device} has no bfloat16: the training is in float32."
+        EventKind.WARNING,
+        message=f"The device {device} is not faster in bfloat16: the training is in float32.",
     )
     return False
 
