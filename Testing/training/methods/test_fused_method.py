@@ -91,17 +91,41 @@ def test_what_is_believed_of_a_batch():
     for number, organ in enumerate((1, 1, 2, 2)):
         mine = batch.labels[number] == organ
         assert torch.equal(view.labels[number] == organ, mine), "what is annotated is neither lost nor added"
-        assert torch.equal(view.certain[number], mine)
+        assert torch.equal(view.annotation[number], batch.labels[number])
         other = view.teacher[number, 3 - organ] > view.teacher[number, 0]
         assert torch.equal(view.labels[number] == 3 - organ, other & ~mine), "the best of what is not denied"
 
 
-def test_annotated_cases_are_sure_everywhere_and_others_nowhere():
+def _gradient(method: FusedMethod, name: str, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
+    logits = logits.clone().requires_grad_()
+    method._strong(logits, method._weak(batch))[name].backward()
+    assert logits.grad is not None
+    return logits.grad
+
+
+def test_annotated_cases_learn_no_pseudo_label_and_others_no_annotation():
     network, batch = _network(), _batch(HALF)
-    view = _method(network)._weak(batch)
-    assert view.certain[:2].all()
-    assert not view.certain[2:].any()
-    assert torch.equal(view.labels[:2], batch.labels[:2])
+    method = _method(network, selection="everywhere")
+    assert torch.equal(method._weak(batch).labels[:2], batch.labels[:2])
+    logits = torch.randn((4, 2, *SHAPE), generator=torch.Generator().manual_seed(0))
+    annotations = _gradient(method, "cross_entropy", logits, batch)
+    pseudo_labels = _gradient(method, "pseudo_labels", logits, batch)
+    assert (annotations[:2] != 0).all()
+    assert not annotations[2:].any()
+    assert not pseudo_labels[:2].any()
+    assert (pseudo_labels[2:] != 0).all()
+
+
+def test_what_is_not_the_annotated_organ_is_learned_where_another_is_unknown():
+    network, batch = _network(2), _batch(PARTIAL)
+    logits = torch.zeros((4, 3, *SHAPE))
+    gradient = _gradient(_method(network, 2), "cross_entropy", logits, batch)
+    for number, organ in enumerate((1, 1, 2, 2)):
+        mine = batch.labels[number] == organ
+        assert (gradient[number, organ][mine] < 0).all()
+        assert (gradient[number, organ][~mine] > 0).all(), "it is background or the organ that is unknown"
+        for other in (0, 3 - organ):
+            assert (gradient[number, other][~mine] < 0).all()
 
 
 def test_views_hold_boxes_of_the_other_kind_with_all_that_is_believed_of_them():
@@ -111,8 +135,7 @@ def test_views_hold_boxes_of_the_other_kind_with_all_that_is_believed_of_them():
     mixed = method._mixed(weak, batch.known, np.random.default_rng(0))
     pasted = (mixed.image != weak.image)[:, 0]
     assert pasted.flatten(1).any(dim=1).all()
-    assert torch.equal(mixed.certain, weak.certain ^ pasted), "labelled and unlabelled change places"
-    assert torch.equal(mixed.known[:, 0], mixed.certain)
+    assert torch.equal(mixed.known, weak.known ^ pasted[:, None]), "labelled and unlabelled change places"
     for before, after in zip(vars(weak).values(), vars(mixed).values(), strict=True):
         assert before.shape == after.shape
         where = ~pasted if before.ndim == pasted.ndim else ~pasted[:, None].expand(before.shape)
@@ -150,7 +173,7 @@ def test_partial_labels_one_decoder_or_more_and_prototypes(activation, decoders,
     assert set(step.logs) == {
         "dice_loss",
         "mixed_dice_loss",
-        "certain",
+        "cross_entropy",
         "pseudo_labels",
         "reliability",
         "prototypes",
@@ -215,7 +238,7 @@ def test_a_network_behind_a_strided_stem_with_prototypes(stride):
     assert [name for name, weight in network.named_parameters() if weight.grad is None] == []
 
 
-def test_an_annotated_organ_is_not_sure_where_one_inside_it_is_not_annotated():
+def test_an_annotated_organ_may_be_one_inside_it_that_is_not_annotated():
     network, batch = _network(2), _batch([[True, False], [True, True]])
     with torch.no_grad():
         for head in (network.head, *network.other_heads):
@@ -226,7 +249,13 @@ def test_an_annotated_organ_is_not_sure_where_one_inside_it_is_not_annotated():
     assert isinstance(method, FusedMethod)
     view = method._weak(batch)
     liver = batch.labels[0] == 1
-    assert not view.certain[0][liver].any()
     assert set(view.labels[0][liver].tolist()) == {1, 2}, "the teacher says whether it is the inner organ"
     assert not (view.labels[0][~liver] == 2).any()
-    assert view.certain[1].all()
+    logits = torch.zeros((2, 3, *SHAPE))
+    gradient = _gradient(method, "cross_entropy", logits, batch)
+    for organ in (1, 2):
+        assert (gradient[0, organ][liver] < 0).all()
+        assert (gradient[0, organ][~liver] > 0).all()
+    learned = _gradient(method, "pseudo_labels", torch.randn((2, 3, *SHAPE)), batch)
+    assert not learned[0][:, ~liver].any()
+    assert not learned[1].any()

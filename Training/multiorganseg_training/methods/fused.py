@@ -29,7 +29,7 @@ from multiorganseg_training.losses.mutual import (
     Ramp,
     reliable_cross_entropy,
 )
-from multiorganseg_training.losses.partial import log_dice, masked_dice
+from multiorganseg_training.losses.partial import log_dice, masked_dice, partial_cross_entropy
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
 from multiorganseg_training.losses.pseudo_labels import RUNNER_UP, fuse
 from multiorganseg_training.methods.mean_teacher import follower
@@ -46,7 +46,7 @@ class FusedView:
     Attributes:
         image: (batch, 1, *space).
         labels: (batch, *space), int64: annotations and the teacher's pseudo-labels together.
-        certain: (batch, *space), bool: the label follows from annotations alone.
+        annotation: (batch, *space), int64: the annotations alone.
         weights: (batch, *space): the reliability of the teacher's pseudo-labels.
         teacher: (batch, organs + 1, *space): the teacher's probabilities.
         targets: (batch, organs, *space), int8: annotations in {0, 1, −1}.
@@ -57,7 +57,7 @@ class FusedView:
 
     image: Tensor
     labels: Tensor
-    certain: Tensor
+    annotation: Tensor
     weights: Tensor
     teacher: Tensor
     targets: Tensor
@@ -72,17 +72,18 @@ class FusedMethod(Method):
     A teacher that follows the network, the mean of its decoders, gives pseudo-labels where nothing is
     annotated. Those that annotations deny are dropped. In strong views a box is replaced by that of a case
     with other annotations, with all that is believed of it. Each decoder learns from the annotations by soft
-    Dice, on the batch as it is and on the strong views, and on the strong views from the labels by
-    cross-entropy: with a weight of its own where annotations decide, else on voxels that `selection` takes,
-    weighted by the reliability of the pseudo-label and by a ramp. For organs that exclude each other.
+    Dice, on the batch as it is and on the strong views, and on the strong views by
+    `partial_cross_entropy`. Where annotations leave it open what a voxel is, it learns the pseudo-label by
+    cross-entropy, on voxels that `selection` takes, weighted by the reliability of the pseudo-label and by a
+    ramp. For organs that exclude each other.
 
     Args:
         setting: Its network may have one decoder or several.
         dice_weight: Of the Dice losses.
         log: Whether these are the negative logarithm, which still pulls while an organ has hardly any
             probability.
-        certain_weight: Of the cross-entropy where annotations decide.
-        pseudo_label_weight: Largest weight of the cross-entropy where the teacher gives pseudo-labels.
+        certain_weight: Of the cross-entropy of the annotations.
+        pseudo_label_weight: Largest weight of the cross-entropy of the pseudo-labels.
         views: Strong views a step.
         position: "same" or "random": where a cut box is pasted.
         teacher_decay: Of the teacher, reached by way of 1 − 1 / (t + 1).
@@ -165,7 +166,7 @@ class FusedMethod(Method):
             beta = self.pseudo_label_weight * self.ramp.weight(int(self.iteration))
             loss = self.dice_weight * (parts["dice_loss"] + parts.get("mixed_dice_loss", 0))
             if strong:
-                loss = loss + self.certain_weight * parts["certain"] + beta * parts["pseudo_labels"]
+                loss = loss + self.certain_weight * parts["cross_entropy"] + beta * parts["pseudo_labels"]
             logs["reliability"] = weak.weights.mean()
         if self.classifier is not None:
             features = output.features.split(size)[1:]
@@ -198,12 +199,10 @@ class FusedMethod(Method):
             found = [weights for weights in reliable if weights is not None]
             weights = torch.stack(found).mean(dim=0) if found else torch.ones_like(teacher[:, 0])
             fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP, within=self.within)
-            certain = ~may_be(batch.labels, batch.known, self.within).any(dim=1)
-            whole = batch.known.all(dim=1).reshape(-1, *[1] * len(space))
             return FusedView(
                 batch.image,
                 fused.labels,
-                (fused.truth & certain) | whole,
+                batch.labels,
                 weights,
                 teacher,
                 tri_state(batch.labels, batch.known, within=self.within),
@@ -228,11 +227,14 @@ class FusedMethod(Method):
     def _strong(self, logits: Tensor, view: FusedView) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
         mine, theirs = map(self.pseudo_labels.uncertainty, (logs.detach().exp(), view.teacher))
-        chosen = self.pseudo_labels.chosen(mine, theirs)
+        unknown = may_be(view.annotation, view.known, self.within).any(dim=1)
+        chosen = self.pseudo_labels.chosen(mine, theirs) & unknown
         return {
             "mixed_dice_loss": self._dice(logits, view),
-            "certain": reliable_cross_entropy(logs, view.labels, view.certain),
-            "pseudo_labels": reliable_cross_entropy(logs, view.labels, chosen & ~view.certain, view.weights),
+            "cross_entropy": partial_cross_entropy(
+                logits, view.annotation, view.targets, view.known, self.activation, self.within
+            ),
+            "pseudo_labels": reliable_cross_entropy(logs, view.labels, chosen, view.weights),
         }
 
     def _align(
