@@ -108,7 +108,7 @@ def _devices() -> Iterator[Finding]:
         yield Finding("graphics card", "ok", "Apple GPU (mps)")
     else:
         yield Finding("graphics card", "optional", "none that PyTorch can use: the CPU is used")
-    bf16 = "used" if has_bf16() else "not used, float32 is as fast"
+    bf16 = "used" if has_bf16() else "not used, float32 is faster"
     detail = f"{psutil.cpu_count(logical=False) or psutil.cpu_count()} cores, bfloat16: {bf16}"
     yield Finding("processor", "ok", detail)
 

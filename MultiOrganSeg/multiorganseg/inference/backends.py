@@ -243,7 +243,7 @@ def has_bf16() -> bool:
     """Whether the CPU computes faster in bfloat16 than in float32, so that torch is fast without OpenVINO.
 
     AMD's processors do with AVX-512, Intel's with AMX alone: there the instruction of AVX-512 gains nothing,
-    and a window takes 1.5 times as long. Versions of torch that cannot tell them apart say yes to both.
+    and a window takes 1.1 to 1.5 times as long. With versions of torch that cannot tell them apart both do.
     """
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     if supported is None or not supported():
