@@ -12,10 +12,10 @@ the fold stay as they are, with all their organs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
@@ -155,18 +155,27 @@ def project(
 def table(
     runs: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Of the sweep.")],
 ) -> None:
-    """Print Dice by organ, of the fold of each collection."""
-    rows: dict[str, dict[str, dict[str, float]]] = {}
+    """Print Dice by organ, of the fold of each collection: medians over the seeds, means with their range."""
+    rows: dict[str, list[Mapping[str, Any]]] = {}
     for file in sorted(runs.glob("*/evaluation-linear/evaluation.json")):
-        said = json.loads(file.read_text(encoding="utf-8"))
-        rows[said["run"]] = {name: by_organ(said["cases"], name) for name in ("openkbp", "btcv")}
+        name = file.parents[1].name.rpartition("-")[0]
+        rows.setdefault(name, []).append(json.loads(file.read_text(encoding="utf-8"))["cases"])
     typer.echo(f"| collection | organ | {' | '.join(rows)} |\n|---|---|{'---|' * len(rows)}")
     for collection in ("openkbp", "btcv"):
-        organs = dict.fromkeys(organ for row in rows.values() for organ in row[collection])
-        for organ in organs:
-            values = [row[collection].get(organ) for row in rows.values()]
-            cells = ["" if value is None else f"{value:.3f}" for value in values]
+        measured = [[by_organ(cases, collection) for cases in row] for row in rows.values()]
+        for organ in dict.fromkeys(organ for row in measured for seed in row for organ in seed):
+            cells = [over_seeds([seed[organ] for seed in row if organ in seed]) for row in measured]
             typer.echo(f"| {collection} | {organ} | {' | '.join(cells)} |")
+        means = [over_seeds([fmean(seed.values()) for seed in row if seed], ranged=True) for row in measured]
+        typer.echo(f"| {collection} | mean of those | {' | '.join(means)} |")
+
+
+def over_seeds(values: Sequence[float], ranged: bool = False) -> str:
+    """Return the median as text, and the range where it is asked for; empty text for no values."""
+    if not values:
+        return ""
+    middle = f"{median(values):.3f}"
+    return f"{middle} ({min(values):.3f} – {max(values):.3f})" if ranged and len(values) > 1 else middle
 
 
 def by_organ(cases: Mapping[str, Mapping[str, Any]], collection: str) -> dict[str, float]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -62,6 +63,31 @@ def test_dice_by_organ_of_a_collection(union):
     }
     assert union.by_organ(cases, "openkbp") == pytest.approx({"esophagus": 0.3, "larynx": 1.0})
     assert union.by_organ(cases, "btcv") == {"esophagus": 0.9}
+
+
+def test_the_table_takes_medians_over_seeds_and_leaves_out_what_a_row_does_not_know(union, tmp_path, capsys):
+    def measured(run: str, **organs: float) -> None:
+        file = tmp_path / run / "evaluation-linear" / "evaluation.json"
+        file.parent.mkdir(parents=True)
+        cases = {"btcv_1": {organ: {"dice": dice} for organ, dice in organs.items()}}
+        file.write_text(json.dumps({"cases": cases}), encoding="utf-8")
+
+    for seed, liver in enumerate((0.9, 0.5, 0.6)):
+        measured(f"union-both-{seed}", liver=liver, spleen=0.2)
+    measured("union-neck-0", esophagus=0.1)
+    union.table(tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| collection | organ | union-both | union-neck |"
+    assert "| btcv | liver | 0.600 |  |" in lines
+    assert "| btcv | esophagus |  | 0.100 |" in lines
+    assert "| btcv | mean of those | 0.400 (0.350 – 0.550) | 0.100 |" in lines
+
+
+def test_ltuda_on_both_learns_from_the_same_cases_and_organs():
+    marginal, ltuda = (load_recipe(RECIPES / f"{name}.toml") for name in ("both", "both-ltuda"))
+    assert ltuda.data == marginal.data
+    assert ltuda.optimisation == marginal.optimisation
+    assert ltuda.method_arguments["warmup"] * 2 == ltuda.optimisation.iterations
 
 
 def test_rows_cost_alike_and_measure_both_folds():
