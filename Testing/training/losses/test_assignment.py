@@ -90,7 +90,3 @@ def test_subsampling_takes_at_most_so_many_of_each_class():
     assert len(places.unique()) == len(places)
     assert float(places[members[places] == 0].float().mean()) == pytest.approx(500 + 10_000, rel=0.05)
     assert not torch.equal(places, subsample(members, 1000, 4, generator))
-
-
-def test_without_a_limit_all_pixels_are_taken():
-    assert subsample(torch.tensor([0, -1, 2, 1]), None, 3).tolist() == [0, 2, 3]

@@ -6,6 +6,7 @@ import torch
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import known_matrix
 from multiorganseg_training.losses.known import (
+    among,
     annotated,
     expand_known,
     hide_unknown,
@@ -13,6 +14,7 @@ from multiorganseg_training.losses.known import (
     may_be,
     nearest_known,
     on_grid,
+    open_classes,
     within_matrix,
 )
 
@@ -103,6 +105,26 @@ def test_what_a_voxel_may_be(spread):
     plain = may_be(labels, known)
     assert plain[0, :, 0, LIVER].tolist() == [False] * 4
     assert plain[0, :, 0, 0].tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_what_annotations_leave_open(spread):
+    """Of background, liver, tumour, spleen and cyst: background, then the same organs."""
+    labels = torch.arange(5).reshape(1, 1, 5).expand(3, 1, 5)
+    known = known_matrix([{LIVER}, {1, 2, 3, 4}, set()], 4)
+    found = open_classes(labels, known_map(known, (1, 5)) if spread else known, NESTED)
+    assert found[0, :, 0, 0].tolist() == [True, False, False, True, False]
+    assert found[0, :, 0, LIVER].tolist() == [False, True, True, False, True]
+    assert torch.equal(found[1, :, 0], torch.eye(5, dtype=torch.bool)), "everything is annotated"
+    assert found[2].all()
+
+
+def test_probabilities_among_some_classes():
+    probabilities = torch.tensor([0.1, 0.6, 0.3, 0.0]).reshape(1, 4, 1)
+    some = torch.tensor([True, False, True, True]).reshape(1, 4, 1)
+    assert among(probabilities, some).flatten().tolist() == pytest.approx([0.25, 0, 0.75, 0])
+    only = torch.tensor([False, False, False, True]).reshape(1, 4, 1)
+    assert among(probabilities, only).flatten().tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("space", [(4,), (1, 4), (1, 2, 4)])

@@ -11,6 +11,7 @@ from multiorganseg_training.losses.alignment import (
     AlignmentLoss,
     AlignmentSpec,
     align,
+    align_features,
     pixel_prototype_contrast,
     pixel_prototype_distance,
 )
@@ -148,10 +149,58 @@ def test_subsampling_and_gumbel_repeat_with_their_generator():
     for _ in range(2):
         classifier, features, maps = _case()
         spec = AlignmentSpec(update="gumbel", pixels_per_class=5)
-        losses = align(classifier, classifier.embed(features), *maps, spec, torch.Generator().manual_seed(1))
+        losses = align_features(classifier, features, *maps, spec, torch.Generator().manual_seed(1))
         results.append((_scalars(losses[0]), classifier.labelled.prototypes))
     assert results[0][0] == results[1][0]
     assert torch.equal(results[0][1], results[1][1])
+
+
+def test_without_a_limit_all_pixels_are_aligned():
+    classifier, features, maps = _case()
+    expected = align(classifier, classifier.embed(features), *maps, update=False)
+    found = align_features(classifier, features, *maps, update=False)
+    assert [_scalars(loss) for loss in found] == [_scalars(loss) for loss in expected]
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_a_limit_takes_as_many_pixels_of_each_class(monkeypatch, coarse):
+    classifier, features, _ = _case((8, 6))
+    labels = torch.zeros((2, 8, 6), dtype=torch.int64)
+    labels[0, 0, :5], labels[1, 2:, :] = 1, 2
+    seen = []
+    monkeypatch.setattr("multiorganseg_training.losses.alignment.align", lambda *given: seen.append(given))
+    values = functional.avg_pool2d(features, 2) if coarse else features
+    align_features(classifier, values, labels, labels, labels, AlignmentSpec(pixels_per_class=7))
+    (_, pixels, chosen, *_), *_ = seen
+    assert torch.bincount(chosen).tolist() == [7, 5, 7]
+    assert len(pixels) == 19
+    if not coarse:
+        own = {tuple(row) for row in features.detach().movedim(1, -1)[labels == 1].tolist()}
+        classifier.eval()
+        align_features(classifier, values, labels, labels, labels, AlignmentSpec(pixels_per_class=7))
+        expected = classifier.embed(torch.tensor(sorted(own)).T[None])
+        assert torch.allclose(seen[1][1][seen[1][2] == 1].sum(0), expected.sum(0), atol=1e-5)
+
+
+@pytest.mark.parametrize("limit", [None, 40])
+def test_prototypes_of_a_small_organ_start_where_pixels_of_a_class_are_limited(limit):
+    """An organ has half a per cent of the voxels: over all of them the classifier keeps to the background."""
+    torch.manual_seed(0)
+    labels = torch.zeros((1, 100, 100), dtype=torch.int64)
+    labels[0, 10:15, 10:20] = 1
+    looks = torch.eye(8)[:2][labels].movedim(-1, 1) + 0.3 * torch.randn((1, 8, 100, 100))
+    classifier = PrototypeClassifier(8, 1, per_class=3, width=8, momentum=0.9)
+    optimiser = torch.optim.AdamW(classifier.parameters(), lr=3e-3)
+    spec, draws = AlignmentSpec(pixels_per_class=limit), torch.Generator().manual_seed(0)
+    for _ in range(120):
+        losses = align_features(classifier, looks, labels, labels, labels, spec, draws)
+        optimiser.zero_grad()
+        (losses[0].total + losses[1].total).backward()
+        optimiser.step()
+    with torch.no_grad():
+        found = classifier.eval()(looks).argmax(1) == 1
+    right = float((found & (labels == 1)).sum() / 50)
+    assert right > 0.8 if limit else right < 0.2
 
 
 def test_features_move_towards_their_prototypes():

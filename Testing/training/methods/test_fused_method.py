@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.strided_dynunet import StridedDynUNet
 from multiorganseg.networks.vnet import VNet
-from multiorganseg_training.losses.known import tri_state, within_matrix
+from multiorganseg_training.losses.known import among, open_classes, tri_state, within_matrix
 from multiorganseg_training.losses.mutual import reliability
 from multiorganseg_training.losses.partial import log_dice, masked_dice
 from multiorganseg_training.methods import Batch, FusedMethod, Setting, Step, build_method
@@ -85,8 +86,10 @@ def test_what_is_believed_of_a_batch():
     with torch.no_grad():
         outputs = network.eval().outputs(batch.image)
     each = [output.logits.softmax(1) for output in outputs]
-    torch.testing.assert_close(view.teacher, (each[0] + each[1]) / 2)
-    weights = [reliability(o.features, p, min_voxels=1) for o, p in zip(outputs, each, strict=True)]
+    is_open = open_classes(batch.labels, batch.known)
+    torch.testing.assert_close(view.teacher, among((each[0] + each[1]) / 2, is_open))
+    given = [among(p, is_open) for p in each]
+    weights = [reliability(o.features, p, min_voxels=1) for o, p in zip(outputs, given, strict=True)]
     torch.testing.assert_close(view.weights, (weights[0] + weights[1]) / 2)
     for number, organ in enumerate((1, 1, 2, 2)):
         mine = batch.labels[number] == organ
@@ -101,6 +104,24 @@ def _gradient(method: FusedMethod, name: str, logits: torch.Tensor, batch: Batch
     method._strong(logits, method._weak(batch))[name].backward()
     assert logits.grad is not None
     return logits.grad
+
+
+def test_a_claim_that_is_denied_lends_its_certainty_to_no_other():
+    """A teacher sure of the organ that is annotated elsewhere is not sure of background against the other."""
+    network = _network(2)
+    method = _method(network, 2, selection="entropy")
+    voxels = torch.tensor([0.0105, 0.98, 0.0095]).log().reshape(1, 3, 1, 1, 1).expand(1, 3, *SHAPE)
+    output = SimpleNamespace(logits=voxels, features=torch.ones((1, WIDTH, *SHAPE)))
+    method.teacher.module.outputs = lambda image: [output]
+    batch = Batch(
+        torch.zeros((1, 1, *SHAPE)), torch.zeros((1, *SHAPE), dtype=torch.long), torch.tensor([[True, False]])
+    )
+    view = method._weak(batch)
+    assert view.teacher[0, :, 0, 0, 0].tolist() == pytest.approx([0.525, 0, 0.475])
+    surer = torch.tensor([0.6, 1e-6, 0.4]).log().reshape(1, 3, 1, 1, 1).expand(1, 3, *SHAPE)
+    assert not _gradient(method, "pseudo_labels", surer, batch).any(), "the student is the surer one"
+    less = torch.tensor([0.5, 0.9, 0.5]).log().reshape(1, 3, 1, 1, 1).expand(1, 3, *SHAPE)
+    assert _gradient(method, "pseudo_labels", less, batch).any()
 
 
 def test_annotated_cases_learn_no_pseudo_label_and_others_no_annotation():

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses.known import on_grid
 from multiorganseg_training.losses.prototypes import PrototypeBank, PrototypeClassifier
 
 ARGMAX = "argmax"
@@ -74,7 +75,7 @@ def choose(shares: Tensor, how: str = ARGMAX, generator: torch.Generator | None 
 
 @torch.no_grad()
 def subsample(
-    members: Tensor, per_class: int | None, classes: int, generator: torch.Generator | None = None
+    members: Tensor, per_class: int, classes: int, generator: torch.Generator | None = None
 ) -> Tensor:
     """Choose pixels at random, at most `per_class` of each class.
 
@@ -83,7 +84,7 @@ def subsample(
 
     Args:
         members: (pixels,), int64: the class of each pixel; −1 is never chosen.
-        per_class: Most pixels of a class; None takes all.
+        per_class: Most pixels of a class.
         classes: How many classes there are, with background.
         generator: Source of all randomness, on the device of `members`.
 
@@ -91,8 +92,6 @@ def subsample(
         Positions in `members`, int64, not in order.
     """
     belongs = members >= 0
-    if per_class is None:
-        return belongs.nonzero()[:, 0]
     counts = torch.bincount(members + 1, minlength=classes + 1)
     keep = (SPARE * per_class / counts.clamp(min=1))[members + 1]
     chance = torch.rand(members.shape, generator=generator, device=members.device)
@@ -116,7 +115,9 @@ class AlignmentSpec:
         iterations: Of Sinkhorn-Knopp.
         epsilon: Of Sinkhorn-Knopp.
         update: "argmax", or "gumbel" as in the published code: which pixels move which prototype.
-        pixels_per_class: Most pixels of a class for PPC, PPD and the update; None takes all, as the paper.
+        pixels_per_class: Most pixels of a class that are aligned; None takes all, as the paper. Small organs
+            of a volume need a number: over all voxels the cross-entropy seldom leaves the background, and
+            only pixels that a bank gets right move its prototypes.
     """
 
     contrast: float = 0.01
@@ -132,7 +133,7 @@ class AlignmentLoss:
     """Losses of one bank, scalars in float32.
 
     Attributes:
-        cross_entropy: Of the bank's classifier against the fused labels of all pixels.
+        cross_entropy: Of the bank's classifier against the fused labels of all pixels given.
         contrast: PPC, not weighted.
         distance: PPD, not weighted.
         total: cross_entropy + weight · contrast + weight · distance.
@@ -142,6 +143,42 @@ class AlignmentLoss:
     contrast: Tensor
     distance: Tensor
     total: Tensor
+
+
+def align_features(
+    classifier: PrototypeClassifier,
+    features: Tensor,
+    labels: Tensor,
+    labelled: Tensor,
+    unlabelled: Tensor,
+    spec: AlignmentSpec | None = None,
+    generator: torch.Generator | None = None,
+    update: bool = True,
+) -> tuple[AlignmentLoss, AlignmentLoss]:
+    """Choose pixels of a strong view, as many of each class, and `align` them.
+
+    Args:
+        classifier: Holds both banks.
+        features: (batch, channels, *space) of the network, or of a coarser grid over the same field.
+        labels: (batch, *space), int64; this and all further ones as in `align`.
+        labelled: See there.
+        unlabelled: See there.
+        spec: Settings.
+        generator: Source of the choice and of gumbel draws, on the device of `features`.
+        update: Whether the prototypes move.
+
+    Returns:
+        The losses of the labelled and of the unlabelled bank.
+    """
+    spec = spec or AlignmentSpec()
+    features = on_grid(features, labels.shape[1:])
+    maps = [each.flatten() for each in (labels, labelled, unlabelled)]
+    if spec.pixels_per_class is not None:
+        classes = len(classifier.labelled.prototypes)
+        places = subsample(maps[0], spec.pixels_per_class, classes, generator)
+        maps = [each[places] for each in maps]
+        features = features.movedim(1, -1).reshape(-1, features.shape[1])[places].T[None]
+    return align(classifier, classifier.embed(features), *maps, spec, generator, update)
 
 
 def align(
@@ -154,19 +191,19 @@ def align(
     generator: torch.Generator | None = None,
     update: bool = True,
 ) -> tuple[AlignmentLoss, AlignmentLoss]:
-    """Return the losses of both banks for one strong view, then move the prototypes.
+    """Return the losses of both banks for pixels of one strong view, then move the prototypes.
 
-    Both classifiers learn the fused labels of all pixels, which keeps them consistent with each other and
-    with the linear one. The losses are those of the prototypes before the update.
+    Both classifiers learn the fused labels of all these pixels, which keeps them consistent with each other
+    and with the linear one. The losses are those of the prototypes before the update.
 
     Args:
         classifier: Holds both banks.
-        pixels: (batch · voxels, width), from `PrototypeClassifier.embed`.
-        labels: (batch, *space), int64 in 0…organs: mixed fused labels.
-        labelled: (batch, *space), int64: mixed `Fused.labelled`; −1 is no pixel of this bank.
-        unlabelled: (batch, *space), int64: mixed `Fused.unlabelled`.
-        spec: Settings.
-        generator: Source of the subsampling and of gumbel draws, on the device of `pixels`.
+        pixels: (pixels, width), from `PrototypeClassifier.embed`.
+        labels: As many, of any shape, int64 in 0…organs: mixed fused labels.
+        labelled: Likewise: mixed `Fused.labelled`; −1 is no pixel of this bank.
+        unlabelled: Likewise: mixed `Fused.unlabelled`.
+        spec: Settings, but for the number of pixels.
+        generator: Source of gumbel draws, on the device of `pixels`.
         update: Whether the prototypes move.
 
     Returns:
@@ -217,7 +254,7 @@ def _align_bank(
         logits = classifier.class_logits(similarities)
         cross_entropy = functional.cross_entropy(logits, truth)
         classes, per_class = similarities.shape[1:]
-        places = subsample(mask, spec.pixels_per_class, classes, generator)
+        places = (mask >= 0).nonzero()[:, 0]
         members, cosines = mask[places], similarities[places]
         own = cosines[torch.arange(len(places), device=places.device), members]
         shares = sinkhorn(own, members, classes, spec.iterations, spec.epsilon)

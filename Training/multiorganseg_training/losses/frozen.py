@@ -12,10 +12,9 @@ from torch.nn import functional
 from multiorganseg_training.losses.known import (
     IGNORE,
     SOFTMAX,
-    annotated,
     expand_known,
-    may_be,
     on_grid,
+    open_classes,
     probs,
 )
 from multiorganseg_training.losses.mutual import reliability
@@ -97,9 +96,7 @@ def frozen_part(
     space = logits.shape[2:]
     old = logits.shape[1] - (activation == SOFTMAX)
     known = expand_known(annotation.known, len(space)).expand(-1, -1, *space)
-    truth = annotation.labels.where(annotated(annotation.labels, annotation.known), 0)[:, None]
-    possible = torch.cat([truth == 0, may_be(annotation.labels, annotation.known, within)], dim=1)
-    possible = possible.scatter(1, truth, True)
+    possible = open_classes(annotation.labels, annotation.known, within)
     total: Tensor | None = None
     background = allowed = logits.new_zeros((len(logits), *space))
     inside = logits.new_full((len(logits), known.shape[1] - old, *[1] * len(space)), -math.inf)

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
 
+TINY = 1e-30
+
 
 def within_matrix(parents: Mapping[int, int], classes: int, device: torch.device | None = None) -> Tensor:
     """Return which organ lies inside which, such as a tumour inside the liver.
@@ -129,6 +131,39 @@ def may_be(labels: Tensor, known: Tensor, within: Tensor | None = None) -> Tenso
     nearest = nearest_known(known, within)
     place = 0 if nearest is None else expand_known(nearest, dimensions)
     return ~expand_known(known, dimensions) & (annotation == place)
+
+
+def open_classes(labels: Tensor, known: Tensor, within: Tensor | None = None) -> Tensor:
+    """Return which classes the annotations leave open for a voxel.
+
+    Args:
+        labels: As in `may_be`.
+        known: Likewise.
+        within: Likewise.
+
+    Returns:
+        (batch, classes + 1, *space), bool: on annotated voxels that organ and those of `may_be`, elsewhere
+        background and those of `may_be`. At least one of each voxel.
+    """
+    annotation = hide_unknown(labels, known)[:, None]
+    classes = torch.arange(known.shape[1] + 1, device=labels.device).reshape(1, -1, *[1] * (labels.ndim - 1))
+    result = annotation == classes
+    result[:, 1:] |= may_be(labels, known, within)
+    return result
+
+
+def among(probabilities: Tensor, classes: Tensor) -> Tensor:
+    """Return probabilities given that one of some classes is right.
+
+    Args:
+        probabilities: (batch, classes + 1, *space), float32.
+        classes: Of the same shape, bool, at least one of each voxel; as `open_classes` gives them.
+
+    Returns:
+        Of the same shape: 0 for other classes, the sum is 1.
+    """
+    left = (probabilities + TINY).masked_fill(~classes, 0.0)
+    return left / left.sum(dim=1, keepdim=True)
 
 
 def check_batch(labels: Tensor, known: Tensor) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.known import SOFTMAX, annotated, expand_known, may_be, organ_probs
+from multiorganseg_training.losses.known import SOFTMAX, expand_known, open_classes, organ_probs
 
 
 def cross_entropy_and_dice(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -177,12 +177,9 @@ def marginal_cross_entropy(
     Raises:
         TrainingError: The shapes do not fit.
     """
-    truth = annotated(labels, known)
     logits = logits.float()
     wide = expand_known(known, labels.ndim - 1)
-    annotation = labels.where(truth, 0)[:, None]
-    possible = torch.cat([annotation == 0, may_be(labels, known, within)], dim=1).scatter(1, annotation, True)
-    one_of = logits.masked_fill(~possible, -math.inf).logsumexp(dim=1)
+    one_of = logits.masked_fill(~open_classes(labels, known, within), -math.inf).logsumexp(dim=1)
     each = logits.logsumexp(dim=1) - one_of
     counts = wide.any(dim=1).expand_as(each)
     each = each.where(counts, 0.0)

@@ -15,7 +15,7 @@ from multiorganseg_training.losses.known import (
     check_activation,
     expand_known,
     hide_unknown,
-    may_be,
+    open_classes,
 )
 
 
@@ -148,12 +148,9 @@ def fuse(
         TrainingError: Not one teacher is given, `deny` does not fit, or the shapes do not fit.
     """
     annotation = hide_unknown(labels, known)
-    possible = may_be(labels, known, within)
-    own = annotation[:, None] == torch.arange(1, known.shape[1] + 1, device=labels.device).reshape(
-        1, -1, *[1] * (labels.ndim - 1)
-    )
-    answer = _pseudo_labels(possible | own, teacher_labels, teacher_probs, deny)
-    is_pseudo = (answer > 0) & possible.gather(1, (answer - 1).clamp(min=0)[:, None])[:, 0]
+    is_open = open_classes(labels, known, within)
+    answer = _pseudo_labels(is_open, teacher_labels, teacher_probs, deny)
+    is_pseudo = (answer > 0) & (answer != annotation) & is_open.gather(1, answer[:, None])[:, 0]
     fused = answer.where(is_pseudo, annotation)
     truth = (annotation > 0) & ~is_pseudo
     return Fused(
@@ -165,12 +162,13 @@ def fuse(
 
 
 def _pseudo_labels(
-    allowed: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str
+    is_open: Tensor, teacher_labels: Tensor | None, teacher_probs: Tensor | None, deny: str
 ) -> Tensor:
     if teacher_labels is not None and teacher_probs is None and deny == BACKGROUND:
         return teacher_labels
     if teacher_probs is not None and teacher_labels is None and deny in (BACKGROUND, RUNNER_UP):
-        return best_allowed(teacher_probs.detach(), allowed if deny == RUNNER_UP else None)
+        scores = teacher_probs.detach()
+        return (scores.masked_fill(~is_open, -math.inf) if deny == RUNNER_UP else scores).max(dim=1).indices
     msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied pseudo-labels."
     raise TrainingError(
         msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."

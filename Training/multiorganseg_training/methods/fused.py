@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import SAME, BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
-from multiorganseg_training.losses.alignment import AlignmentSpec, align, subsample
+from multiorganseg_training.losses.alignment import AlignmentSpec, align_features
 from multiorganseg_training.losses.known import (
+    among,
     known_map,
     log_probs,
-    may_be,
     on_grid,
+    open_classes,
     organ_probs,
     probs,
     tri_state,
@@ -48,9 +49,10 @@ class FusedView:
         labels: (batch, *space), int64: annotations and the teacher's pseudo-labels together.
         annotation: (batch, *space), int64: the annotations alone.
         weights: (batch, *space): the reliability of the teacher's pseudo-labels.
-        teacher: (batch, organs + 1, *space): the teacher's probabilities.
+        teacher: (batch, organs + 1, *space): the teacher's probabilities, given the annotations.
         targets: (batch, organs, *space), int8: annotations in {0, 1, −1}.
         known: (batch, organs, *space), bool: the annotated organs of the case that shows.
+        is_open: (batch, organs + 1, *space), bool: the classes that its annotations leave open.
         labelled: (batch, *space), int64: `Fused.labelled`.
         unlabelled: (batch, *space), int64: `Fused.unlabelled`.
     """
@@ -62,6 +64,7 @@ class FusedView:
     teacher: Tensor
     targets: Tensor
     known: Tensor
+    is_open: Tensor
     labelled: Tensor
     unlabelled: Tensor
 
@@ -70,12 +73,12 @@ class FusedMethod(Method):
     """LTUDA's teacher, fusion, mixing and prototypes, with the weights of mutual learning.
 
     A teacher that follows the network, the mean of its decoders, gives pseudo-labels where nothing is
-    annotated. Those that annotations deny are dropped. In strong views a box is replaced by that of a case
-    with other annotations, with all that is believed of it. Each decoder learns from the annotations by soft
-    Dice, on the batch as it is and on the strong views, and on the strong views by
-    `partial_cross_entropy`. Where annotations leave it open what a voxel is, it learns the pseudo-label by
-    cross-entropy, on voxels that `selection` takes, weighted by the reliability of the pseudo-label and by a
-    ramp. For organs that exclude each other.
+    annotated. What annotations deny is taken out of its probabilities before they are judged. In strong views
+    a box is replaced by that of a case with other annotations, with all that is believed of it. Each decoder
+    learns from the annotations by soft Dice, on the batch as it is and on the strong views, and on the strong
+    views by `partial_cross_entropy`. Where annotations leave it open what a voxel is, it learns the
+    pseudo-label by cross-entropy, on voxels that `selection` takes, weighted by the reliability of the
+    pseudo-label and by a ramp. For organs that exclude each other.
 
     Args:
         setting: Its network may have one decoder or several.
@@ -133,8 +136,7 @@ class FusedMethod(Method):
         self.pseudo_labels = replace(PSEUDO_LABELS, **pseudo_labels)
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.teacher = follower(setting.network, teacher_decay)
-        self.alignment = AlignmentSpec()
-        self.pixels_per_class = pixels_per_class
+        self.alignment = AlignmentSpec(pixels_per_class=pixels_per_class)
         self.classifier = (
             PrototypeClassifier(
                 setting.feature_channels, setting.organs, per_class, width, prototype_momentum
@@ -192,7 +194,9 @@ class FusedMethod(Method):
         outputs = every_decoder(batch.image) if every_decoder else [self.teacher(batch.image)]
         with torch.autocast(batch.image.device.type, enabled=False):
             each = [probs(output.logits, self.activation) for output in outputs]
-            teacher = torch.stack(each).mean(dim=0)
+            is_open = open_classes(batch.labels, batch.known, self.within)
+            teacher = among(torch.stack(each).mean(dim=0), is_open)
+            each = [among(said, is_open) for said in each]
             space = batch.labels.shape[1:]
             pairs = zip(outputs, each, strict=True)
             reliable = [self.pseudo_labels.weights(on_grid(said.features, space), p) for said, p in pairs]
@@ -207,6 +211,7 @@ class FusedMethod(Method):
                 teacher,
                 tri_state(batch.labels, batch.known, within=self.within),
                 known_map(batch.known, space),
+                is_open,
                 fused.labelled,
                 fused.unlabelled,
             )
@@ -226,9 +231,9 @@ class FusedMethod(Method):
 
     def _strong(self, logits: Tensor, view: FusedView) -> dict[str, Tensor]:
         logs = log_probs(logits, self.activation)
-        mine, theirs = map(self.pseudo_labels.uncertainty, (logs.detach().exp(), view.teacher))
-        unknown = may_be(view.annotation, view.known, self.within).any(dim=1)
-        chosen = self.pseudo_labels.chosen(mine, theirs) & unknown
+        student = among(logs.detach().exp(), view.is_open)
+        mine, theirs = map(self.pseudo_labels.uncertainty, (student, view.teacher))
+        chosen = self.pseudo_labels.chosen(mine, theirs) & (view.is_open.sum(dim=1) > 1)
         return {
             "mixed_dice_loss": self._dice(logits, view),
             "cross_entropy": partial_cross_entropy(
@@ -244,17 +249,12 @@ class FusedMethod(Method):
         draws = torch_generator(generator, features[0].device)
         total = features[0].new_zeros((), dtype=torch.float32)
         for view, feature in zip(views, features, strict=True):
-            feature = on_grid(feature, view.labels.shape[1:])
-            labels = view.labels.flatten()
-            classes = view.teacher.shape[1]
-            places = subsample(labels, self.pixels_per_class, classes, draws)
-            chosen = feature.movedim(1, -1).reshape(-1, feature.shape[1])[places]
-            banks = align(
+            banks = align_features(
                 self.classifier,
-                self.classifier.embed(chosen.T[None]),
-                labels[places],
-                view.labelled.flatten()[places],
-                view.unlabelled.flatten()[places],
+                feature,
+                view.labels,
+                view.labelled,
+                view.unlabelled,
                 self.alignment,
                 draws,
                 torch.is_grad_enabled(),

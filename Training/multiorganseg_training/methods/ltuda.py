@@ -24,14 +24,13 @@ from multiorganseg_training.data.mixing import (
     next_partner,
     own_set_partner,
 )
-from multiorganseg_training.losses.alignment import ARGMAX, AlignmentSpec, align
+from multiorganseg_training.losses.alignment import ARGMAX, AlignmentSpec, align_features
 from multiorganseg_training.losses.known import (
     IGNORE,
     SOFTMAX,
     full_targets,
     known_map,
     may_be,
-    on_grid,
     organ_probs,
     tri_state,
 )
@@ -104,7 +103,7 @@ class LTUDA(Method):
         warmup: Iterations from annotations alone, while the teacher follows and nothing is mixed; the paper
             starts from a network that was trained so.
         ramp_every: Iterations between two steps of the weight of the fused labels.
-        ramp_steps: How many steps until it is 1; 0 for 1 from the start, as in the paper.
+        ramp_steps: How many steps until it is 1, from the end of `warmup`; 0 for 1 at once, as in the paper.
         exclusive: Whether a voxel of an annotated organ tells that it is no other organ; with a softmax it
             always does.
         exclusion_weight: As in `Partial`; softmax only.
@@ -270,17 +269,16 @@ class LTUDA(Method):
         self, view: LabelledView, logits: Tensor, features: Tensor, generator: np.random.Generator
     ) -> dict[str, Tensor]:
         fused, _ = self.pseudo(logits, view.labels, view.pseudo, view.pseudo >= 0, self.within)
-        losses = {"fused": self.ramp.weight(int(self.iteration)) * fused}
+        losses = {"fused": self.ramp.weight(int(self.iteration) - self.warmup) * fused}
         if self.classifier is None:
             losses["mixed_annotated"], _ = self.annotated(
                 logits, view.annotation, view.targets, view.known, self.within
             )
             return losses
         draws = torch_generator(generator, features.device)
-        pixels = self.classifier.embed(on_grid(features, view.labels.shape[1:]))
-        labelled, unlabelled = align(
+        labelled, unlabelled = align_features(
             self.classifier,
-            pixels,
+            features,
             view.labels,
             view.labelled,
             view.unlabelled,

@@ -100,7 +100,8 @@ class Partial(Method):
         """Compute the loss of one batch."""
         logits: Tensor = network(batch.image).logits
         known = torch.ones_like(batch.known) if self.missing_is_background else batch.known
-        if self.loss.activation == SOFTMAX and not self.loss.log and bool(known.all()):
+        plain = self.loss.activation == SOFTMAX and not self.loss.log and not bool(self.within.any())
+        if plain and bool(known.all()):
             return self._all_known(logits, batch.labels)
         targets = tri_state(batch.labels, known, self.exclusive, self.within)
         return Step(*self.loss(logits, batch.labels, targets, known, self.within))
