@@ -21,8 +21,9 @@ and the list may change all of them, whose names then end in its own:
     set = ["preprocessing.spacing_mm = [6.0, 8.0, 8.0]"]
 
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
-What is finished is left as it is, a run that was stopped goes on from its checkpoint, one that failed is
-reported and left out until the next start. After each run RUNS/results.json and RUNS/results.md are written
+A recipe that does not fit the data is refused before anything is trained. What is finished is left as it is,
+a run that was stopped goes on from its checkpoint, one that failed is reported and left out until the next
+start. After each run RUNS/results.json and RUNS/results.md are written
 anew.
 """
 
@@ -36,7 +37,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from tables import write_tables
+from tables import count_labelled, write_tables
 
 from multiorganseg_training.recipe.file import load_recipe
 from multiorganseg_training.recipe.recipe import Recipe
@@ -166,12 +167,13 @@ def main(
     """Train and measure a list of recipes."""
     runs.mkdir(parents=True, exist_ok=True)
     wanted, failed = jobs(listed, runs), []
+    labelled = count_labelled([job.recipe for job in wanted], data)
     for job in wanted:
         typer.echo(f"{job.run.name} …")
         if not work(job, data, cache or runs / "cache", threads):
             failed.append(job.run.name)
             typer.echo(f"{job.run.name} failed; see {runs / job.run.name}.log", err=True)
-        write_tables(runs, wanted, data)
+        write_tables(runs, wanted, labelled)
     if failed:
         raise typer.Exit(1)
 

@@ -179,11 +179,12 @@ def over_seeds(values: Sequence[float], ranged: bool = False) -> str:
 
 
 def by_organ(cases: Mapping[str, Mapping[str, Any]], collection: str) -> dict[str, float]:
-    """Return the mean Dice of each organ over the cases of a collection."""
+    """Return the mean Dice of each organ over the cases of a collection in which it is defined."""
     found: dict[str, list[float]] = {}
     for name, organs in cases.items():
         for organ, measured in organs.items() if name.startswith(collection) else ():
-            found.setdefault(organ, []).append(measured["dice"])
+            if measured["dice"] is not None:
+                found.setdefault(organ, []).append(measured["dice"])
     return {organ: fmean(values) for organ, values in found.items()}
 
 

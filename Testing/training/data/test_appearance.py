@@ -100,3 +100,26 @@ def test_thick_slices_smooth_along_k_alone_and_large_pixels_in_plane_alone() -> 
     assert torch.allclose(coarsen(in_plane, np.random.default_rng(0), in_plane=False), in_plane, atol=1e-5)
     assert coarsen(in_plane, np.random.default_rng(0), in_plane=True).std() < 0.8 * in_plane.std()
     assert torch.allclose(coarsen(ramp_k, np.random.default_rng(0), in_plane=True), ramp_k, atol=1e-5)
+
+
+@pytest.fixture
+def on_meta(monkeypatch) -> tuple[torch.Tensor, torch.Tensor]:
+    """A patch on a device that has shapes alone: what asks for numbers is told some."""
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: [40.0] * self.numel())
+    monkeypatch.setattr(torch.Tensor, "__bool__", lambda self: True)
+    monkeypatch.setattr(torch, "bincount", lambda values, minlength: values.new_ones(minlength))
+    return torch.zeros((1, 8, 16, 16), device="meta"), torch.zeros(
+        (8, 16, 16), dtype=torch.long, device="meta"
+    )
+
+
+@pytest.mark.parametrize("name", list(PHASES))
+def test_a_phase_is_changed_on_the_device_of_the_patch(name, on_meta) -> None:
+    changed = change_phase(*on_meta, ORGANS, WINDOW, np.random.default_rng(0), PHASES[name])
+    assert changed.device.type == "meta"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_field_is_cut_on_the_device_of_the_patch(seed, on_meta) -> None:
+    image, labels = cut_field(*on_meta, AIR, np.random.default_rng(seed))
+    assert (image.device.type, labels.device.type) == ("meta", "meta")

@@ -111,3 +111,48 @@ def test_fit_learns_from_a_project(project, phantom_recipe, place, tmp_path):
     assert np.isnan(scores["last"]["spleen"]), "the fold does not know it"
     assert not np.isnan(scores["last"]["liver"])
     assert Path(tmp_path / "run" / "checkpoint.pt").is_file()
+
+
+@pytest.fixture
+def tumours(phantom_data, tmp_path) -> Project:
+    """Of two cases, in which a tumour lies where the phantom has its spleen, inside the liver by its name."""
+    table = LabelTable({6: "liver_tumor", 1: "liver"})
+    create_project(tmp_path / "T", "T", LabelTable({1: "liver", 2: "liver_tumor"}))
+    for name in ("case_a", "case_c"):
+        files = [phantom_data / kind / f"{name}.nii.gz" for kind in ("images", "labels")]
+        status = {"liver": ANNOTATED, "liver_tumor": ANNOTATED}
+        project = add_case(tmp_path / "T", name, *files, status, table=table)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("labels", "known", "status", "channels"),
+    [
+        ({"1": "liver", "2": "liver_tumor"}, {}, ANNOTATED, {1: 1, 2: 2}),
+        ({"1": "liver", "2": "liver_tumor"}, {}, PSEUDO, {1: 1, 2: 1}),
+        ({"1": "liver"}, {}, ANNOTATED, {1: 1, 2: 1}),
+        ({"1": "liver", "2": "liver_tumor"}, {"*": ["liver"]}, ANNOTATED, {1: 1, 2: 1}),
+        ({"1": "liver", "2": "liver_tumor"}, {"*": ["liver_tumor"]}, ANNOTATED, {1: 1, 2: 2}),
+        ({"1": "liver_tumor"}, {}, ANNOTATED, {2: 1}),
+    ],
+)
+def test_an_organ_that_is_not_learnt_is_a_part_of_the_one_around_it(
+    tumours, phantom_recipe, tmp_path, labels, known, status, channels
+):
+    set_status(tumours.folder, "case_a", "liver_tumor", status)
+    recipe = phantom_recipe(data={"labels": labels, "validation": [], "known": known})
+    case = training_cases(tumours.folder, recipe)[0]
+    assert case.channels == channels
+    (prepared,) = prepare_cases([case], tmp_path / "cache", recipe.preprocessing, Progress())
+    voxels = read_labels(tumours.labels_path("case_a")).voxels
+    for channel in (1, 2):
+        values = [value for value, to in channels.items() if to == channel and channel in case.known]
+        assert (prepared.labels == channel).sum() == np.isin(voxels, values).sum()
+
+
+def test_a_data_folder_knows_nested_organs_too(phantom_data, phantom_recipe):
+    labels = {"1": "liver", "6": "liver_tumor"}
+    recipe = phantom_recipe(data={"labels": labels, "known": {"*": ["liver"]}})
+    (case, *_) = training_cases(phantom_data, recipe)
+    assert case.channels == {1: 1, 6: 1}
+    assert case.known == {1}

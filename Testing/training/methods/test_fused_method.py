@@ -236,7 +236,14 @@ def test_the_teacher_follows_with_its_running_statistics():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"selection": "margin"}, {"form": "max"}, {"ramp_every": 0}, {"position": "left"}]
+    "arguments",
+    [
+        {"selection": "margin"},
+        {"form": "max"},
+        {"ramp_every": 0},
+        {"position": "left"},
+        {"views": 0, "prototypes": True},
+    ],
 )
 def test_unknown_choices_are_refused(arguments):
     with pytest.raises(TrainingError):

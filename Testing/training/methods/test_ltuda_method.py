@@ -368,11 +368,34 @@ def test_it_learns_both_organs_from_one_label_each(activation):
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"mixing": "mixup"}, {"partner": "none"}, {"teacher_mode": "off"}, {"position": "left"}]
+    "arguments",
+    [
+        {"mixing": "mixup"},
+        {"partner": "none"},
+        {"teacher_mode": "off"},
+        {"position": "left"},
+        {"reduction": "max"},
+        {"update": "softmax"},
+        {"threshold": 1.5},
+        {"threshold": [0.5]},
+        {"views": 0},
+    ],
 )
 def test_unknown_choices_are_refused(arguments):
     with pytest.raises(TrainingError):
         _method(**arguments)
+
+
+@pytest.mark.parametrize(("mixing", "least"), [("cutmix", 2), ("carvemix", 2), ("colour", 1), ("none", 1)])
+def test_cases_are_mixed_where_a_batch_has_two(mixing, least):
+    assert _method(mixing=mixing)[0].least_batch == least
+
+
+def test_the_ramp_begins_with_the_end_of_the_warm_up(batch):
+    arguments = {"mixing": "none", "reduction": "mean", "ramp_every": 1, "ramp_steps": 10}
+    (late, network), (early, _) = _method(warmup=3, **arguments), _method(**arguments)
+    late.iteration += 3
+    assert torch.equal(_step(late, network, batch).logs["fused"], _step(early, network, batch).logs["fused"])
 
 
 def test_a_warm_up_learns_from_annotations_alone(batch):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.losses.known import organ_probs, tri_state
-from multiorganseg_training.losses.partial import cross_entropy_and_dice, log_dice
+from multiorganseg_training.losses.partial import PartialLoss, cross_entropy_and_dice, log_dice
 from multiorganseg_training.methods import Batch, Setting, build_method
 
 ORGANS = 3
@@ -53,6 +53,21 @@ def test_with_every_organ_annotated_it_is_plain_supervised_learning():
     torch.testing.assert_close(step.loss, cross_entropy + dice)
     plain = build_method("supervised", {}, setting)(setting.network, batch, GENERATOR)
     torch.testing.assert_close(step.loss, plain.loss)
+
+
+def test_a_nested_organ_costs_the_same_whether_or_not_another_case_hides_one():
+    """The way that is quicker where everything is annotated knows of no organs inside others."""
+    setting, batch = _setting("softmax"), _batch([[True] * ORGANS] * 2)
+    setting.within[0, 1] = True
+    loss = build_method("partial", {}, setting)(setting.network, batch, GENERATOR).loss
+    targets = tri_state(batch.labels, batch.known, within=setting.within)
+    logits = setting.network(batch.image).logits
+    expected, _ = PartialLoss("softmax", 1.0, exclusion_weight=1.0)(
+        logits, batch.labels, targets, batch.known, setting.within
+    )
+    torch.testing.assert_close(loss, expected)
+    plain, _ = cross_entropy_and_dice(logits, batch.labels)
+    assert not torch.isclose(loss, plain)
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from multiorganseg.errors import TrainingError
 from multiorganseg_training.recipe.file import load_recipe
 from multiorganseg_training.run.build import recipe_method, recipe_network
 
@@ -101,13 +102,21 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
     assert evaluate.endswith("--weights last")
 
 
-def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp_path, monkeypatch):
+def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_trained(
+    sweep, listed, save_recipe, phantom_recipe, phantom_data, tmp_path, monkeypatch
+):
+    second = phantom_recipe(name="second", data={"training": ["typo_*"]})
+    save_recipe(tmp_path / "second.toml", second)
+    monkeypatch.setattr(sweep, "work", lambda *given: pytest.fail("it trained"))
+    with pytest.raises(TrainingError, match="do not fit"):
+        sweep.main(listed, phantom_data, tmp_path / "runs", None, 1)
+
+
+def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp_path):
     tables = importlib.import_module("tables")
     jobs = [job for job in sweep.jobs(listed, tmp_path) if job.recipe.name == "start"]
     third = sweep.Job(jobs[0].recipe_file, jobs[0].recipe, 2, tmp_path)
-    monkeypatch.setattr(
-        tables, "_labelled", lambda recipes, data: ({"spleen": 9, "liver": 3, "aorta": 1}, 10)
-    )
+    labelled = tables.Labelled({"spleen": 9, "liver": 3, "aorta": 1}, 10)
     for job, spleen, liver in zip([*jobs, third], (0.9, 0.8, 0.5), (0.1, 0.3, None), strict=True):
         organs = {
             key: {metric: {"mean": value} for metric in ("dice", "hd95_mm")}
@@ -116,17 +125,21 @@ def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp
         folder = job.evaluation("linear")
         folder.mkdir(parents=True)
         (folder / "evaluation.json").write_text(json.dumps({"full": {"organs": organs}}), encoding="utf-8")
-    tables.write_tables(tmp_path, [*jobs, third], tmp_path)
+    tables.write_tables(tmp_path, [*jobs, third], labelled)
     row = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["rows"]["start"]
     assert list(row["seeds"]) == ["0", "1", "2"]
     dice = row["median"]["dice"]
-    assert dice["spleen"] == dice["often"] == [0.8, 0.5, 0.9]
-    assert dice["liver"] == dice["seldom"] == [0.2, 0.1, 0.3]
-    assert dice["mean"] == [0.5, 0.5, 0.55]
+    assert dice["spleen"] == dice["often"]
+    assert dice["spleen"] == {"median": 0.8, "lowest": 0.5, "highest": 0.9, "seeds": 3}
+    assert dice["liver"] == dice["seldom"]
+    assert dice["liver"] == pytest.approx({"median": 0.2, "lowest": 0.1, "highest": 0.3, "seeds": 2})
+    assert dice["mean"] == pytest.approx({"median": 0.525, "lowest": 0.5, "highest": 0.55, "seeds": 2}), (
+        "the mean of the organs that are left would be that of others"
+    )
     assert dice["aorta"] is None, "of another row"
     text = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "spleen (9) | liver (3) | aorta (1) | often | seldom | mean" in text
-    assert "| start | 3 | 0.800 (0.500 – 0.900) | 0.200 (0.100 – 0.300) | – |" in text
+    assert "| start | 3 | 0.800 (0.500 – 0.900) | 0.200 (0.100 – 0.300), 2 of 3 | – |" in text
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "research").glob("*-sweep.toml")), ids=lambda path: path.stem)

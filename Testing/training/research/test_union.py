@@ -59,7 +59,7 @@ def test_dice_by_organ_of_a_collection(union):
     cases = {
         "openkbp_1": {"esophagus": {"dice": 0.2}},
         "openkbp_2": {"esophagus": {"dice": 0.4}, "larynx": {"dice": 1.0}},
-        "btcv_1": {"esophagus": {"dice": 0.9}},
+        "btcv_1": {"esophagus": {"dice": 0.9}, "spleen": {"dice": None}},
     }
     assert union.by_organ(cases, "openkbp") == pytest.approx({"esophagus": 0.3, "larynx": 1.0})
     assert union.by_organ(cases, "btcv") == {"esophagus": 0.9}

@@ -127,7 +127,7 @@ def change_phase(
     regions, keys = _with_cortex(labels, organs, phase)
     count = len(keys)
     voxels = torch.bincount(regions.flatten(), minlength=count).float()
-    sums = torch.zeros(count).index_add_(0, regions.flatten(), image.flatten())
+    sums = image.new_zeros(count).index_add_(0, regions.flatten(), image.flatten())
     means = (sums / voxels.clamp(min=1)).tolist()
     gains, shifts = np.zeros(count), np.zeros(count)
     for region, key in enumerate(keys):
@@ -135,14 +135,14 @@ def change_phase(
         if region and wanted is not None and voxels[region]:
             gains[region] = generator.uniform(*phase.gain) - 1
             shifts[region] = wanted - means[region] - gains[region] * means[region]
-    gain, shift = (_faded(torch.from_numpy(values).float()[regions]) for values in (gains, shifts))
+    gain, shift = (_faded(image.new_tensor(values)[regions]) for values in (gains, shifts))
     if phase.vessels_to is not None:
         image = _without_agent(image, labels, phase.vessels_to)
     image = image * (1 + gain) + shift
     for key, amplitude in phase.patchy.items():
         inside = regions == keys.index(key) if key in keys else None
         if inside is not None and inside.any():
-            unevenness = smooth_field(tuple(image.shape), PATCHES, generator)
+            unevenness = smooth_field(tuple(image.shape), PATCHES, generator).to(image.device)
             image = image + amplitude * _faded(inside.float()) * unevenness
     return ((image - low) * (2 / (high - low)) - 1).clamp(-1, 1)[None]
 
@@ -158,7 +158,7 @@ def _with_cortex(labels: Tensor, organs: Mapping[int, str], phase: Phase) -> tup
     keys = ["", *(organs[channel] for channel in sorted(organs))]
     if phase.cortex is None:
         return labels, keys
-    kidneys = torch.zeros(labels.shape, dtype=torch.bool)
+    kidneys = torch.zeros_like(labels, dtype=torch.bool)
     for key in KIDNEYS:
         if key in keys:
             kidneys |= labels == keys.index(key)

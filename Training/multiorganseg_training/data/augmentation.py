@@ -42,11 +42,11 @@ def cut_field(
         kept = max(min(LEAST_PLANES, size), round(size * generator.uniform(SHORTEST_SHARE[axis], 0.95)))
         first = int(generator.integers(size - kept + 1))
         if kept > 1 and generator.random() < MIRRORED_SHARE[axis]:
-            index = torch.from_numpy(np.pad(np.arange(kept), (first, size - kept - first), mode="reflect"))
-            index = index + first
+            places = np.pad(np.arange(kept), (first, size - kept - first), mode="reflect") + first
+            index = torch.from_numpy(places).to(patch.device)
             patch, labels = patch.index_select(axis + 1, index), labels.index_select(axis, index)
             continue
-        inside = torch.zeros(size, dtype=torch.bool)
+        inside = torch.zeros(size, dtype=torch.bool, device=patch.device)
         inside[first : first + kept] = True
         inside = inside.reshape([-1 if other == axis else 1 for other in range(3)])
         patch, labels = torch.where(inside, patch, outside), torch.where(inside, labels, 0)

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.organs.catalogue import load_catalogue
+from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.file import PROJECT_FILE, load_project
 from multiorganseg.projects.matrix import KNOWN, LabelStatus
 from multiorganseg.projects.project import Project
@@ -23,7 +25,9 @@ class Case:
         name: File name without suffix.
         image: Path of the image.
         labels: Path of the label map on the image's grid; None when nothing is labelled.
-        channels: Network channel by label value of the file; other values count as background.
+        channels: Network channel by label value of the file; other values count as background. A value of an
+            organ that is not known stands for the innermost known one around it: a tumour that nobody learns
+            is a part of the liver.
         known: Channels of which every voxel is known, annotated or absent.
     """
 
@@ -49,9 +53,15 @@ def training_cases(data: Path, recipe: Recipe) -> list[Case]:
     said = recipe.data
     if (data / PROJECT_FILE).is_file():
         return _project_cases(load_project(data), said)
-    return [
-        replace(case, channels=said.channels, known=_wanted(said, case.name)) for case in find_cases(data)
-    ]
+    cases = []
+    for case in find_cases(data):
+        known = _wanted(said, case.name)
+        channels = {
+            value: _innermost(said.table.organs[channel], known, said.table) or channel
+            for value, channel in said.channels.items()
+        }
+        cases.append(replace(case, channels=channels, known=known))
+    return cases
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -122,15 +132,28 @@ def _project_cases(project: Project, said: DataSpec) -> list[Case]:
     cases = []
     for name in project.cases:
         row = project.matrix.rows[name]
-        channels = {
-            value: said.table.value(key)
-            for value, key in project.table.organs.items()
-            if key in organs and row[key] is LabelStatus.ANNOTATED
-        }
-        known = frozenset(said.table.value(key) for key in organs if row.get(key) in KNOWN)
+        wanted = _wanted(said, name)
+        known = frozenset(said.table.value(key) for key in organs if row.get(key) in KNOWN) & wanted
+        annotated = {key for key in project.table.keys if row[key] is LabelStatus.ANNOTATED}
+        drawn = frozenset(said.table.value(key) for key in annotated & set(organs)) & wanted
+        channels = {}
+        for value, key in project.table.organs.items():
+            own = said.table.value(key) if key in annotated and key in organs else None
+            if channel := _innermost(key, drawn, said.table) or own:
+                channels[value] = channel
         files = (project.image_path(name), project.labels_path(name))
-        cases.append(Case(name, *files, channels, known & _wanted(said, name)))
+        cases.append(Case(name, *files, channels, known))
     return cases
+
+
+def _innermost(key: str | None, channels: frozenset[int], table: LabelTable) -> int | None:
+    """Return the channel of an organ, or of the innermost one around it, that is among these; else None."""
+    organs = load_catalogue().organs
+    while key is not None:
+        if key in table.keys and table.value(key) in channels:
+            return table.value(key)
+        key = organs[key].within if key in organs else None
+    return None
 
 
 def _wanted(said: DataSpec, name: str) -> frozenset[int]:

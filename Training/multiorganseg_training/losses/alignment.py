@@ -48,6 +48,17 @@ def sinkhorn(
     return shares
 
 
+def require_assignment(how: str) -> None:
+    """Refuse what is neither "argmax" nor "gumbel".
+
+    Raises:
+        TrainingError: The assignment is unknown.
+    """
+    if how not in (ARGMAX, GUMBEL):
+        msg = f"No assignment '{how}'."
+        raise TrainingError(msg, next_step=f"Known are {ARGMAX} and {GUMBEL}.")
+
+
 @torch.no_grad()
 def choose(shares: Tensor, how: str = ARGMAX, generator: torch.Generator | None = None) -> Tensor:
     """Choose a prototype for each pixel.
@@ -64,12 +75,10 @@ def choose(shares: Tensor, how: str = ARGMAX, generator: torch.Generator | None 
     Raises:
         TrainingError: `how` is unknown.
     """
+    require_assignment(how)
     if how == GUMBEL:
         noise = torch.empty_like(shares).exponential_(generator=generator)
         shares = shares - noise.clamp(min=TINY).log()
-    elif how != ARGMAX:
-        msg = f"No assignment '{how}'."
-        raise TrainingError(msg, next_step=f"Known are {ARGMAX} and {GUMBEL}.")
     return shares.argmax(dim=1)
 
 
@@ -118,6 +127,9 @@ class AlignmentSpec:
         pixels_per_class: Most pixels of a class that are aligned; None takes all, as the paper. Small organs
             of a volume need a number: over all voxels the cross-entropy seldom leaves the background, and
             only pixels that a bank gets right move its prototypes.
+
+    Raises:
+        TrainingError: The update is unknown.
     """
 
     contrast: float = 0.01
@@ -126,6 +138,14 @@ class AlignmentSpec:
     epsilon: float = 0.05
     update: str = ARGMAX
     pixels_per_class: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the update.
+
+        Raises:
+            TrainingError: It is unknown.
+        """
+        require_assignment(self.update)
 
 
 @dataclass(frozen=True)
@@ -172,13 +192,14 @@ def align_features(
     """
     spec = spec or AlignmentSpec()
     features = on_grid(features, labels.shape[1:])
-    maps = [each.flatten() for each in (labels, labelled, unlabelled)]
+    labels, labelled, unlabelled = (each.flatten() for each in (labels, labelled, unlabelled))
     if spec.pixels_per_class is not None:
         classes = len(classifier.labelled.prototypes)
-        places = subsample(maps[0], spec.pixels_per_class, classes, generator)
-        maps = [each[places] for each in maps]
+        places = subsample(labels, spec.pixels_per_class, classes, generator)
+        labels, labelled, unlabelled = (each[places] for each in (labels, labelled, unlabelled))
         features = features.movedim(1, -1).reshape(-1, features.shape[1])[places].T[None]
-    return align(classifier, classifier.embed(features), *maps, spec, generator, update)
+    pixels = classifier.embed(features)
+    return align(classifier, pixels, labels, labelled, unlabelled, spec, generator, update)
 
 
 def align(

@@ -106,6 +106,17 @@ SUM_BATCH = "sum_batch"
 REDUCTIONS = (MEAN, PAPER, SUM_BATCH)
 
 
+def require_reduction(reduction: str) -> None:
+    """Refuse what is not among `REDUCTIONS`.
+
+    Raises:
+        TrainingError: The reduction is unknown.
+    """
+    if reduction not in REDUCTIONS:
+        msg = f"No reduction '{reduction}'."
+        raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
+
+
 def masked_bce(
     logits: Tensor, targets: Tensor, reduction: str = MEAN, weights: Tensor | None = None
 ) -> Tensor:
@@ -129,6 +140,7 @@ def masked_bce(
     Raises:
         TrainingError: The reduction is unknown.
     """
+    require_reduction(reduction)
     valid = targets >= 0
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), targets.clamp(min=0).float(), reduction="none"
@@ -139,13 +151,7 @@ def masked_bce(
         return each.sum() / valid.sum().clamp(min=1)
     per_sample = each.flatten(2).mean(dim=2)
     has_target = valid.transpose(0, 1).flatten(1).any(dim=1)
-    if reduction == PAPER:
-        per_class = per_sample.mean(dim=0)
-    elif reduction == SUM_BATCH:
-        per_class = per_sample.sum(dim=0)
-    else:
-        msg = f"No reduction '{reduction}'."
-        raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
+    per_class = per_sample.mean(dim=0) if reduction == PAPER else per_sample.sum(dim=0)
     return per_class.where(has_target, 0.0).sum() / has_target.sum().clamp(min=1)
 
 
@@ -254,6 +260,9 @@ class PartialLoss:
         log: Whether it is the negative logarithm; see `log_dice`.
         exclusion_weight: Of the exclusion; softmax only.
         reduction: Of the binary cross-entropy; sigmoids only.
+
+    Raises:
+        TrainingError: The reduction is unknown.
     """
 
     activation: str
@@ -261,6 +270,14 @@ class PartialLoss:
     log: bool = False
     exclusion_weight: float = 0.0
     reduction: str = MEAN
+
+    def __post_init__(self) -> None:
+        """Check the reduction.
+
+        Raises:
+            TrainingError: It is unknown.
+        """
+        require_reduction(self.reduction)
 
     def __call__(
         self, logits: Tensor, labels: Tensor, targets: Tensor, known: Tensor, within: Tensor | None = None

@@ -39,17 +39,30 @@ def linear_threshold(
         TrainingError: A threshold is not between 0 and 1, or their number does not fit.
     """
     classes, dimensions = logits.shape[1], logits.ndim - 2
-    each = [threshold] * classes if isinstance(threshold, int | float) else list(threshold)
-    if len(each) != classes or not all(0 < value < 1 for value in each):
-        msg = f"The thresholds {each} do not suit {classes} organs."
-        raise TrainingError(msg, next_step="Give one threshold between 0 and 1, or one for each organ.")
-    least = torch.tensor([math.log(value / (1 - value)) for value in each], device=logits.device)
+    least = torch.tensor(least_logits(threshold, classes), device=logits.device)
     logits = logits.detach().float()
     reached = logits >= least.reshape(-1, *[1] * dimensions)
     if allowed is not None:
         reached = reached & expand_known(allowed, dimensions)
     best, organ = logits.masked_fill(~reached, -math.inf).max(dim=1)
     return (organ + 1).where(best > -math.inf, 0)
+
+
+def least_logits(threshold: float | Sequence[float], classes: int) -> list[float]:
+    """Return the logit of a threshold for each organ.
+
+    Args:
+        threshold: As in `linear_threshold`.
+        classes: How many organs there are.
+
+    Raises:
+        TrainingError: A threshold is not between 0 and 1, or their number does not fit.
+    """
+    each = [threshold] * classes if isinstance(threshold, int | float) else list(threshold)
+    if len(each) != classes or not all(0 < value < 1 for value in each):
+        msg = f"The thresholds {each} do not suit {classes} organs."
+        raise TrainingError(msg, next_step="Give one threshold between 0 and 1, or one for each organ.")
+    return [math.log(value / (1 - value)) for value in each]
 
 
 def hard_labels(

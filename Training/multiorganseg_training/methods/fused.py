@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import SAME, BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
 from multiorganseg_training.losses.alignment import AlignmentSpec, align_features
@@ -87,7 +88,7 @@ class FusedMethod(Method):
             probability.
         certain_weight: Of the cross-entropy of the annotations.
         pseudo_label_weight: Largest weight of the cross-entropy of the pseudo-labels.
-        views: Strong views a step.
+        views: Strong views a step; 0 learns from the annotations alone.
         position: "same" or "random": where a cut box is pasted.
         teacher_decay: Of the teacher, reached by way of 1 − 1 / (t + 1).
         ramp_every: Iterations between two steps of the ramp.
@@ -126,6 +127,10 @@ class FusedMethod(Method):
         **pseudo_labels: Any,
     ) -> None:
         super().__init__()
+        if views < prototypes:
+            msg = f"The method 'fused' cannot align prototypes in {views} strong views."
+            raise TrainingError(msg, next_step="Set method_arguments.views to 1 or more.")
+        self.least_batch = 2 if views else 1
         self.activation = setting.activation
         self.dice_weight = dice_weight
         self.log = log
@@ -172,7 +177,7 @@ class FusedMethod(Method):
             logs["reliability"] = weak.weights.mean()
         if self.classifier is not None:
             features = output.features.split(size)[1:]
-            aligned = self._align(strong, features, generator) / max(self.views, 1)
+            aligned = self._align(strong, features, generator) / self.views
             logs["prototypes"] = aligned.detach()
             loss = loss + aligned
         return Step(loss, logs)

@@ -37,7 +37,7 @@ from multiorganseg_training.losses.known import (
 from multiorganseg_training.losses.mutual import Ramp
 from multiorganseg_training.losses.partial import SUM_BATCH, PartialLoss
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
-from multiorganseg_training.losses.pseudo_labels import Fused, fuse, hard_labels
+from multiorganseg_training.losses.pseudo_labels import Fused, fuse, hard_labels, least_logits
 from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
 CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING = "cutmix", "carvemix", "cutout", "colour", "none"
@@ -84,8 +84,8 @@ class LTUDA(Method):
     the exclusion of `PartialLoss`, the fused labels through the cross-entropy.
 
     The defaults are the settings of the paper and its published code, but for the partner, which is of
-    another set in every pair, as the text says, and for the assignment of pixels to prototypes, which is the
-    argmax.
+    another set where the batch has one, as the text says, and for the assignment of pixels to prototypes,
+    which is the argmax.
 
     Args:
         setting: Its network ends in sigmoids in the paper; or in a softmax.
@@ -93,8 +93,9 @@ class LTUDA(Method):
         views: Strong views a step.
         mixing: "cutmix" or "carvemix"; or, without a partner, "cutout", which empties a box of the image,
             "colour", which changes contrast and brightness, or "none". Labels stay as they are in these.
-        partner: "cross_set" enforces a partner of another known set, "own_set" one of the same, "next" takes
-            the next of the batch.
+        partner: "cross_set" takes a partner of another known set, "own_set" one of the same, "next" the next
+            of the batch. What a batch does not hold cannot be taken: with two cases and "cross_set" it is the
+            other one, whatever it knows.
         position: "same" or "random": where a cut box is pasted.
         reduction: Of the binary cross-entropy; see `masked_bce`.
         dice_weight: Of a soft Dice beside each cross-entropy; the paper has none, and many iterations.
@@ -164,8 +165,12 @@ class LTUDA(Method):
         _require("mixing", mixing, (CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING))
         _require("partner", partner, tuple(PARTNERS))
         _require("teacher_mode", teacher_mode, (TRAIN, EVAL))
+        if views < 1:
+            msg = f"The method 'ltuda' cannot learn from {views} strong views."
+            raise TrainingError(msg, next_step="Set method_arguments.views to 1 or more.")
         self.views = views
         self.mixing = mixing
+        self.least_batch = 2 if mixing in (CUTMIX, CARVEMIX) else 1
         self.choose_partner = PARTNERS[partner]
         self.boxes = BoxSpec(position=position)
         self.activation = setting.activation
@@ -175,6 +180,7 @@ class LTUDA(Method):
         self.ramp = Ramp(ramp_every, ramp_steps)
         self.exclusive = exclusive or setting.activation == SOFTMAX
         self.threshold = threshold
+        least_logits(threshold, setting.organs)
         self.ignore = _band(ignore)
         self.teacher_mode = teacher_mode
         self.teacher = AveragedModel(setting.network, multi_avg_fn=get_ema_multi_avg_fn(teacher_decay))

@@ -55,9 +55,11 @@ class Method(nn.Module):
 
     Attributes:
         frozen: Whether a step is `see` and then `learn`, the first of which no training changes.
+        least_batch: Fewest cases of a batch from which it learns what it says: two where cases are mixed.
     """
 
     frozen: bool = False
+    least_batch: int = 1
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch; `generator` is the source of all randomness."""

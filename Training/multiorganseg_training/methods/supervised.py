@@ -11,7 +11,6 @@ from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import SOFTMAX, tri_state
 from multiorganseg_training.losses.partial import (
     MEAN,
-    REDUCTIONS,
     PartialLoss,
     cross_entropy_and_dice,
 )
@@ -86,9 +85,6 @@ class Partial(Method):
         missing_is_background: bool = False,
     ) -> None:
         super().__init__()
-        if reduction not in REDUCTIONS:
-            msg = f"No reduction '{reduction}'."
-            raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
         self.loss = PartialLoss(
             setting.activation, dice_weight, log, exclusion_weight if exclusive else 0.0, reduction
         )

@@ -207,6 +207,14 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
         for channel, key in table.organs.items()
         if (organ := catalogue.organs.get(key)) and organ.within in table.keys
     }
+    if parents and recipe.network.activation != SOFTMAX:
+        inner, outer = (table.organs[channel] for channel in next(iter(parents.items())))
+        msg = f"A network with sigmoids cannot tell {inner} from {outer}."
+        raise TrainingError(
+            msg,
+            cause="The one lies inside the other, where both have a high probability.",
+            next_step="Set network.activation to softmax, or leave one of them out.",
+        )
     setting = Setting(
         network,
         recipe.network.activation,
@@ -214,7 +222,11 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
         network.feature_channels,
         within_matrix(parents, len(table.keys)),
     )
-    return build_method(recipe.method, recipe.method_arguments, setting)
+    method = build_method(recipe.method, recipe.method_arguments, setting)
+    if recipe.optimisation.batch_size < method.least_batch:
+        msg = f"The method '{recipe.method}' mixes cases, and a batch has one."
+        raise TrainingError(msg, next_step=f"Set optimisation.batch_size to {method.least_batch} or more.")
+    return method
 
 
 def build_training(recipe: Recipe, device: torch.device) -> tuple[BranchingNetwork, Method]:
