@@ -31,7 +31,10 @@ from multiorganseg.bundles.bundle import Bundle, load_bundle  # noqa: E402
 from multiorganseg.inference.backends import choose_device, computes_bf16, load_network  # noqa: E402
 from multiorganseg.inference.windows import plan_windows  # noqa: E402
 from multiorganseg.networks.build import build_network, place_network  # noqa: E402
+from multiorganseg_training.data.appearance import PHASES  # noqa: E402
+from multiorganseg_training.data.augmentation import change_look  # noqa: E402
 from multiorganseg_training.methods import LTUDA, AddOrgan, Batch, Mutual, Setting  # noqa: E402
+from multiorganseg_training.recipe.recipe import AugmentationSpec  # noqa: E402
 from multiorganseg_training.run.build import start_branch  # noqa: E402
 from multiorganseg_training.run.packed import train_pack  # noqa: E402
 
@@ -230,6 +233,23 @@ def add_organ_rows(bundle: Bundle, device: torch.device, size: Size) -> Iterator
     yield from _timed(f"step of adding an organ to {said.name}, 2 patches of {shape}", ways, size, device)
 
 
+def look_rows(device: torch.device, size: Size) -> Iterator[Row]:
+    """Time the changes of a training patch's look: contrast phase, intensity, sharpness, field of view."""
+    labels = torch.zeros(size.patch, dtype=torch.int64, device=device)
+    labels[: size.patch[0] // 2, : size.patch[1] // 2] = 1
+    labels[:, size.patch[1] // 2 :, : size.patch[2] // 4] = 2
+    image = labels[None] / 2 - 0.5
+    spec, numbers = AugmentationSpec(phases=1.0, field_cuts=1.0), np.random.default_rng(0)
+    organs = {1: "liver", 2: "kidney_left"}
+
+    def run() -> None:
+        for _ in PHASES:
+            change_look(image, labels, organs, (-125.0, 275.0), spec, numbers)
+
+    seconds = _median(run, size.repeat, device) / len(PHASES)
+    yield Row(f"look of a patch of {' × '.join(map(str, size.patch))}", "another phase and field", seconds)
+
+
 def pack_rows(pack: Path, device: torch.device, output: Path) -> Iterator[Row]:
     """Time a whole packed run."""
     started = time.perf_counter()
@@ -291,6 +311,7 @@ def measure(
         *(lambda bundle=bundle: inference_rows(bundle, device, size) for bundle in bundles),  # type: ignore[misc]
         lambda: ltuda_rows(device, size),
         lambda: mutual_rows(device, size),
+        lambda: look_rows(device, size),
         *([lambda: pack_rows(pack, device, output)] if pack else []),
     ]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
