@@ -12,6 +12,7 @@ from scipy import ndimage
 from multiorganseg.errors import OrganError, VolumeError
 from multiorganseg.metrics.overlap import dice, volume_error_percent
 from multiorganseg.metrics.surface import normalized_surface_distance, surface_distances
+from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.volumes.volume import Grid
 
@@ -57,6 +58,9 @@ def shared_organs(
     merge: Mapping[str, tuple[str, ...]] | None = None,
 ) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Find the organs that both tables can express.
+
+    What the catalogue says lies within an organ belongs to it: a tumour of the liver that one table has and
+    the other has not is no hole in the liver.
 
     Args:
         prediction_table: Meaning of the prediction's values.
@@ -126,7 +130,7 @@ def evaluate(
 
 def _values(table: LabelTable, key: str, merge: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:
     if key in table.keys:
-        return (table.value(key),)
+        return tuple(value for value, part in table.organs.items() if load_catalogue().innermost(part, {key}))
     parts = merge.get(key, ())
     return tuple(table.value(part) for part in parts) if all(part in table.keys for part in parts) else ()
 

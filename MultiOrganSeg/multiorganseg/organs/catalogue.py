@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -130,6 +130,20 @@ class Catalogue:
             if alike
             else f"Add it to the catalogue, or choose among its {len(self.organs)} keys.",
         )
+
+    def innermost(self, key: str, among: Collection[str]) -> str | None:
+        """Return the organ, or the innermost one around it, that is among some; None where none is.
+
+        A voxel of a tumour in the liver is in the liver where nothing is said of tumours.
+
+        Args:
+            key: Of an organ; one that is not in the catalogue lies within no other.
+            among: Organ keys.
+        """
+        inner: str | None = key
+        while inner is not None and inner not in among:
+            inner = self.organs[inner].within if inner in self.organs else None
+        return inner
 
     def search(self, text: str) -> list[Organ]:
         """Organs whose name and key hold every word of the text, whole or in part, best first.

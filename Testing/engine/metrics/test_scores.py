@@ -80,6 +80,17 @@ def test_every_organ_counts_the_same_in_the_overall_mean():
     assert mean_over_organs(by_organ)["dice"].value == pytest.approx(0.75)
 
 
+def test_a_tumour_that_one_side_alone_tells_apart_is_no_hole_in_its_organ():
+    told, alone = labels(v1=LEFT), labels(v1=LEFT)
+    told[2, 9, 10:12] = 2
+    apart = told, LabelTable({1: "liver", 2: "liver_tumor"})
+    for first, second in ((apart, (alone, LabelTable({1: "liver"}))), (apart, apart)):
+        scores = by_key(evaluate(*first, *second, GRID))
+        assert scores["liver"].dice == 1.0
+        assert scores["liver"].prediction_ml == scores["liver"].reference_ml
+    assert set(scores) == {"liver", "liver_tumor"}
+
+
 @pytest.mark.parametrize("merged_side", ["prediction", "reference"])
 def test_declared_unions_compare_across_tables(merged_side):
     parts = labels(v1=LEFT, v2=RIGHT), LabelTable({1: "kidney_left", 2: "kidney_right"})

@@ -158,6 +158,20 @@ def test_lesions_say_where_they_lie(catalogue):
 
 
 @pytest.mark.parametrize(
+    ("key", "among", "found"),
+    [
+        ("liver_tumor", {"liver", "liver_tumor"}, "liver_tumor"),
+        ("liver_tumor", {"liver", "spleen"}, "liver"),
+        ("liver_tumor", {"spleen"}, None),
+        ("liver", {"liver_tumor"}, None),
+        ("no organ of ours", {"liver"}, None),
+    ],
+)
+def test_what_is_not_told_apart_belongs_to_the_innermost_organ_around_it(catalogue, key, among, found):
+    assert catalogue.innermost(key, among) == found
+
+
+@pytest.mark.parametrize(
     ("text", "first"),
     [
         ("liver", "liver"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from multiorganseg.organs.catalogue import load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.acceptance import Verdict
+from multiorganseg.volumes.read import read_labels, read_volume
 from multiorganseg.volumes.volume import Grid
 from multiorganseg_training.acceptance.decide import bootstrap_interval, decide_new, decide_old
 from multiorganseg_training.acceptance.score import CaseScore, LabelMap, score_case
@@ -109,6 +111,14 @@ def test_the_interval_holds_the_mean_and_stays_within_the_values(values):
 
 def test_two_cases_give_no_interval():
     assert bootstrap_interval([0.1, 0.2]) is None
+
+
+def test_a_tumour_that_is_not_annotated_is_no_hole_in_the_reference(case):
+    plain = case()
+    grid = read_volume(plain.image).grid
+    told = replace(plain, organs={1: "liver", 6: "liver_tumor"}, annotated=frozenset({"liver"}))
+    liver = LabelMap(told.reference(grid), told.table).mask("liver", load_catalogue())
+    assert liver.sum() == np.isin(read_labels(plain.labels).voxels, (1, 6)).sum()
 
 
 def test_a_tumour_that_is_told_apart_still_belongs_to_its_organ():

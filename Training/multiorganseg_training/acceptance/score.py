@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from multiorganseg.metrics import dice, normalized_surface_distance
-from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.matrix import LabelStatus
 from multiorganseg.projects.project import Project
@@ -55,6 +55,8 @@ class HeldOutCase:
     def reference(self, grid: Grid) -> NDArray[np.uint16]:
         """Read the annotations (k, j, i), numbered as in `table`, without organs that are not annotated.
 
+        What is not annotated within an annotated organ, such as a pseudo-label of a tumour, is part of it.
+
         Args:
             grid: Of the image.
 
@@ -67,8 +69,9 @@ class HeldOutCase:
         labels = on_image_grid(self.name, grid, read_labels(self.labels))
         lookup = np.zeros(65536, np.uint16)
         for value, key in self.organs.items():
-            if key in self.annotated:
-                lookup[value] = self.table.value(key)
+            seen = load_catalogue().innermost(key, self.annotated)
+            if seen is not None:
+                lookup[value] = self.table.value(seen)
         return lookup[labels.voxels]
 
 
@@ -106,7 +109,7 @@ class LabelMap:
 
     def mask(self, organ: str, catalogue: Catalogue) -> NDArray[np.bool_]:
         """Return the voxels (k, j, i) of an organ and of those that lie within it, such as its tumour."""
-        values = [value for value, key in self.table.organs.items() if _lies_in(key, organ, catalogue)]
+        values = [value for value, key in self.table.organs.items() if catalogue.innermost(key, {organ})]
         return np.isin(self.labels, values)
 
 
@@ -207,12 +210,3 @@ def _agreement(
         return float("nan"), float("nan")
     first, second = first[boxes[0]], second[boxes[0]]
     return dice(first, second), normalized_surface_distance(first, second, grid.spacing, TOLERANCE_MM)
-
-
-def _lies_in(key: str, organ: str, catalogue: Catalogue) -> bool:
-    while key != organ:
-        known = catalogue.organs.get(key)
-        if known is None or known.within is None:
-            return False
-        key = known.within
-    return True

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.organs.catalogue import load_catalogue
-from multiorganseg.organs.labels import LabelTable
 from multiorganseg.projects.file import PROJECT_FILE, load_project
 from multiorganseg.projects.matrix import KNOWN, LabelStatus
 from multiorganseg.projects.project import Project
@@ -53,13 +52,15 @@ def training_cases(data: Path, recipe: Recipe) -> list[Case]:
     said = recipe.data
     if (data / PROJECT_FILE).is_file():
         return _project_cases(load_project(data), said)
-    cases = []
+    cases, table = [], said.table
     for case in find_cases(data):
         known = _wanted(said, case.name)
-        channels = {
-            value: _innermost(said.table.organs[channel], known, said.table) or channel
-            for value, channel in said.channels.items()
+        keys = {table.organs[channel] for channel in known}
+        parts = {
+            channel: table.value(load_catalogue().innermost(key, keys) or key)
+            for channel, key in table.organs.items()
         }
+        channels = {value: parts[channel] for value, channel in said.channels.items()}
         cases.append(replace(case, channels=channels, known=known))
     return cases
 
@@ -134,26 +135,16 @@ def _project_cases(project: Project, said: DataSpec) -> list[Case]:
         row = project.matrix.rows[name]
         wanted = _wanted(said, name)
         known = frozenset(said.table.value(key) for key in organs if row.get(key) in KNOWN) & wanted
-        annotated = {key for key in project.table.keys if row[key] is LabelStatus.ANNOTATED}
-        drawn = frozenset(said.table.value(key) for key in annotated & set(organs)) & wanted
+        annotated = {key for key in organs if row.get(key) is LabelStatus.ANNOTATED}
+        drawn = {key for key in annotated if said.table.value(key) in wanted}
         channels = {}
         for value, key in project.table.organs.items():
-            own = said.table.value(key) if key in annotated and key in organs else None
-            if channel := _innermost(key, drawn, said.table) or own:
-                channels[value] = channel
+            seen = load_catalogue().innermost(key, drawn) or (key if key in annotated else None)
+            if seen is not None:
+                channels[value] = said.table.value(seen)
         files = (project.image_path(name), project.labels_path(name))
         cases.append(Case(name, *files, channels, known))
     return cases
-
-
-def _innermost(key: str | None, channels: frozenset[int], table: LabelTable) -> int | None:
-    """Return the channel of an organ, or of the innermost one around it, that is among these; else None."""
-    organs = load_catalogue().organs
-    while key is not None:
-        if key in table.keys and table.value(key) in channels:
-            return table.value(key)
-        key = organs[key].within if key in organs else None
-    return None
 
 
 def _wanted(said: DataSpec, name: str) -> frozenset[int]:
