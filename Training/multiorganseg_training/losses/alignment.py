@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.known import on_grid
+from multiorganseg_training.losses.known import on_grid, require_choice
 from multiorganseg_training.losses.prototypes import PrototypeBank, PrototypeClassifier
 
 ARGMAX = "argmax"
 GUMBEL = "gumbel"
+ASSIGNMENTS = (ARGMAX, GUMBEL)
 TINY = 1e-30
 SPARE = 1.25
 
@@ -48,17 +48,6 @@ def sinkhorn(
     return shares
 
 
-def require_assignment(how: str) -> None:
-    """Refuse what is neither "argmax" nor "gumbel".
-
-    Raises:
-        TrainingError: The assignment is unknown.
-    """
-    if how not in (ARGMAX, GUMBEL):
-        msg = f"No assignment '{how}'."
-        raise TrainingError(msg, next_step=f"Known are {ARGMAX} and {GUMBEL}.")
-
-
 @torch.no_grad()
 def choose(shares: Tensor, how: str = ARGMAX, generator: torch.Generator | None = None) -> Tensor:
     """Choose a prototype for each pixel.
@@ -75,7 +64,7 @@ def choose(shares: Tensor, how: str = ARGMAX, generator: torch.Generator | None 
     Raises:
         TrainingError: `how` is unknown.
     """
-    require_assignment(how)
+    require_choice("assignment", how, ASSIGNMENTS)
     if how == GUMBEL:
         noise = torch.empty_like(shares).exponential_(generator=generator)
         shares = shares - noise.clamp(min=TINY).log()
@@ -145,7 +134,7 @@ class AlignmentSpec:
         Raises:
             TrainingError: It is unknown.
         """
-        require_assignment(self.update)
+        require_choice("assignment", self.update, ASSIGNMENTS)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -252,12 +252,13 @@ def _table(known: Tensor, exclusive: bool, within: Tensor | None) -> Tensor:
 
 SOFTMAX = "softmax"
 SIGMOID = "sigmoid"
+ACTIVATIONS = (SOFTMAX, SIGMOID)
 
 
 def log_probs(logits: Tensor, activation: str) -> Tensor:
     """Return the logarithm of `probs`, computed without leaving log space; arguments as there."""
     logits = logits.float()
-    check_activation(activation)
+    require_choice("activation", activation, ACTIVATIONS)
     if activation == SIGMOID:
         background = functional.logsigmoid(-logits).sum(dim=1, keepdim=True)
         logits = torch.cat([background, functional.logsigmoid(logits)], dim=1)
@@ -295,7 +296,7 @@ def organ_probs(logits: Tensor, activation: str, within: Tensor | None = None) -
         activation: Likewise.
         within: (classes, classes), bool: [t, o] says that organ t lies inside organ o, over all layers.
     """
-    check_activation(activation)
+    require_choice("activation", activation, ACTIVATIONS)
     if activation == SIGMOID:
         return logits.float().sigmoid()
     organs = torch.softmax(logits.float(), dim=1)[:, 1:]
@@ -304,15 +305,20 @@ def organ_probs(logits: Tensor, activation: str, within: Tensor | None = None) -
     return organs + torch.einsum("bt...,to->bo...", organs, within.float())
 
 
-def check_activation(activation: str) -> None:
-    """Refuse what is neither "softmax" nor "sigmoid".
+def require_choice(what: str, value: str, known: Collection[str]) -> None:
+    """Refuse a value that is not among those that are known.
+
+    Args:
+        what: Its name in the message.
+        value: What was chosen.
+        known: All that may be.
 
     Raises:
-        TrainingError: The activation is unknown.
+        TrainingError: It is another one.
     """
-    if activation not in (SOFTMAX, SIGMOID):
-        msg = f"No activation '{activation}'."
-        raise TrainingError(msg, next_step=f"Known are {SOFTMAX} and {SIGMOID}.")
+    if value not in known:
+        msg = f"No {what} '{value}'."
+        raise TrainingError(msg, next_step=f"Known are {', '.join(known)}.")
 
 
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses.known import require_choice
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def uncertainty(probabilities: Tensor, selection: str = ENTROPY) -> Tensor:
     Raises:
         TrainingError: The selection is unknown.
     """
-    require_selection(selection)
+    require_choice("selection", selection, SELECTIONS)
     return entropy(probabilities) if selection == ENTROPY else -probabilities.amax(dim=1)
 
 
@@ -100,21 +101,10 @@ def more_certain(
     Raises:
         TrainingError: The selection is unknown.
     """
-    require_selection(selection)
+    require_choice("selection", selection, SELECTIONS)
     if selection in (ENTROPY, CONFIDENCE):
         return student > teacher
     return teacher <= (-threshold if selection == THRESHOLD else 0)
-
-
-def require_selection(selection: str) -> None:
-    """Refuse what is not among `SELECTIONS`.
-
-    Raises:
-        TrainingError: The selection is unknown.
-    """
-    if selection not in SELECTIONS:
-        msg = f"No selection '{selection}'."
-        raise TrainingError(msg, next_step=f"Known are {', '.join(SELECTIONS)}.")
 
 
 MIN_VOXELS = 32
@@ -199,7 +189,7 @@ def reliability(
     Raises:
         TrainingError: The form is unknown, or features and probabilities lie on different grids.
     """
-    require_form(form)
+    require_choice("form", form, FORMS)
     if features.shape[2:] != probabilities.shape[2:]:
         msg = f"The features {tuple(features.shape)} are not on the grid of {tuple(probabilities.shape)}."
         raise TrainingError(msg, next_step="Take a network whose features are as fine as the image: 'vnet'.")
@@ -212,17 +202,6 @@ def reliability(
         present = prototypes.present.reshape(*prototypes.present.shape, *[1] * (features.ndim - 2))
         squares = differences.square_().mul_(present).sum(dim=1)
         return (1 - squares / (2 if form == HALF_SUM else channels)).clamp_(0, 1)
-
-
-def require_form(form: str) -> None:
-    """Refuse what is not among `FORMS`.
-
-    Raises:
-        TrainingError: The form is unknown.
-    """
-    if form not in FORMS:
-        msg = f"No form '{form}' of the reliability."
-        raise TrainingError(msg, next_step=f"Known are {', '.join(FORMS)}.")
 
 
 @dataclass(frozen=True)
@@ -252,8 +231,8 @@ class PseudoLabelSpec:
         Raises:
             TrainingError: One is unknown.
         """
-        require_selection(self.selection)
-        require_form(self.form)
+        require_choice("selection", self.selection, SELECTIONS)
+        require_choice("form", self.form, FORMS)
 
     def uncertainty(self, probabilities: Tensor) -> Tensor:
         """Return the `uncertainty` (batch, *space) of probabilities (batch, classes + 1, *space)."""

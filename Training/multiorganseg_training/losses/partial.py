@@ -9,8 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.known import SOFTMAX, expand_known, open_classes, organ_probs
+from multiorganseg_training.losses.known import (
+    SOFTMAX,
+    expand_known,
+    open_classes,
+    organ_probs,
+    require_choice,
+)
 
 
 def cross_entropy_and_dice(logits: Tensor, labels: Tensor, smooth: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -106,17 +111,6 @@ SUM_BATCH = "sum_batch"
 REDUCTIONS = (MEAN, PAPER, SUM_BATCH)
 
 
-def require_reduction(reduction: str) -> None:
-    """Refuse what is not among `REDUCTIONS`.
-
-    Raises:
-        TrainingError: The reduction is unknown.
-    """
-    if reduction not in REDUCTIONS:
-        msg = f"No reduction '{reduction}'."
-        raise TrainingError(msg, next_step=f"Known are {', '.join(REDUCTIONS)}.")
-
-
 def masked_bce(
     logits: Tensor, targets: Tensor, reduction: str = MEAN, weights: Tensor | None = None
 ) -> Tensor:
@@ -140,7 +134,7 @@ def masked_bce(
     Raises:
         TrainingError: The reduction is unknown.
     """
-    require_reduction(reduction)
+    require_choice("reduction", reduction, REDUCTIONS)
     valid = targets >= 0
     each = functional.binary_cross_entropy_with_logits(
         logits.float(), targets.clamp(min=0).float(), reduction="none"
@@ -277,7 +271,7 @@ class PartialLoss:
         Raises:
             TrainingError: It is unknown.
         """
-        require_reduction(self.reduction)
+        require_choice("reduction", self.reduction, REDUCTIONS)
 
     def __call__(
         self, logits: Tensor, labels: Tensor, targets: Tensor, known: Tensor, within: Tensor | None = None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from multiorganseg.errors import TrainingError
+from multiorganseg_training.losses.known import require_choice
 
 INITIAL_DEVIATION = 0.02
 
@@ -192,9 +192,7 @@ class PrototypeClassifier(nn.Module):
         Raises:
             TrainingError: There is no bank of that name.
         """
-        if name not in (LABELLED, UNLABELLED):
-            msg = f"No prototype classifier '{name}'."
-            raise TrainingError(msg, next_step=f"Known are {LABELLED} and {UNLABELLED}.")
+        require_choice("prototype classifier", name, (LABELLED, UNLABELLED))
         return self.labelled if name == LABELLED else self.unlabelled
 
     def forward(self, features: Tensor, bank: str = UNLABELLED) -> Tensor:

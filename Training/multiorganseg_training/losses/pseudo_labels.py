@@ -11,11 +11,12 @@ from torch import Tensor
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.losses.known import (
+    ACTIVATIONS,
     SIGMOID,
-    check_activation,
     expand_known,
     hide_unknown,
     open_classes,
+    require_choice,
 )
 
 
@@ -85,7 +86,7 @@ def hard_labels(
     Raises:
         TrainingError: The activation or a threshold is not valid.
     """
-    check_activation(activation)
+    require_choice("activation", activation, ACTIVATIONS)
     if activation == SIGMOID:
         return linear_threshold(logits, threshold, allowed)
     return best_allowed(logits.detach(), allowed)

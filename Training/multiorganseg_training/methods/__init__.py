@@ -7,6 +7,7 @@ from typing import Any
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.data.batches import Batch
+from multiorganseg_training.losses.known import require_choice
 from multiorganseg_training.methods.add_organ import AddOrgan
 from multiorganseg_training.methods.distil import Distil
 from multiorganseg_training.methods.fused import FusedMethod
@@ -51,9 +52,7 @@ def build_method(name: str, arguments: Mapping[str, Any], setting: Setting) -> M
     Raises:
         TrainingError: The name is unknown or the arguments do not fit.
     """
-    if name not in METHODS:
-        msg = f"No method '{name}'."
-        raise TrainingError(msg, next_step=f"Known are: {', '.join(METHODS)}.")
+    require_choice("method", name, METHODS)
     try:
         return METHODS[name](setting, **arguments)
     except TypeError as error:

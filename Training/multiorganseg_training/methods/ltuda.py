@@ -32,6 +32,7 @@ from multiorganseg_training.losses.known import (
     known_map,
     may_be,
     organ_probs,
+    require_choice,
     tri_state,
 )
 from multiorganseg_training.losses.mutual import Ramp
@@ -162,9 +163,9 @@ class LTUDA(Method):
         pixels_per_class: int | None = None,
     ) -> None:
         super().__init__()
-        _require("mixing", mixing, (CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING))
-        _require("partner", partner, tuple(PARTNERS))
-        _require("teacher_mode", teacher_mode, (TRAIN, EVAL))
+        require_choice("mixing", mixing, (CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING))
+        require_choice("partner", partner, PARTNERS)
+        require_choice("teacher_mode", teacher_mode, (TRAIN, EVAL))
         if views < 1:
             msg = f"The method 'ltuda' cannot learn from {views} strong views."
             raise TrainingError(msg, next_step="Set method_arguments.views to 1 or more.")
@@ -293,12 +294,6 @@ class LTUDA(Method):
             update=torch.is_grad_enabled(),
         )
         return {**losses, "labelled_bank": labelled.total, "unlabelled_bank": unlabelled.total}
-
-
-def _require(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        msg = f"The method 'ltuda' has no {name} '{value}'."
-        raise TrainingError(msg, next_step=f"Known are {', '.join(known)}.")
 
 
 def _band(ignore: Sequence[float] | None) -> tuple[float, float] | None:
