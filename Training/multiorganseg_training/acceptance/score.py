@@ -67,11 +67,11 @@ class HeldOutCase:
         if self.labels is None:
             return np.zeros(grid.shape, np.uint16)
         labels = on_image_grid(self.name, grid, read_labels(self.labels))
-        lookup = np.zeros(65536, np.uint16)
+        lookup, table = np.zeros(65536, np.uint16), self.table
         for value, key in self.organs.items():
-            seen = load_catalogue().innermost(key, self.annotated)
+            seen = load_catalogue().innermost(key, table.keys)
             if seen is not None:
-                lookup[value] = self.table.value(seen)
+                lookup[value] = table.value(seen)
         return lookup[labels.voxels]
 
 

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from multiorganseg_training.losses.known import on_grid, require_choice
+from multiorganseg_training.losses.known import TINY, on_grid, require_choice
 from multiorganseg_training.losses.prototypes import PrototypeBank, PrototypeClassifier
 
 ARGMAX = "argmax"
 GUMBEL = "gumbel"
 ASSIGNMENTS = (ARGMAX, GUMBEL)
-TINY = 1e-30
 SPARE = 1.25
 
 

@@ -181,8 +181,7 @@ def _pseudo_labels(
     if teacher_labels is not None and teacher_probs is None and deny == BACKGROUND:
         return teacher_labels
     if teacher_probs is not None and teacher_labels is None and deny in (BACKGROUND, RUNNER_UP):
-        scores = teacher_probs.detach()
-        return (scores.masked_fill(~is_open, -math.inf) if deny == RUNNER_UP else scores).max(dim=1).indices
+        return best_allowed(teacher_probs.detach(), is_open[:, 1:] if deny == RUNNER_UP else None)
     msg = f"The teacher's labels and probabilities do not suit '{deny}' for denied pseudo-labels."
     raise TrainingError(
         msg, next_step="Give labels or probabilities, not both; background, or runner_up with probabilities."
