@@ -59,6 +59,21 @@ def test_a_request_pauses_after_the_iteration_and_the_next_start_forgets_it(phan
     assert _kinds(place.run)[-1] == "finished"
 
 
+def test_a_start_is_known_to_a_fraction_of_a_second():
+    """Else a run that is paused and started again at once takes the request of before for its own."""
+    tells = "from multiorganseg.projects.runs import process_start; print(process_start())"
+    before = time.time()
+    started = float(
+        subprocess.run(
+            [sys.executable, "-c", tells],
+            env={**os.environ, "PYTHONPATH": str(PACKAGES[0])},
+            capture_output=True,
+            check=True,
+        ).stdout
+    )
+    assert before - 0.05 < started < time.time(), "the system counts in hundredths"
+
+
 def test_a_request_at_the_last_iteration_comes_too_late(phantom_recipe, place):
     fit(phantom_recipe(**SIX), place, _pause_at(place.run, 6))
     assert _kinds(place.run)[-1] == "finished"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
@@ -193,7 +194,12 @@ def process_start() -> float:
     """Return when this process began, in seconds since the epoch: requests to it count from then."""
     import psutil
 
-    return psutil.Process().create_time()
+    created = psutil.Process().create_time()
+    if sys.platform != "linux":
+        return created
+    uptime = time.clock_gettime(time.CLOCK_BOOTTIME)
+    since_boot = created - psutil.boot_time()  # psutil adds whole seconds: up to one too few
+    return time.time() - (uptime - since_boot)
 
 
 def pausing(run: Path, progress: Progress) -> Progress:
