@@ -29,7 +29,7 @@ def _case(
     classifier = PrototypeClassifier(channels, 2, per_class=3, width=width, **arguments)  # type: ignore[arg-type]
     features = torch.randn((2, channels, *space), requires_grad=True)
     labels = torch.randint(0, 3, (2, *space))
-    fused = fuse(labels, known_matrix([{1}, {2}], 2), teacher_labels=torch.randint(0, 3, (2, *space)))
+    fused = fuse(labels, known_matrix([{1}, {2}], 2), torch.randint(0, 3, (2, *space)))
     return classifier, features, (fused.labels, fused.labelled, fused.unlabelled)
 
 

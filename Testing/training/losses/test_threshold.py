@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.losses.pseudo_labels import best_allowed, hard_labels, linear_threshold
+from multiorganseg_training.losses.pseudo_labels import hard_labels, linear_threshold
 
 
 def _logits(*rows: tuple[float, ...]) -> torch.Tensor:
@@ -26,16 +26,6 @@ def test_with_a_threshold_for_each_organ_the_best_that_reaches_its_own_wins():
 def test_saturated_sigmoids_keep_their_order():
     logits = torch.tensor([200.0, 300.0]).reshape(1, 2, 1, 1, 1)
     assert linear_threshold(logits).tolist() == [[[[2]]]]
-
-
-def test_only_the_allowed_win():
-    logits = _logits((0.9, 0.6), (0.9, 0.4))
-    allowed = torch.tensor([[False, True]])
-    assert linear_threshold(logits, allowed=allowed).tolist() == [[[2, 0]]]
-    scores = torch.tensor([0.05, 0.9, 0.04]).reshape(1, 3, 1, 1)
-    assert best_allowed(scores, allowed).item() == 0
-    assert hard_labels(scores, "softmax", allowed=allowed).item() == 0
-    assert hard_labels(scores, "softmax").item() == 1
 
 
 def test_both_heads():

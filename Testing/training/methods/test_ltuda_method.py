@@ -423,7 +423,7 @@ def test_with_a_softmax_annotations_are_marginal_and_pseudo_labels_whole(batch):
     plain.loss = replace(plain.loss, log=True)
     annotated = plain(same, batch, np.random.default_rng(0)).loss
     logits = network(batch.image).logits.detach()
-    fused = fuse(batch.labels, batch.known, teacher_labels=logits.argmax(dim=1)).labels
+    fused = fuse(batch.labels, batch.known, logits.argmax(dim=1)).labels
     cross_entropy = torch.nn.functional.cross_entropy(logits, fused)
     dice = masked_dice(
         logits.softmax(dim=1)[:, 1:], full_targets(fused, ORGANS), torch.ones_like(batch.known), 1.0

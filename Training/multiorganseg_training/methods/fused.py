@@ -33,7 +33,7 @@ from multiorganseg_training.losses.mutual import (
 )
 from multiorganseg_training.losses.partial import log_dice, masked_dice, partial_cross_entropy
 from multiorganseg_training.losses.prototypes import PrototypeClassifier
-from multiorganseg_training.losses.pseudo_labels import RUNNER_UP, fuse
+from multiorganseg_training.losses.pseudo_labels import fuse
 from multiorganseg_training.methods.mean_teacher import follower
 from multiorganseg_training.methods.method import Method, Setting, Step, torch_generator
 
@@ -207,7 +207,7 @@ class FusedMethod(Method):
             reliable = [self.pseudo_labels.weights(on_grid(said.features, space), p) for said, p in pairs]
             found = [weights for weights in reliable if weights is not None]
             weights = torch.stack(found).mean(dim=0) if found else torch.ones_like(teacher[:, 0])
-            fused = fuse(batch.labels, batch.known, teacher_probs=teacher, deny=RUNNER_UP, within=self.within)
+            fused = fuse(batch.labels, batch.known, teacher.max(dim=1).indices, self.within)
             return FusedView(
                 batch.image,
                 fused.labels,

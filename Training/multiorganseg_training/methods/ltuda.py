@@ -247,7 +247,7 @@ class LTUDA(Method):
         self.teacher.train(self.teacher_mode == TRAIN)
         logits = self.teacher(batch.image).logits
         pseudo_labels = hard_labels(logits, self.activation, self.threshold)
-        fused = fuse(batch.labels, batch.known, teacher_labels=pseudo_labels, within=self.within)
+        fused = fuse(batch.labels, batch.known, pseudo_labels, self.within)
         pseudo = full_targets(fused.labels, batch.known.shape[1], self.within)
         if self.ignore is not None:
             likely = organ_probs(logits, self.activation)
