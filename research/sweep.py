@@ -22,13 +22,14 @@ and the list may change all of them, whose names then end in its own:
 
 A run lies in RUNS/NAME-SEED. A recipe whose network.initial is "runs/OTHER" starts from RUNS/OTHER-SEED.
 A recipe that does not fit the data is refused before anything is trained. What is finished is left as it is,
-a run that was stopped goes on from its checkpoint, one that failed is reported and left out until the next
-start. After each run RUNS/results.json and RUNS/results.md are written
-anew.
+a run that was stopped goes on from its checkpoint. Left out and reported: what failed or was paused, what
+goes on from it, and what another recipe has trained. After each run RUNS/results.json and RUNS/results.md are
+written anew.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -39,8 +40,9 @@ from typing import Annotated
 import typer
 from tables import count_labelled, write_tables
 
-from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.run.fit import RECIPE_FILE, RESULT_FILE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -49,6 +51,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = "runs/"
+WITHOUT_EFFECT = ("name", "description", "reporting")
 LINEAR = "linear"
 
 
@@ -80,12 +83,17 @@ class Job:
         return self.runs / f"{self.recipe.name}-{self.seed}"
 
     @property
+    def start(self) -> Path | None:
+        """Run of the list that it goes on from."""
+        said = self.recipe.network.initial
+        if not said.startswith(STARTS):
+            return None
+        return self.runs / f"{said.removeprefix(STARTS)}{self.ending}-{self.seed}"
+
+    @property
     def initial(self) -> str:
         """What it starts from; empty for random weights."""
-        said = self.recipe.network.initial
-        if said.startswith(STARTS):
-            return str(self.runs / f"{said.removeprefix(STARTS)}{self.ending}-{self.seed}")
-        return said
+        return str(self.start or self.recipe.network.initial)
 
     @property
     def classifiers(self) -> list[str]:
@@ -95,6 +103,33 @@ class Job:
     def evaluation(self, classifier: str) -> Path:
         """Folder of what a classifier reached."""
         return self.run / f"evaluation-{classifier}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the training came to its end."""
+        return (self.run / RESULT_FILE).is_file()
+
+    def is_measured(self, classifier: str) -> bool:
+        """Whether a classifier was measured after the last iteration."""
+        file = self.evaluation(classifier) / "evaluation.json"
+        if not file.is_file():
+            return False
+        measured: int = json.loads(file.read_text(encoding="utf-8"))["iteration"]
+        return measured == self.recipe.optimisation.iterations
+
+    def obstacle(self) -> str:
+        """Say why it cannot be trained or measured; empty where it can."""
+        if not self.is_finished:
+            waits = self.start and not (self.start / RESULT_FILE).is_file()
+            return f"it goes on from {self.start.name}, which is not finished" if waits else ""
+        said = recipe_from_dict(json.loads((self.run / RECIPE_FILE).read_text(encoding="utf-8")))
+        ours, theirs = (recipe_to_dict(recipe) for recipe in (self.recipe, said))
+        for part in WITHOUT_EFFECT:
+            ours.pop(part), theirs.pop(part)
+        ours["network"]["initial"] = theirs["network"]["initial"]  # folders may have been moved
+        ours["seed"] = self.seed
+        changed = ", ".join(part for part in ours if ours[part] != theirs[part])
+        return f"it was trained by another recipe ({changed}); move its folder away" if changed else ""
 
 
 def jobs(listed: Path, runs: Path) -> list[Job]:
@@ -116,43 +151,35 @@ def jobs(listed: Path, runs: Path) -> list[Job]:
 
 
 def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
-    """Train and measure what is not there yet; False where a command failed."""
+    """Train and measure what is not there yet; False where it did not come to its end."""
     places = ["--data", str(data), "--cache", str(cache), "--device", "cpu"]
-    commands = []
-    if not (job.run / "result.json").is_file():
+    if not job.is_finished:
         initial = ["--initial", job.initial] if job.initial else []
-        commands.append(
-            [
-                "multiorganseg_training",
-                "fit",
-                str(job.recipe_file),
-                *places,
-                "--run",
-                str(job.run),
-                "--seed",
-                str(job.seed),
-                *initial,
-                *(part for change in job.changes for part in ("--set", change)),
-            ]
-        )
+        changes = [part for change in job.changes for part in ("--set", change)]
+        run = ["--run", str(job.run), "--seed", str(job.seed), *initial, *changes]
+        fit = ["multiorganseg_training", "fit", str(job.recipe_file), *places, *run]
+        if not succeeds(job, fit, threads) or not job.is_finished:
+            return False  # a run that is paused succeeds, too
     for classifier in job.classifiers:
-        folder = job.evaluation(classifier)
-        if not (folder / "evaluation.json").is_file():
-            options = ["--classifier", classifier, "--output", str(folder), *job.options]
-            commands.append(["research", "evaluate", str(job.run), *places, *options])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
-    for command in commands:
-        with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:
-            done = subprocess.run(
-                [sys.executable, "-m", *command],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                check=False,
-            )
-        if done.returncode:
+        options = ["--classifier", classifier, "--output", str(job.evaluation(classifier)), *job.options]
+        measure = ["research", "evaluate", str(job.run), *places, *options]
+        if not job.is_measured(classifier) and not succeeds(job, measure, threads):
             return False
     return True
+
+
+def succeeds(job: Job, command: list[str], threads: int) -> bool:
+    """Run a Python module with its arguments, what it prints into the job's log."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "NO_COLOR": "1"}
+    with (job.runs / f"{job.run.name}.log").open("a", encoding="utf-8") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        )
+    return not done.returncode
 
 
 def main(
@@ -170,9 +197,12 @@ def main(
     labelled = count_labelled([job.recipe for job in wanted], data)
     for job in wanted:
         typer.echo(f"{job.run.name} …")
-        if not work(job, data, cache or runs / "cache", threads):
+        obstacle = job.obstacle()
+        if not obstacle and not work(job, data, cache or runs / "cache", threads):
+            obstacle = f"it did not come to its end; see {runs / job.run.name}.log"
+        if obstacle:
             failed.append(job.run.name)
-            typer.echo(f"{job.run.name} failed; see {runs / job.run.name}.log", err=True)
+            typer.echo(f"{job.run.name} is left out: {obstacle}.", err=True)
         write_tables(runs, wanted, labelled)
     if failed:
         raise typer.Exit(1)

@@ -38,8 +38,8 @@ def write_tables(runs: Path, jobs: Sequence[Job], labelled: Labelled) -> None:
     rows: dict[str, dict[str, Any]] = {}
     for job in jobs:
         for classifier in job.classifiers:
-            file = job.evaluation(classifier) / "evaluation.json"
-            if file.is_file():
+            if job.is_measured(classifier) and not job.obstacle():
+                file = job.evaluation(classifier) / "evaluation.json"
                 name = job.recipe.name + ("" if classifier == "linear" else f" ({classifier} prototypes)")
                 row = rows.setdefault(name, {"description": job.recipe.description, "seeds": {}})
                 row["seeds"][job.seed] = _measured(json.loads(file.read_text(encoding="utf-8")))

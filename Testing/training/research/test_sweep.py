@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from multiorganseg.errors import TrainingError
-from multiorganseg_training.recipe.file import load_recipe
+from multiorganseg_training.recipe.file import load_recipe, recipe_to_dict
 from multiorganseg_training.run.build import recipe_method, recipe_network
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,12 +87,16 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
     def run(command, **options):
         commands.append(command[2:])
         assert options["env"]["OMP_NUM_THREADS"] == "1"
+        if command[3] == "fit":
+            _finish(second)
         return type("Done", (), {"returncode": int(command[3] == "evaluate")})
 
     monkeypatch.setattr(sweep.subprocess, "run", run)
     (first.run / "evaluation-linear").mkdir(parents=True)
-    for file in ("result.json", "evaluation-linear/evaluation.json"):
-        (first.run / file).write_text("{}", encoding="utf-8")
+    _finish(first)
+    (first.run / "evaluation-linear" / "evaluation.json").write_text('{"iteration": 120}', encoding="utf-8")
+    assert first.recipe.optimisation.iterations == 120
+    assert first.obstacle() == ""
     assert sweep.work(first, tmp_path, tmp_path, 1)
     assert commands == []
     assert not sweep.work(second, tmp_path, tmp_path, 1), "what failed is reported"
@@ -100,6 +104,55 @@ def test_what_is_finished_is_left_as_it_is(sweep, listed, tmp_path, monkeypatch)
     fit, evaluate = (" ".join(command) for command in commands)
     assert f"--seed 0 --initial {first.run}" in fit
     assert evaluate.endswith("--weights last")
+
+
+def _finish(job, **changed) -> None:
+    recipe = recipe_to_dict(job.recipe) | {"seed": job.seed} | changed
+    job.run.mkdir(parents=True, exist_ok=True)
+    (job.run / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+    (job.run / "result.json").write_text("{}", encoding="utf-8")
+
+
+def test_a_paused_run_is_neither_measured_nor_gone_on_from(sweep, listed, tmp_path, monkeypatch):
+    first, second, _ = sweep.jobs(listed, tmp_path / "runs")
+    first.runs.mkdir()
+    commands = []
+
+    def run(command, **options):
+        commands.append(command[3])
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+    assert not sweep.work(first, tmp_path, tmp_path, 1), "it ended well, without a result"
+    assert commands == ["fit"]
+    assert second.obstacle() == "it goes on from start-0, which is not finished"
+    _finish(first)
+    assert second.obstacle() == ""
+    evaluation = first.evaluation("linear") / "evaluation.json"
+    evaluation.parent.mkdir()
+    evaluation.write_text('{"iteration": 2}', encoding="utf-8")
+    assert sweep.work(first, tmp_path, tmp_path, 1), "what was measured before the end is measured anew"
+    assert commands == ["fit", "evaluate"]
+
+
+def test_a_finished_run_of_another_recipe_is_told_and_in_no_table(sweep, listed, tmp_path):
+    tables = importlib.import_module("tables")
+    first, *_ = sweep.jobs(listed, tmp_path / "runs")
+    organ = {"spleen": {metric: {"mean": 0.5} for metric in ("dice", "hd95_mm")}}
+    text = json.dumps({"iteration": 120, "full": {"organs": organ}})
+    for changed, said in (
+        ({}, ""),
+        ({"method": "partial"}, "another recipe (method)"),
+        ({"name": "before"}, ""),
+    ):
+        _finish(first, **changed)
+        assert said in first.obstacle()
+        assert bool(said) == bool(first.obstacle())
+        first.evaluation("linear").mkdir(exist_ok=True)
+        (first.evaluation("linear") / "evaluation.json").write_text(text, encoding="utf-8")
+        tables.write_tables(tmp_path, [first], tables.Labelled({"spleen": 1}, 1))
+        rows = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["rows"]
+        assert list(rows) == ([] if said else ["start"])
 
 
 def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_trained(
@@ -124,7 +177,9 @@ def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp
         }
         folder = job.evaluation("linear")
         folder.mkdir(parents=True)
-        (folder / "evaluation.json").write_text(json.dumps({"full": {"organs": organs}}), encoding="utf-8")
+        (folder / "evaluation.json").write_text(
+            json.dumps({"iteration": 120, "full": {"organs": organs}}), encoding="utf-8"
+        )
     tables.write_tables(tmp_path, [*jobs, third], labelled)
     row = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["rows"]["start"]
     assert list(row["seeds"]) == ["0", "1", "2"]
