@@ -119,9 +119,11 @@ class Job:
 
     def obstacle(self) -> str:
         """Say why it cannot be trained or measured; empty where it can."""
+        start = self.start
+        if not self.is_finished and start and not (start / RESULT_FILE).is_file():
+            return f"it goes on from {start.name}, which is not finished"
         if not self.is_finished:
-            waits = self.start and not (self.start / RESULT_FILE).is_file()
-            return f"it goes on from {self.start.name}, which is not finished" if waits else ""
+            return ""
         said = recipe_from_dict(json.loads((self.run / RECIPE_FILE).read_text(encoding="utf-8")))
         ours, theirs = (recipe_to_dict(recipe) for recipe in (self.recipe, said))
         for part in WITHOUT_EFFECT:

@@ -94,8 +94,8 @@ def measure_case(
     grid = Grid((k, j, i), np.diag([*spacing_mm[::-1], 1.0]))
     results = []
     for score in evaluate(labels, table, reference, table, grid, tolerance_mm=tolerance_mm, organs=organs):
-        value = table.value(score.key)
-        predicted, expected = _cropped(labels == value, reference == value)
+        values = load_catalogue().values_of(table, score.key)
+        predicted, expected = _cropped(np.isin(labels, values), np.isin(reference, values))
         voxels, slices = voxel_distances(predicted, expected), slice_hausdorff(predicted, expected)
         results.append(
             OrganResult(

@@ -130,7 +130,7 @@ def evaluate(
 
 def _values(table: LabelTable, key: str, merge: Mapping[str, tuple[str, ...]]) -> tuple[int, ...]:
     if key in table.keys:
-        return tuple(value for value, part in table.organs.items() if load_catalogue().innermost(part, {key}))
+        return load_catalogue().values_of(table, key)
     parts = merge.get(key, ())
     return tuple(table.value(part) for part in parts) if all(part in table.keys for part in parts) else ()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from multiorganseg.errors import OrganError
 from multiorganseg.folders import resources_dir
+from multiorganseg.organs.labels import LabelTable
 
 SCHEMA_VERSION = 1
 
@@ -144,6 +145,15 @@ class Catalogue:
         while inner is not None and inner not in among:
             inner = self.organs[inner].within if inner in self.organs else None
         return inner
+
+    def values_of(self, table: LabelTable, key: str) -> tuple[int, ...]:
+        """Return the label values of an organ and of those that lie within it, such as its tumour.
+
+        Args:
+            table: What the values mean.
+            key: Of the organ.
+        """
+        return tuple(value for value, part in table.organs.items() if self.innermost(part, {key}))
 
     def search(self, text: str) -> list[Organ]:
         """Organs whose name and key hold every word of the text, whole or in part, best first.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import shutil
@@ -20,6 +21,7 @@ from multiorganseg.volumes.volume import Grid
 from multiorganseg_training.acceptance.card import model_card
 from multiorganseg_training.acceptance.publish import Publication, draft_bundle, publish
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
+from multiorganseg_training.recipe.recipe import NAMES_OF_CASES, DataSpec
 from multiorganseg_training.run.checkpoint import load_checkpoint, save_checkpoint
 
 PUBLICATION = Publication("1.2.0", "CC-BY-4.0", "The licence's text", "## Data\n\nBlocks, see [here](x).")
@@ -94,12 +96,16 @@ def test_a_bundle_names_no_case_and_no_folder(bundle, phantom_run, tmp_path):
     said = json.dumps(bundle.metadata.training)
     assert "case_" not in said
     assert bundle.metadata.training["recipe"]["data"]["validation"] == "1 case"
+    fields = {field.name for field in dataclasses.fields(DataSpec)}
+    assert fields == {"labels", "modality", *NAMES_OF_CASES}, "does the further one name cases?"
     run = tmp_path / "run"
     shutil.copytree(phantom_run.place.run, run)
     checkpoint = load_checkpoint(run)
     for initial, kept in ((str(tmp_path / "Doe"), False), ("liver-ct", True)):
         recipe = recipe_from_dict(checkpoint.recipe)
         recipe = replace(recipe, network=replace(recipe.network, initial=initial))
+        data = replace(recipe.data, training=("Doe_*",), validation=("Doe_1",), known={"Doe_2": ["liver"]})
+        recipe = replace(recipe, data=data)
         save_checkpoint(replace(checkpoint, recipe=recipe_to_dict(recipe)), run)
         draft = draft_bundle(run, bundle, tmp_path / f"draft-{kept}")
         assert ("initial" in draft.metadata.training["recipe"]["network"]) == kept

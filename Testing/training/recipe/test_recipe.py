@@ -8,7 +8,7 @@ import pytest
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
-from multiorganseg_training.recipe.recipe import OptimisationSpec, PreprocessingSpec
+from multiorganseg_training.recipe.recipe import OptimisationSpec, PreprocessingSpec, Recipe
 
 ROOT = Path(__file__).parents[3]
 FOLDERS = (ROOT / "Training" / "recipes", ROOT / "research" / "recipes")
@@ -113,6 +113,7 @@ def test_unknown_missing_and_mistyped_fields_are_named(change, named):
         ("optimisation", "optimiser", "lion"),
         ("optimisation", "momentum", 1.0),
         ("optimisation", "schedule", "steps"),
+        ("optimisation", "passes", 2),
     ],
 )
 def test_values_out_of_range_are_named(phantom_recipe, section, name, value):
@@ -145,6 +146,20 @@ def test_what_is_annotated_in_a_case():
     spec = {"labels": {"1": "spleen", "6": "liver"}, "known": {"case_a": ["liver"], "case_b": []}}
     data = recipe_from_dict({**SMALLEST, "data": spec}).data
     assert [data.known_channels(f"case_{name}") for name in "abc"] == [{2}, set(), {1, 2}]
+
+
+def test_organs_of_both_sides_are_not_mirrored(phantom_recipe):
+    def turned(*organs: str) -> Recipe:
+        labels = {str(value): key for value, key in enumerate(organs, 1)}
+        return phantom_recipe(data={"labels": labels}, augmentation={"quarter_turns": True})
+
+    for organs in (
+        ("kidney_left", "kidney_right"),
+        ("liver", "lung_lower_lobe_right", "lung_lower_lobe_left"),
+    ):
+        with pytest.raises(TrainingError, match="quarter_turns"):
+            turned(*organs)
+    assert turned("heart_left_atrium", "liver").augmentation.quarter_turns
 
 
 def test_no_organ_is_refused():

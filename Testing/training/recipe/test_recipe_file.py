@@ -72,7 +72,12 @@ def test_changes_go_over_the_file(save_recipe, phantom_recipe, tmp_path):
     changed = load_recipe(path, ["optimisation.iterations = 3", "seed = 4", "seed = 5"])
     assert (changed.optimisation.iterations, changed.seed) == (3, 5)
     assert changed.optimisation.batch_size == load_recipe(path).optimisation.batch_size
-    for wrong, said in (("seed", "seed"), ("method = ltuda", "ltuda"), ("sead = 1", "sead")):
+    for wrong, said in (
+        ("seed", "seed"),
+        ("method = ltuda", "ltuda"),
+        ("sead = 1", "sead"),
+        ("data.known = {}", "table known is empty"),
+    ):
         with pytest.raises(TrainingError, match=said):
             load_recipe(path, [wrong])
 

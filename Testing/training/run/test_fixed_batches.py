@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from multiorganseg_training.data.batches import Batch
@@ -121,12 +122,13 @@ def test_a_training_in_float32_gets_them_in_float32(tmp_path):
         assert torch.equal(seen["maps.0"], seen["maps.0"].bfloat16().float()), "rounded as they are stored"
 
 
-def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("I/O error")])
+def test_a_full_disk_costs_time_alone(tmp_path, monkeypatch, error):
     kept, computed = _Method(), _Method()
     _steps(kept, tmp_path, 2, range(6))
 
     def fail(*said):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(fixed_module, "save_file", fail)
     _steps(computed, tmp_path, 2, range(6))

@@ -50,8 +50,8 @@ def _measured(scores: dict[str, tuple[OrganScore, ...]]) -> list[str]:
     lines = [
         f"## Measured on the validation fold of {len(scores)} case{'s' if len(scores) > 1 else ''}",
         "",
-        "The averaged network after the last iteration, run through the engine on the cases' own grids. No "
-        "iteration was selected on this fold. NSD at 2 mm; the worst case is the one with the lowest Dice.",
+        "The averaged network, run through the engine on the cases' own grids. No iteration was selected on "
+        "this fold. NSD at 2 mm; the worst case is the one with the lowest Dice.",
         "",
         "| organ | Dice | NSD | HD95 mm | worst Dice |",
         "|---|---|---|---|---|",

@@ -29,7 +29,7 @@ from multiorganseg_training.acceptance.card import model_card, training_domain
 from multiorganseg_training.data.cache import prepare_case, to_channels
 from multiorganseg_training.data.cases import Case, split_cases, training_cases
 from multiorganseg_training.recipe.file import recipe_from_dict
-from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.recipe.recipe import NAMES_OF_CASES, Recipe
 from multiorganseg_training.run.build import new_network
 from multiorganseg_training.run.checkpoint import Checkpoint, trained_checkpoint
 from multiorganseg_training.run.soup import mix_weights
@@ -235,8 +235,8 @@ def _without_names(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out names of cases, which may be those of patients, and the folder of the first weights."""
     plain: dict[str, Any] = json.loads(json.dumps(recipe))
     data = plain["data"]
-    data["validation"] = cases_text(len(data["validation"]))
-    data["known"] = cases_text(len(data["known"]))
+    for part in NAMES_OF_CASES:
+        data[part] = cases_text(len(data[part]))
     if not NAME_PATTERN.fullmatch(plain["network"]["initial"]):
         del plain["network"]["initial"]
     return plain
@@ -267,11 +267,12 @@ def _metadata(recipe: Recipe, checkpoint: Checkpoint, publication: Publication) 
 
 
 def _provenance(recipe: Recipe, checkpoint: Checkpoint) -> dict[str, Any]:
+    last = f"iteration {checkpoint.iteration} of {recipe.optimisation.iterations}"
     return {
         "software": f"MultiOrganSeg {__version__}, torch {torch.__version__}",
         "date": date.today().isoformat(),
         "method": recipe.method,
-        "weights": "exponential moving average after the last iteration",
+        "weights": f"exponential moving average after {last}",
         "iterations": checkpoint.iteration,
         "recipe": _without_names(checkpoint.recipe),
     }

@@ -109,8 +109,7 @@ class LabelMap:
 
     def mask(self, organ: str, catalogue: Catalogue) -> NDArray[np.bool_]:
         """Return the voxels (k, j, i) of an organ and of those that lie within it, such as its tumour."""
-        values = [value for value, key in self.table.organs.items() if catalogue.innermost(key, {organ})]
-        return np.isin(self.labels, values)
+        return np.isin(self.labels, catalogue.values_of(self.table, organ))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ class Distil(Method):
         dice_weight: Weight of the logarithmic Dice.
 
     Raises:
-        TrainingError: The bundle has other organs or another activation.
+        TrainingError: The bundle has other organs, in another order, or another activation, or sees images
+            otherwise prepared.
         BundleError: The bundle is missing or damaged.
     """
 
@@ -39,9 +40,15 @@ class Distil(Method):
         super().__init__()
         bundle = find_bundle(teacher)
         said = bundle.metadata
-        if (len(said.labels.keys), said.activation) != (setting.organs, setting.activation):
-            msg = f"{said.name} cannot teach this network: they differ in organs or activation."
-            raise TrainingError(msg, next_step="Copy data.labels and network.activation from its metadata.")
+        compared = {
+            "data.labels": said.labels.keys == setting.keys,
+            "network.activation": said.activation == setting.activation,
+            "preprocessing": said.preprocessing == setting.preprocessing,
+        }
+        if not all(compared.values()):
+            differs = " and ".join(part for part, equal in compared.items() if not equal)
+            msg = f"{said.name} cannot teach this network: they differ in {differs}."
+            raise TrainingError(msg, next_step=f"Copy {differs} from its metadata.")
         self.activation = setting.activation
         self.organs = setting.organs
         self.dice_weight = dice_weight

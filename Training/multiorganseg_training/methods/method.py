@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from multiorganseg.bundles.metadata import Preprocessing
 from multiorganseg_training.data.batches import Batch
 
 
@@ -39,6 +40,8 @@ class Setting:
         organs: How many organs it segments.
         feature_channels: Of its features.
         within: (organs, organs), bool: [t, o] says that organ t lies inside organ o.
+        keys: Of the organs, in the order of the channels; None for a method that asks for none.
+        preprocessing: How images come to the network; likewise.
     """
 
     network: nn.Module
@@ -46,6 +49,8 @@ class Setting:
     organs: int
     feature_channels: int
     within: Tensor
+    keys: tuple[str, ...] | None = None
+    preprocessing: Preprocessing | None = None
 
 
 class Method(nn.Module):

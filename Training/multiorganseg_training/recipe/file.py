@@ -114,12 +114,27 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     said = read_recipe_file(path)
     for change in changes:
         try:
-            said = _merge(said, tomllib.loads(change))
+            said = _merge(said, _without_empty_tables(tomllib.loads(change)))
         except (ValueError, RecursionError) as error:
             msg = f"Cannot read the change {change!r} of the recipe."
             hint = "Write it as in a recipe: optimisation.iterations=300, or method_arguments.mixing='none'."
             raise TrainingError(msg, cause=str(error), next_step=hint) from error
     return recipe_from_dict(said)
+
+
+def _without_empty_tables(change: dict[str, Any]) -> dict[str, Any]:
+    """Return a change, if it holds no table without fields: tables are merged, so that it would do nothing.
+
+    Raises:
+        ValueError: It holds one.
+    """
+    for key, value in change.items():
+        if value == {}:
+            message = f"the table {key} is empty, which changes nothing"
+            raise ValueError(message)
+        if isinstance(value, dict):
+            _without_empty_tables(value)
+    return change
 
 
 def recipe_from_dict(data: Mapping[str, Any]) -> Recipe:

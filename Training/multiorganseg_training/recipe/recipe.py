@@ -26,6 +26,8 @@ from multiorganseg.schema import (
 from multiorganseg_training.recipe.schedule import SCHEDULES
 
 UNNAMED = "*"
+NAMES_OF_CASES = ("known", "training", "validation")
+"""Fields of `DataSpec` that hold names of cases, which may be those of patients."""
 INTENSITIES = ("window", "zscore", "original")
 
 BelowOne = Annotated[float, Limits(ge=0, lt=1)]
@@ -158,7 +160,8 @@ class AugmentationSpec:
         organ_centred: Share of patches centred on a voxel of a randomly chosen organ.
         favoured: Organ keys on one of which further patches are centred, in cases in which it is annotated.
         favoured_share: Share of these patches.
-        quarter_turns: Whether patches are also mirrored and turned about k by right angles.
+        quarter_turns: Whether patches are also mirrored and turned about k by right angles; not for organs
+            of both sides, which a mirror exchanges.
         off_centre: How far an organ's voxel may lie from the middle of its patch, in shares of the patch.
         overhang: Share of patches that reach into the air around the volume.
         elastic_mm: Standard deviation of a smooth displacement.
@@ -166,7 +169,7 @@ class AugmentationSpec:
         gamma: Largest exponent of the normalised intensity, and the inverse of the smallest; 1 for none.
         field_cuts: Share of patches shown as of a shorter scan or a smaller field of view.
         coarse: Share of patches shown with thicker slices, and share of those with larger pixels.
-        mixed: Share of patches into which a part of another case is pasted.
+        mixed: Share of patches into which a part of another case is pasted; of cases that know every organ.
         absent_share: Share of patches from cases in which no organ occurs; negative: as other cases.
     """
 
@@ -199,8 +202,9 @@ class OptimisationSpec:
     Attributes:
         iterations: Optimiser steps.
         batch_size: Patches a step.
-        fixed_batches: How many batches there are at a time, each seen again in every pass over them; what a
-            method with a frozen network says of them is kept on the disk. 0 draws each anew.
+        fixed_batches: How many batches there are at a time, each seen again in every pass over them, for a
+            method with a frozen network: what that says of them is kept on the disk. Other methods, and 0,
+            draw each anew.
         passes: Over the fixed batches, before others take their place; 0 keeps them to the end.
         labelled_per_batch: How many of them come from cases in which some organ is annotated, the others from
             cases without annotations; 0 takes cases as they come.
@@ -304,5 +308,18 @@ class Recipe:
             "'augmentation.phases' needs CT with a window": (
                 augmentation.phases == 0 or (data.modality == "CT" and prepared.intensity == "window")
             ),
+            "'augmentation.quarter_turns' mirror left and right organs of data.labels into each other": (
+                not augmentation.quarter_turns or organs.isdisjoint(map(_other_side, organs))
+            ),
+            "'optimisation.passes' go over fixed_batches": (
+                optimisation.fixed_batches > 0 or optimisation.passes == 0
+            ),
         }
         return [text for text, holds in checks.items() if not holds]
+
+
+def _other_side(key: str) -> str:
+    """Return the key of the organ on the other side; an empty one for an organ without a side."""
+    sides = {"left": "right", "right": "left"}
+    words = key.split("_")
+    return "_".join(sides.get(word, word) for word in words) if sides.keys() & set(words) else ""

@@ -221,6 +221,8 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
         len(table.keys),
         network.feature_channels,
         within_matrix(parents, len(table.keys)),
+        table.keys,
+        recipe.preprocessing.for_bundle(),
     )
     method = build_method(recipe.method, recipe.method_arguments, setting)
     if recipe.optimisation.batch_size < method.least_batch:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -86,7 +87,7 @@ class FixedBatches:
         try:
             save_file(stored, path)
             self._kept.add(number)
-        except OSError:
+        except (OSError, SafetensorError):  # the latter where the disk is full
             path.unlink(missing_ok=True)
         return _restored(stored)
 

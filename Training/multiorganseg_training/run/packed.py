@@ -36,7 +36,7 @@ from multiorganseg.progress import Progress
 from multiorganseg.scratch import scratch_folder
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.recipe.file import recipe_from_dict, recipe_to_dict
-from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.recipe.recipe import DataSpec, Recipe
 from multiorganseg_training.run.fixed import Draw
 from multiorganseg_training.run.loop import train
 
@@ -65,7 +65,7 @@ def without_cases(recipe: Recipe) -> Recipe:
     """Return a recipe without names of cases and without the place of its first weights."""
     return replace(
         recipe,
-        data=replace(recipe.data, known={}, validation=()),
+        data=DataSpec(recipe.data.labels, modality=recipe.data.modality),
         network=replace(recipe.network, initial=BASE),
     )
 

@@ -18,7 +18,7 @@ from multiorganseg.inference.windows import plan_windows
 from multiorganseg.metrics import dice
 from multiorganseg.networks.branching import BranchingNetwork
 from multiorganseg.networks.output import NetworkOutput
-from multiorganseg.organs.catalogue import Catalogue
+from multiorganseg.organs.catalogue import Catalogue, load_catalogue
 from multiorganseg.progress import Progress
 from multiorganseg.quality.components import keep_components
 from multiorganseg_training.data.cache import PreparedCase
@@ -258,7 +258,8 @@ def validation_dice(
             continue
         labels = segment_case(predictor, case, recipe, device, Progress(token=progress.token))
         for channel in sorted(case.known):
-            scores[row, channel - 1] = dice(labels == channel, case.labels == channel)
+            values = load_catalogue().values_of(recipe.data.table, organs[channel - 1])
+            scores[row, channel - 1] = dice(np.isin(labels, values), np.isin(case.labels, values))
     present = ~np.isnan(scores).all(axis=0)
     means = np.full(len(organs), np.nan)
     means[present] = np.nanmean(scores[:, present], axis=0)

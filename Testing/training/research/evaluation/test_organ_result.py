@@ -80,3 +80,13 @@ def test_the_tolerance_is_in_mm():
     ]
     assert scores[0] < 1.0
     assert scores[1] == 1.0
+
+
+def test_what_lies_within_an_organ_belongs_to_it_in_every_figure():
+    table = LabelTable.numbered(["liver", "liver_segment_1"])
+    reference = labels(v1=((1, 2, 2), (5, 10, 12)))
+    prediction = reference.copy()
+    prediction[2:4, 4:8, 4:8] = 2
+    (liver,) = measure_case(prediction, reference, table, ["liver"], SPACING)
+    assert (liver.dice, liver.jaccard, liver.nsd) == (1, 1, 1)
+    assert (liver.hd95_mm, liver.hd95_voxels, liver.asd_voxels, liver.hd_slice2d_ltuda) == (0, 0, 0, 0)

@@ -21,6 +21,7 @@ from multiorganseg_training.run.validate import (
     largest_components,
     run_predictor,
     segment_case,
+    validation_dice,
 )
 
 CPU = torch.device("cpu")
@@ -104,3 +105,21 @@ def test_largest_components_one_an_organ_and_two_for_kidneys(phantom_recipe):
     expected[2, 1, 12:14] = 0
     expected[2, 5, 7:] = 0
     assert np.array_equal(kept, expected)
+
+
+def test_in_the_dice_of_the_fold_an_organ_holds_what_lies_within_it(run, case):
+    class Halves(nn.Module):
+        """Organ 2 in one half of the image, organ 1 in the other."""
+
+        def forward(self, image: Tensor) -> NetworkOutput:
+            second = (image > 0).float()
+            return NetworkOutput(torch.cat([image * 0 - 9, 1 - second, second], dim=1), image)
+
+    labels = {"1": "liver", "2": "liver_segment_1"}
+    recipe = replace(
+        run.recipe,
+        data=replace(run.recipe.data, labels=labels),
+        network=replace(run.recipe.network, activation="softmax"),
+    )
+    whole = replace(case, labels=np.ones_like(case.labels), known=frozenset({1}))
+    assert validation_dice(Halves(), recipe, [whole], CPU, Progress())["liver"] == 1
