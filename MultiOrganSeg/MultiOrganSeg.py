@@ -35,8 +35,8 @@ class MultiOrganSeg(ScriptedLoadableModule):
             "Slicer stays usable meanwhile. Results are for research and must be checked by a clinician."
         )
         parent.acknowledgementText = _(
-            "Built on MONAI, PyTorch and highdicom. The bundled network was trained on data of the "
-            "“Multi-Atlas Labeling Beyond the Cranial Vault” challenge; its card tells more."
+            "Built on MONAI, PyTorch and highdicom. The bundled networks were trained on public "
+            "collections; their cards say on which."
         )
         slicer.app.connect("startupCompleted()", _register_sample_data)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -84,6 +85,19 @@ def test_the_programs_and_recipes_that_commands_name_are_there() -> None:
     }
     assert "research/sweep.py" in named
     assert not {word for word in named if not (ROOT / word).exists()}
+
+
+@pytest.mark.parametrize("module", sorted(set(APPS.values())))
+def test_every_command_says_what_it_does(module: str) -> None:
+    app = importlib.import_module(module).app
+
+    def told(command: Any, words: list[str]) -> None:
+        said = CliRunner().invoke(app, [*words, "--help"])
+        assert said.exit_code == 0, (words, said.exception)
+        for name, inner in getattr(command, "commands", {}).items():
+            told(inner, [*words, name])
+
+    told(typer.main.get_command(app), [])
 
 
 def test_what_cannot_be_typed_is_found() -> None:

@@ -1,7 +1,8 @@
 """Corrections as 3D Slicer sees them: from the click to the changed segment, in the tests' stand-in.
 
 Real MRML, real editing logic (slicer-core) and a real resident process. First and second run of Segment come
-along, since both use that process. `--picture` draws a click before and after. See docs/benchmarks.md.
+along, since both use that process. `--picture` draws a click before and after.
+See docs/results/correction.md.
 """
 
 from __future__ import annotations

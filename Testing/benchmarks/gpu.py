@@ -1,6 +1,6 @@
 """What a graphics card does with this project, in under eight minutes, with next to nothing installed.
 
-It needs torch, numpy, safetensors and a checkout. See docs/benchmarks.md.
+It needs torch, numpy, safetensors and a checkout. See docs/results.
 
     python Testing/benchmarks/gpu.py --pack run.zip --output build/gpu
 """

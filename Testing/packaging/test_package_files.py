@@ -33,6 +33,13 @@ NEEDED = (
 )
 
 
+def test_the_bundles_name_no_case():
+    for folder in sorted((ROOT / "Resources" / "Models").iterdir()):
+        said = find_bundle(str(folder)).metadata.training["recipe"]["data"]
+        for part in {"known", "training", "validation"} & said.keys():
+            assert re.fullmatch(r"\d+ cases?", said[part]), (folder.name, part)
+
+
 def _list_files():
     spec = importlib.util.spec_from_file_location("list_files", LISTING)
     module = importlib.util.module_from_spec(spec)

@@ -30,8 +30,8 @@ pacs_app = typer.Typer(
     no_args_is_help=True,
     help="Images from an archive (PACS) and results back to it, over DICOMweb or DIMSE.\n\n"
     "An address is dicomweb://HOST[:PORT]/PATH or dimse://CALLED_AE@HOST:PORT, with "
-    "/studies/UID[/series/UID] behind it for a study or series. `dicomweb://` is encrypted (HTTPS), but on "
-    "this computer itself; dicomweb+http:// is not.\n\n"
+    "/studies/UID behind it for a study, and /series/UID behind that for a series. `dicomweb://` is "
+    "encrypted (HTTPS), but on this computer itself; dicomweb+http:// is not.\n\n"
     "A login stands in the environment (MULTIORGANSEG_PACS_TOKEN, or MULTIORGANSEG_PACS_USER and "
     "MULTIORGANSEG_PACS_PASSWORD) or in the keyring (`pacs login`), never on the command line.",
     epilog="Start with: multiorganseg pacs find dicomweb://HOST/dicom-web --date 20260101-20260131",

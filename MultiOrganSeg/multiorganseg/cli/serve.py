@@ -47,8 +47,8 @@ def serve(
 
     Clients must know the token, a text of at least 16 characters in the variable MULTIORGANSEG_TOKEN;
     without one, a token is made for this run and shown. Requests are answered one after the other. A volume
-    is deleted with its answer, or at the end of its correction. To try it from another machine:
-    multiorganseg resident --server URL --check
+    is deleted with its answer; where corrections may follow, when its client ends or after 15 minutes without
+    a request. To try it from another machine: multiorganseg resident --server URL --check
     """
     try:
         from multiorganseg.serve.app import Service, build_app

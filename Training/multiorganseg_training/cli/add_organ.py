@@ -33,7 +33,7 @@ DeviceCount = Annotated[
 @reported_errors()
 def add_organ_command(
     organ: Annotated[
-        list[str], typer.Option(help="Key of an organ to learn, such as gallbladder; may be repeated.")
+        list[str], typer.Option(help="Key of an organ to learn, such as duodenum; may be repeated.")
     ],
     project: Annotated[Path, typer.Option("--project", "-p", help="Folder of the project.")],
     base: Annotated[str, typer.Option(help="Base bundle, by name or folder.")] = "abdomen-ct",

@@ -71,11 +71,11 @@ project_app = typer.Typer(
 
     multiorganseg-train project create abdomen --base abdomen-ct
 
-    multiorganseg-train project add-organ abdomen gallbladder
+    multiorganseg-train project add-organ abdomen duodenum
 
     multiorganseg-train project add abdomen CT.nii.gz --name case_1
 
-    multiorganseg-train project annotate abdomen case_1 drawn.nii.gz --organ gallbladder
+    multiorganseg-train project annotate abdomen case_1 drawn.nii.gz --organ duodenum
     """,
 )
 

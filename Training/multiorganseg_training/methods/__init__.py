@@ -31,9 +31,9 @@ METHODS: Mapping[str, type[Method]] = {
 __all__ = [
     "LTUDA",
     "METHODS",
-    "Distil",
+    "AddOrgan",
     "Batch",
-    "Extend",
+    "Distil",
     "FusedMethod",
     "MeanTeacher",
     "Method",
