@@ -33,13 +33,16 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from tables import count_labelled, write_tables
 
+from multiorganseg.cli.errors import reported_errors
+from multiorganseg.errors import TrainingError
+from multiorganseg.schema import typed
 from multiorganseg_training.recipe.file import load_recipe, recipe_from_dict, recipe_to_dict
 from multiorganseg_training.recipe.recipe import Recipe
 from multiorganseg_training.run.fit import RECIPE_FILE, RESULT_FILE
@@ -51,6 +54,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTS = "runs/"
+OPTIONS_FILE = "options.txt"
 WITHOUT_EFFECT = ("name", "description", "reporting")
 LINEAR = "linear"
 
@@ -110,12 +114,14 @@ class Job:
         return (self.run / RESULT_FILE).is_file()
 
     def is_measured(self, classifier: str) -> bool:
-        """Whether a classifier was measured after the last iteration."""
-        file = self.evaluation(classifier) / "evaluation.json"
-        if not file.is_file():
+        """Whether a classifier was measured after the last iteration, with the list's options."""
+        folder = self.evaluation(classifier)
+        if not (folder / "evaluation.json").is_file():
             return False
-        measured: int = json.loads(file.read_text(encoding="utf-8"))["iteration"]
-        return measured == self.recipe.optimisation.iterations
+        measured: int = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))["iteration"]
+        asked = folder / OPTIONS_FILE
+        same = not asked.is_file() or asked.read_text(encoding="utf-8") == " ".join(self.options)
+        return same and measured == self.recipe.optimisation.iterations
 
     def obstacle(self) -> str:
         """Say why it cannot be trained or measured; empty where it can."""
@@ -134,21 +140,75 @@ class Job:
         return f"it was trained by another recipe ({changed}); move its folder away" if changed else ""
 
 
+@dataclass(frozen=True)
+class Pass:
+    """Rows and the seeds with which they are trained."""
+
+    seeds: tuple[int, ...]
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row that changes a recipe."""
+
+    of: str
+    set: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a list holds; its `pass` is `passes` here."""
+
+    recipes: str
+    passes: tuple[Pass, ...]
+    evaluate: tuple[str, ...] = ()
+    name: str = ""
+    set: tuple[str, ...] = ()
+    variants: dict[str, Variant] = field(default_factory=dict)
+
+
+def read_list(listed: Path) -> Listed:
+    """Read the list.
+
+    Raises:
+        TrainingError: It is no TOML, a field is unknown, missing or of a wrong type, or a variant is no row.
+    """
+    try:
+        said = tomllib.loads(listed.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"Cannot read {listed}."
+        raise TrainingError(msg, cause=str(error), next_step="Correct it.") from error
+    if "pass" in said:
+        said["passes"] = said.pop("pass")
+    result = typed(Listed, said, f"The list {listed.name}")
+    unused = result.variants.keys() - {row for one in result.passes for row in one.rows}
+    if unused:
+        msg = f"No pass of {listed.name} has the row {', '.join(sorted(unused))}."
+        raise TrainingError(msg, next_step="Correct the names, or leave the variant out.")
+    return result
+
+
 def jobs(listed: Path, runs: Path) -> list[Job]:
-    """Read the list: one job for each recipe and seed, in the order of the passes, each once."""
-    said = tomllib.loads(listed.read_text(encoding="utf-8"))
-    variants, options = said.get("variants", {}), tuple(said.get("evaluate", ()))
-    ending = f"-{said['name']}" if "name" in said else ""
+    """Read the list: one job for each recipe and seed, in the order of the passes, each once.
+
+    Raises:
+        TrainingError: As `read_list`; a recipe does not fit, or two rows have one name.
+    """
+    said = read_list(listed)
+    ending = f"-{said.name}" if said.name else ""
     found: dict[Path, Job] = {}
-    for one in said["pass"]:
-        for seed in one["seeds"]:
-            for row in one["rows"]:
-                variant = variants.get(row, {"of": row, "set": []})
-                file = ROOT / said["recipes"] / f"{variant['of']}.toml"
-                name = load_recipe(file).name + (f"-{row}" if row in variants else "") + ending
-                changes = (f'name = "{name}"', *said.get("set", ()), *variant["set"])
-                job = Job(file, load_recipe(file, changes), seed, runs, changes, ending, options)
-                found.setdefault(job.run, job)
+    for one in said.passes:
+        for seed in one.seeds:
+            for row in one.rows:
+                variant = said.variants.get(row, Variant(row))
+                file = ROOT / said.recipes / f"{variant.of}.toml"
+                name = load_recipe(file).name + (f"-{row}" if row in said.variants else "") + ending
+                changes = (f'name = "{name}"', *said.set, *variant.set)
+                job = Job(file, load_recipe(file, changes), seed, runs, changes, ending, said.evaluate)
+                if found.setdefault(job.run, job) != job:
+                    msg = f"Two rows of {listed.name} are called {job.run.name}."
+                    raise TrainingError(msg, next_step="Give each recipe a name of its own.")
     return list(found.values())
 
 
@@ -165,8 +225,11 @@ def work(job: Job, data: Path, cache: Path, threads: int) -> bool:
     for classifier in job.classifiers:
         options = ["--classifier", classifier, "--output", str(job.evaluation(classifier)), *job.options]
         measure = ["research", "evaluate", str(job.run), *places, *options]
-        if not job.is_measured(classifier) and not succeeds(job, measure, threads):
+        if job.is_measured(classifier):
+            continue
+        if not succeeds(job, measure, threads):
             return False
+        (job.evaluation(classifier) / OPTIONS_FILE).write_text(" ".join(job.options), encoding="utf-8")
     return True
 
 
@@ -195,11 +258,15 @@ def main(
 ) -> None:
     """Train and measure a list of recipes."""
     runs.mkdir(parents=True, exist_ok=True)
-    wanted, failed = jobs(listed, runs), []
-    labelled = count_labelled([job.recipe for job in wanted], data)
+    failed: list[str] = []
+    with reported_errors():
+        wanted = jobs(listed, runs)
+        labelled = count_labelled([job.recipe for job in wanted], data)
     for job in wanted:
         typer.echo(f"{job.run.name} …")
         obstacle = job.obstacle()
+        if job.start and job.start.name in failed:
+            obstacle = obstacle or f"it goes on from {job.start.name}, which is left out"
         if not obstacle and not work(job, data, cache or runs / "cache", threads):
             obstacle = f"it did not come to its end; see {runs / job.run.name}.log"
         if obstacle:

@@ -10,7 +10,7 @@ import dataclasses
 import re
 import reprlib
 import types
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from enum import Enum
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -43,6 +43,7 @@ NotNegative = Annotated[float, Limits(ge=0, le=1e300)]
 Positive = Annotated[float, Limits(gt=0, le=1e300)]
 Count = Annotated[int, Limits(ge=0, le=2**53)]
 AtLeastOne = Annotated[int, Limits(ge=1, le=2**53)]
+AtLeastTwo = Annotated[int, Limits(ge=2, le=2**53)]
 
 
 class SchemaError(ValueError):
@@ -92,6 +93,18 @@ def problems_of(built: Any) -> list[str]:
     data = dataclasses.asdict(built)
     kind: Any = type(built)
     return [problem for name, hint in _hints(kind).items() for problem in _value(hint, data[name], name)[1]]
+
+
+def argument_problems(function: Callable[..., Any], arguments: Mapping[str, Any]) -> list[str]:
+    """List which keyword arguments do not fit what a function declares, as `SchemaError.problems`.
+
+    Args:
+        function: Its annotations may hold `Limits`.
+        arguments: By name; those that it does not declare are left to its call.
+    """
+    hints = _hints(function)
+    declared = {name: value for name, value in arguments.items() if name in hints}
+    return [problem for name, value in declared.items() for problem in _value(hints[name], value, name)[1]]
 
 
 def typed(kind: type[_Kind], data: Any, what: str, next_step: str = "Correct the file.") -> _Kind:

@@ -144,6 +144,13 @@ def test_publish_without_a_run(texts, place, tmp_path):
     assert "holds no checkpoint" in result.stderr
 
 
+def test_publish_with_notes_that_are_not_utf_8(texts, place, tmp_path):
+    (tmp_path / "notes.md").write_bytes("Öl".encode("latin-1"))
+    result = _run("publish", tmp_path, "--data", place.data, "-o", tmp_path / "b", *texts)
+    assert result.exit_code == 2
+    assert "UTF-8" in result.stderr
+
+
 def test_publish_without_the_notes(texts, place, tmp_path):
     (tmp_path / "notes.md").unlink()
     result = _run("publish", tmp_path, "--data", place.data, "-o", tmp_path / "b", *texts)

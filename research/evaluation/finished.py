@@ -68,7 +68,7 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
     Raises:
         TrainingError: A folder holds no run, a file of it is damaged, or none is finished.
     """
-    listed = list(dict.fromkeys(folders))
+    listed = list({folder.resolve(): folder for folder in folders}.values())
     for folder in listed:
         if not (folder / RECIPE_FILE).is_file():
             msg = f"{folder} holds no run."
@@ -84,6 +84,8 @@ def read_runs(folders: Iterable[Path]) -> tuple[list[FinishedRun], list[Path]]:
 
 def read_run(folder: Path) -> FinishedRun:
     """Read a finished run; where a resumed run logged an iteration twice, the later line counts.
+
+    An evaluation of a checkpoint before the last iteration is left out.
 
     Raises:
         TrainingError: A file is missing or damaged.
@@ -101,13 +103,15 @@ def read_run(folder: Path) -> FinishedRun:
                 series[names[event["name"]]][event["iteration"]] = metric_values(event)
     except (ResourceError, KeyError) as error:
         raise _damaged(folder / EVENTS_FILE, error) from error
+    recipe = recipe_to_dict(recipe_from_dict(_read_json(folder / RECIPE_FILE)))
+    evaluations = [_read_json(path) for path in sorted(folder.glob(f"*/{JSON_FILE}"))]
     return FinishedRun(
         folder,
-        recipe_to_dict(recipe_from_dict(_read_json(folder / RECIPE_FILE))),
+        recipe,
         _read_json(folder / RESULT_FILE),
         dict(sorted(losses.items())),
         {name: dict(sorted(points.items())) for name, points in series.items()},
-        tuple(_read_json(path) for path in sorted(folder.glob(f"*/{JSON_FILE}"))),
+        tuple(each for each in evaluations if each["iteration"] == recipe["optimisation"]["iterations"]),
     )
 
 

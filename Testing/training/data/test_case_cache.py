@@ -99,6 +99,13 @@ def test_a_touched_or_copied_or_renamed_file_is_the_same(data, kind, monkeypatch
     assert _prepare(data).name == "renamed"
 
 
+def test_two_images_of_one_name_are_refused(data):
+    for part in ("images", "labels"):
+        write_volume(read_volume(data / part / "case_a.nii.gz"), data / part / "case_a.nrrd")
+    with pytest.raises(TrainingError, match="several images named case_a"):
+        find_cases(data)
+
+
 def test_labels_of_another_dataset_with_equal_name_size_and_time_are_its_own(data, tmp_path):
     voxels = {}
     for name, value in (("one", 1), ("other", 6)):

@@ -114,6 +114,8 @@ def test_unknown_missing_and_mistyped_fields_are_named(change, named):
         ("optimisation", "momentum", 1.0),
         ("optimisation", "schedule", "steps"),
         ("optimisation", "passes", 2),
+        ("preprocessing", "spacing_mm", [0.001, 1.0, 1.0]),
+        ("network", "arguments", {"out_channels": 3}),
     ],
 )
 def test_values_out_of_range_are_named(phantom_recipe, section, name, value):

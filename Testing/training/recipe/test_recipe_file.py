@@ -58,6 +58,14 @@ def test_another_architecture_does_not_inherit_the_arguments_of_the_one_before(w
     }
 
 
+def test_arguments_go_with_an_architecture_that_a_base_takes_by_default(write):
+    write("base.toml", "[network]\narguments = {filters = [8, 16]}")
+    top = write("top.toml", 'base = "base.toml"\n[network]\narchitecture = "vnet"')
+    assert read_recipe_file(top) == {"network": {"architecture": "vnet"}}
+    same = write("same.toml", 'base = "base.toml"\n[network]\narchitecture = "strided_dynunet"')
+    assert "arguments" in read_recipe_file(same)["network"]
+
+
 def test_a_later_base_goes_over_an_earlier_one_and_bases_have_bases(write):
     write("parts/Größe.toml", 'base = "deep/unten.toml"\na = 2\nb = 2')
     write("parts/deep/unten.toml", "a = 1\nb = 1\nc = 1\nd = 1")

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 import torch
+import typer
 
 from multiorganseg.errors import TrainingError
 from multiorganseg_training.recipe.file import load_recipe, recipe_to_dict
@@ -156,13 +157,71 @@ def test_a_finished_run_of_another_recipe_is_told_and_in_no_table(sweep, listed,
 
 
 def test_a_recipe_that_does_not_fit_is_refused_before_anything_is_trained(
-    sweep, listed, save_recipe, phantom_recipe, phantom_data, tmp_path, monkeypatch
+    sweep, listed, save_recipe, phantom_recipe, phantom_data, tmp_path, monkeypatch, capsys
 ):
     second = phantom_recipe(name="second", data={"training": ["typo_*"]})
     save_recipe(tmp_path / "second.toml", second)
     monkeypatch.setattr(sweep, "work", lambda *given: pytest.fail("it trained"))
-    with pytest.raises(TrainingError, match="do not fit"):
+    with pytest.raises(typer.Exit):
         sweep.main(listed, phantom_data, tmp_path / "runs", None, 1)
+    assert "do not fit" in capsys.readouterr().err
+
+
+def test_what_goes_on_from_a_run_that_is_left_out_is_left_out_too(
+    sweep, listed, phantom_data, tmp_path, monkeypatch, capsys
+):
+    for job in sweep.jobs(listed, tmp_path / "runs")[::2]:
+        _finish(job, method="partial")
+    monkeypatch.setattr(sweep, "work", lambda *given: pytest.fail("it trained"))
+    with pytest.raises(typer.Exit):
+        sweep.main(listed, phantom_data, tmp_path / "runs", None, 1)
+    said = capsys.readouterr().err
+    assert "start-0 is left out: it was trained by another recipe (method)" in said
+    assert "second-0 is left out: it goes on from start-0, which is left out" in said
+
+
+def test_other_options_of_the_measuring_measure_anew(sweep, listed, tmp_path, monkeypatch):
+    first, *_ = sweep.jobs(listed, tmp_path / "runs")
+    _finish(first)
+    commands = []
+
+    def run(command, **options):
+        commands.append(command[3])
+        first.evaluation("linear").mkdir(exist_ok=True)
+        text = json.dumps({"iteration": 120})
+        (first.evaluation("linear") / "evaluation.json").write_text(text, encoding="utf-8")
+        return type("Done", (), {"returncode": 0})
+
+    monkeypatch.setattr(sweep.subprocess, "run", run)
+    for options, times in ((("--weights", "last"), 1), (("--weights", "last"), 1), ((), 2)):
+        assert sweep.work(replace(first, options=options), tmp_path, tmp_path, 1)
+        assert commands == ["evaluate"] * times
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("recipes", "recipe", "unknown field 'recipe'"),
+        ("seeds = [0]\n", "seeds = 0\n", "must be a list"),
+        ('rows = ["start"]', 'rows = "start"', "must be a list"),
+        ("[[pass]]", "[[pas]]", "'pas'"),
+        ("evaluate = [", "evaluate = ", "Cannot read"),
+        ("[[pass]]", "[variants.a]\nof = 'start'\n[[pass]]", "has the row a"),
+        ('rows = ["start"]', 'rows = ["twin"]', "Two rows"),
+        ('rows = ["start"]', 'rows = ["nowhere"]', "nowhere.toml"),
+    ],
+)
+def test_a_list_with_an_error_says_what_is_wrong(
+    sweep, listed, save_recipe, phantom_recipe, tmp_path, before, after, said
+):
+    twin = phantom_recipe(name="start", optimisation={"iterations": 7})
+    save_recipe(tmp_path / "twin.toml", twin)
+    text = listed.read_text(encoding="utf-8")
+    assert before in text
+    listed.write_text(text.replace(before, after, 1 if "row" in said else -1), encoding="utf-8")
+    with pytest.raises(TrainingError) as caught:
+        sweep.jobs(listed, tmp_path / "runs")
+    assert said in f"{caught.value} {caught.value.cause}"
 
 
 def test_medians_over_seeds_by_how_often_an_organ_is_labelled(sweep, listed, tmp_path):

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 from multiorganseg.errors import Cancelled, TrainingError
 from multiorganseg.events import read_events
 from multiorganseg.progress import CancelToken, Progress
-from multiorganseg.projects.runs import LOCK_FILE
+from multiorganseg.projects.runs import LOCK_FILE, Paused, request_pause, withdraw_pause
 from multiorganseg_training.cli.app import app
 from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.run.checkpoint import load_checkpoint
@@ -146,6 +148,41 @@ def test_an_organ_that_is_nowhere_is_no_number(phantom_recipe, place):
     for line in (place.run / EVENTS_FILE).read_text(encoding="utf-8").splitlines():
         _strict(line)
     _strict((place.run / RESULT_FILE).read_text(encoding="utf-8"))
+
+
+def test_what_no_case_teaches_is_told_and_nothing_at_all_refused(phantom_recipe, place):
+    def said(organs: dict[str, str], method: str = "partial", **known: list[str]) -> str:
+        data = {"labels": organs, "known": known}
+        fit(phantom_recipe(method=method, data=data, optimisation={"iterations": 1}), place, Progress())
+        events = read_events(place.run / EVENTS_FILE)
+        return " ".join(event["message"] for event in events if event["event"] == "warning")
+
+    with pytest.raises(TrainingError, match="No organ of the recipe is annotated"):
+        said({"11": "spleen", "66": "liver"})
+    with pytest.raises(TrainingError, match="No organ of the recipe is annotated"):
+        said({"1": "spleen", "6": "liver"}, case_a=[], case_b=[])
+    with pytest.raises(TrainingError, match="'supervised' needs every organ") as caught:
+        said({"1": "spleen", "6": "liver"}, "supervised", case_b=["liver"])
+    assert "case_b" in caught.value.cause
+    assert "has pancreas annotated" in said({"1": "spleen", "6": "liver", "9": "pancreas"})
+
+
+def test_a_run_goes_on_when_what_it_started_from_is_gone(phantom_recipe, place, phantom_run, tmp_path):
+    start = tmp_path / "start"
+    shutil.copytree(phantom_run.place.run, start)
+    recipe = phantom_recipe(
+        network={"initial": str(start)}, optimisation={"iterations": 4}, reporting={"log_every": 1}
+    )
+
+    def pause(stage: str, fraction: float) -> None:
+        if stage.startswith("training") and fraction >= 0.5:
+            request_pause(place.run)
+
+    with pytest.raises(Paused):
+        fit(recipe, place, Progress(pause))
+    shutil.rmtree(start)
+    withdraw_pause(place.run, math.inf)
+    assert fit(recipe, place, Progress())["last"].keys() == {"spleen", "liver", "mean"}
 
 
 def test_without_a_fold_nothing_is_measured(phantom_recipe, place):

@@ -339,12 +339,6 @@ def test_a_methods_own_state_is_trained_and_survives_a_stop(phantom_recipe, runn
     assert not torch.equal(whole.method_average["weight"], whole.method["seen.weight"])
 
 
-def test_supervised_learning_needs_every_organ(phantom_recipe, runner):
-    runner.cases = [case.hide_all_but(frozenset({1})) for case in runner.cases]
-    with pytest.raises(TrainingError, match="every organ annotated"):
-        runner(phantom_recipe(optimisation=SHORT))
-
-
 def test_stochastic_gradient_descent(phantom_recipe, runner):
     sgd = {"optimiser": "sgd", "schedule": "constant", "momentum": 0.0, "weight_decay": 0.0}
     recipe = phantom_recipe(optimisation={**SHORT, **sgd, "iterations": 1, "gradient_clip": 1e-3})
@@ -379,6 +373,16 @@ def test_precision_is_that_of_the_recipe_and_weights_stay_in_float32(
     [
         ({"method": "magic"}, "No method 'magic'"),
         ({"method_arguments": {"speed": 2}}, "'supervised' do not fit"),
+        ({"method_arguments": {"dice_weight": "much"}}, "'dice_weight' must be a number"),
+        ({"method_arguments": {"dice_weight": -1.0}}, "'dice_weight'"),
+        ({"method_arguments": {"dice_weight": float("nan")}}, "'dice_weight'"),
+        ({"method": "partial", "method_arguments": {"log": "no"}}, "'log' must be true or false"),
+        ({"method": "ltuda", "method_arguments": {"views": 2.5}}, "'views' must be a whole number"),
+        ({"method": "ltuda", "method_arguments": {"threshold": "high"}}, "'threshold'"),
+        ({"method": "ltuda", "method_arguments": {"teacher_decay": 2}}, "'teacher_decay'"),
+        ({"method": "ltuda", "method_arguments": {"prototypes": True, "width": 0}}, "'width'"),
+        ({"method": "fused", "method_arguments": {"min_voxels": "a"}}, "'min_voxels'"),
+        ({"method": "fused", "method_arguments": {"views": 2, "dice_weight": [1]}}, "'dice_weight'"),
     ],
 )
 def test_an_unknown_method_or_argument(phantom_recipe, runner, change, said):

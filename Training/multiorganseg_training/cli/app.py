@@ -206,8 +206,8 @@ def publish(
     publication = Publication(
         version,
         license_name,
-        license_file.read_text(encoding="utf-8"),
-        notes.read_text(encoding="utf-8"),
+        _text(license_file),
+        _text(notes),
         name=name,
         mixed_with=find_bundle(mix_with) if mix_with else None,
         share=share,
@@ -217,6 +217,14 @@ def publish(
         bundle = write_publication(run, data, output, publication, progress)
     out.print(Markdown(bundle.card_path.read_text(encoding="utf-8"), hyperlinks=False))
     out.print(Text(f"Written: {bundle.folder}"), soft_wrap=True)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        msg = f"Cannot read {path}."
+        raise OptionError(msg, cause=str(error), next_step="Save it as text in UTF-8.") from error
 
 
 def main() -> None:

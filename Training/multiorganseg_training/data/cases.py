@@ -69,7 +69,7 @@ def find_cases(folder: Path) -> list[Case]:
     """List the cases of a data folder in the order of their names, without the meaning of their labels.
 
     Raises:
-        TrainingError: There is no case, or an image has no labels.
+        TrainingError: There is no case, an image has no labels, or two images have one name.
     """
     cases, unlabelled = [], []
     for image in sorted((folder / "images").glob("*")):
@@ -81,6 +81,11 @@ def find_cases(folder: Path) -> list[Case]:
             cases.append(Case(name, image, labels))
         else:
             unlabelled.append(name)
+    names = [case.name for case in cases]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        msg = f"The data folder {folder} has several images named {', '.join(doubled)}."
+        raise TrainingError(msg, next_step="Give each case one image, and a name of its own.")
     if unlabelled or not cases:
         msg = f"The data folder {folder} is not complete."
         raise TrainingError(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import AtLeastOne, Share, problems_of
 from multiorganseg_training.losses.known import require_choice
 
 
@@ -216,21 +217,25 @@ class PseudoLabelSpec:
         min_voxels: Fewest voxels of a class in a patch that make a prototype of the reliability.
 
     Raises:
-        TrainingError: A choice is unknown.
+        TrainingError: A choice is unknown, or a value out of range.
     """
 
     selection: str = ENTROPY
-    threshold: float = 0.5
+    threshold: Share = 0.5
     similarity: bool = True
     form: str = MEAN
-    min_voxels: int = 1
+    min_voxels: AtLeastOne = 1
 
     def __post_init__(self) -> None:
-        """Check the choices.
+        """Check the choices and ranges.
 
         Raises:
-            TrainingError: One is unknown.
+            TrainingError: One is unknown, or out of range.
         """
+        problems = problems_of(self)
+        if problems:
+            msg = "The settings of the pseudo-labels do not fit."
+            raise TrainingError(msg, cause=f"{'; '.join(problems)}.", next_step="Correct method_arguments.")
         require_choice("selection", self.selection, SELECTIONS)
         require_choice("form", self.form, FORMS)
 

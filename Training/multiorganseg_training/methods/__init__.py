@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import argument_problems
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import require_choice
 from multiorganseg_training.methods.add_organ import AddOrgan
@@ -53,12 +54,12 @@ def build_method(name: str, arguments: Mapping[str, Any], setting: Setting) -> M
         TrainingError: The name is unknown or the arguments do not fit.
     """
     require_choice("method", name, METHODS)
+    msg = f"The arguments of the method '{name}' do not fit."
+    next_step = "Correct method_arguments in the recipe."
+    problems = argument_problems(METHODS[name].__init__, arguments)
+    if problems:
+        raise TrainingError(msg, cause=f"{'; '.join(problems)}.", next_step=next_step)
     try:
         return METHODS[name](setting, **arguments)
     except TypeError as error:
-        msg = f"The arguments of the method '{name}' do not fit."
-        raise TrainingError(
-            msg,
-            cause=str(error),
-            next_step="Correct method_arguments in the recipe.",
-        ) from error
+        raise TrainingError(msg, cause=str(error), next_step=next_step) from error

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from multiorganseg.errors import TrainingError
 from multiorganseg.networks.branching import Branch, BranchingNetwork, Maps
+from multiorganseg.schema import NotNegative
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
 from multiorganseg_training.losses.frozen import Annotation, Frozen, frozen_part, new_organ_losses
@@ -63,13 +64,14 @@ class AddOrgan(Method):
     """
 
     frozen = True
+    taught = True
     within: Tensor
 
     def __init__(
         self,
         setting: Setting,
-        dice_weight: float = 0.25,
-        pseudo_label_weight: float = 1.0,
+        dice_weight: NotNegative = 0.25,
+        pseudo_label_weight: NotNegative = 1.0,
         similarity: bool = True,
         mixing: bool = True,
     ) -> None:

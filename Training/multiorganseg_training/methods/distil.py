@@ -10,6 +10,7 @@ from multiorganseg.bundles.registry import find_bundle
 from multiorganseg.errors import TrainingError
 from multiorganseg.inference.backends import load_network
 from multiorganseg.networks.build import place_network
+from multiorganseg.schema import NotNegative
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import SIGMOID, full_targets, log_probs, organ_probs, probs
 from multiorganseg_training.losses.partial import log_dice
@@ -34,9 +35,10 @@ class Distil(Method):
         BundleError: The bundle is missing or damaged.
     """
 
+    taught = True
     within: Tensor
 
-    def __init__(self, setting: Setting, teacher: str, dice_weight: float = 0.25) -> None:
+    def __init__(self, setting: Setting, teacher: str, dice_weight: NotNegative = 0.25) -> None:
         super().__init__()
         bundle = find_bundle(teacher)
         said = bundle.metadata

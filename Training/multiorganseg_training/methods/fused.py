@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import AtLeastOne, AtLeastTwo, Count, NotNegative, Share
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import SAME, BoxSpec, box_mask, cross_set_partner, draw_boxes, mix
 from multiorganseg_training.losses.alignment import AlignmentSpec, align_features
@@ -110,20 +111,20 @@ class FusedMethod(Method):
     def __init__(
         self,
         setting: Setting,
-        dice_weight: float = 0.5,
+        dice_weight: NotNegative = 0.5,
         log: bool = False,
-        certain_weight: float = 0.5,
-        pseudo_label_weight: float = 1.0,
-        views: int = 2,
+        certain_weight: NotNegative = 0.5,
+        pseudo_label_weight: NotNegative = 1.0,
+        views: Count = 2,
         position: str = SAME,
-        teacher_decay: float = 0.99,
+        teacher_decay: Share = 0.99,
         ramp_every: int = 150,
         ramp_steps: int = 40,
         prototypes: bool = False,
-        per_class: int = 5,
-        width: int = 64,
-        prototype_momentum: float = 0.999,
-        pixels_per_class: int = 4096,
+        per_class: AtLeastOne = 5,
+        width: AtLeastOne = 64,
+        prototype_momentum: Share = 0.999,
+        pixels_per_class: AtLeastTwo = 4096,
         **pseudo_labels: Any,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import AtLeastOne, AtLeastTwo, Count, NotNegative, Share
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.data.mixing import (
     SAME,
@@ -137,30 +138,30 @@ class LTUDA(Method):
         self,
         setting: Setting,
         prototypes: bool = False,
-        views: int = 2,
+        views: Count = 2,
         mixing: str = CUTMIX,
         partner: str = CROSS_SET,
         position: str = SAME,
         reduction: str = SUM_BATCH,
-        dice_weight: float = 0.0,
+        dice_weight: NotNegative = 0.0,
         log: bool = False,
-        warmup: int = 0,
+        warmup: Count = 0,
         ramp_every: int = 150,
         ramp_steps: int = 0,
         exclusive: bool = False,
-        exclusion_weight: float = 1.0,
+        exclusion_weight: NotNegative = 1.0,
         threshold: float | Sequence[float] = 0.5,
         ignore: Sequence[float] | None = None,
-        teacher_decay: float = 0.999,
+        teacher_decay: Share = 0.999,
         teacher_mode: str = TRAIN,
-        per_class: int = 5,
-        width: int = 64,
-        prototype_momentum: float = 0.999,
+        per_class: AtLeastOne = 5,
+        width: AtLeastOne = 64,
+        prototype_momentum: Share = 0.999,
         copy_background: bool = True,
-        contrast: float = 0.01,
-        distance: float = 0.001,
+        contrast: NotNegative = 0.01,
+        distance: NotNegative = 0.001,
         update: str = ARGMAX,
-        pixels_per_class: int | None = None,
+        pixels_per_class: AtLeastTwo | None = None,
     ) -> None:
         super().__init__()
         require_choice("mixing", mixing, (CUTMIX, CARVEMIX, CUTOUT, COLOUR, NO_MIXING))

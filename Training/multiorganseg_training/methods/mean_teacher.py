@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from multiorganseg.schema import NotNegative, Share
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import log_probs, organ_probs, tri_state
 from multiorganseg_training.losses.mutual import Ramp
@@ -56,10 +57,10 @@ class MeanTeacher(Method):
     def __init__(
         self,
         setting: Setting,
-        dice_weight: float = 1.0,
-        consistency: float = 0.1,
-        teacher_decay: float = 0.99,
-        noise: float = 0.1,
+        dice_weight: NotNegative = 1.0,
+        consistency: NotNegative = 0.1,
+        teacher_decay: Share = 0.99,
+        noise: NotNegative = 0.1,
         ramp_every: int = 150,
         ramp_steps: int = 40,
     ) -> None:

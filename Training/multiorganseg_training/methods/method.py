@@ -61,10 +61,14 @@ class Method(nn.Module):
     Attributes:
         frozen: Whether a step is `see` and then `learn`, the first of which no training changes.
         least_batch: Fewest cases of a batch from which it learns what it says: two where cases are mixed.
+        taught: Whether another network says organs that no case has annotated.
+        complete: Whether it needs every organ annotated in every case.
     """
 
     frozen: bool = False
     least_batch: int = 1
+    taught: bool = False
+    complete: bool = False
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
         """Compute the loss of one batch; `generator` is the source of all randomness."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import NotNegative
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import log_probs, on_grid, organ_probs, tri_state
 from multiorganseg_training.losses.mutual import PseudoLabelSpec, Ramp, reliable_cross_entropy
@@ -67,9 +68,9 @@ class Mutual(Method):
     def __init__(
         self,
         setting: Setting,
-        dice_weight: float = 0.5,
-        cross_entropy_weight: float = 0.0,
-        mutual_weight: float = 1.0,
+        dice_weight: NotNegative = 0.5,
+        cross_entropy_weight: NotNegative = 0.0,
+        mutual_weight: NotNegative = 1.0,
         ramp_every: int = 150,
         ramp_steps: int = 40,
         **pseudo_labels: Any,

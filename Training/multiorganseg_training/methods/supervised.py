@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from multiorganseg.errors import TrainingError
+from multiorganseg.schema import NotNegative
 from multiorganseg_training.data.batches import Batch
 from multiorganseg_training.losses.known import SOFTMAX, tri_state
 from multiorganseg_training.losses.partial import (
@@ -28,7 +29,9 @@ class Supervised(Method):
         TrainingError: The network ends in sigmoids.
     """
 
-    def __init__(self, setting: Setting, dice_weight: float = 1.0) -> None:
+    complete = True
+
+    def __init__(self, setting: Setting, dice_weight: NotNegative = 1.0) -> None:
         super().__init__()
         if setting.activation != "softmax":
             msg = "The method 'supervised' needs a softmax."
@@ -36,14 +39,7 @@ class Supervised(Method):
         self.dice_weight = dice_weight
 
     def forward(self, network: nn.Module, batch: Batch, generator: np.random.Generator) -> Step:
-        """Compute the loss of one batch.
-
-        Raises:
-            TrainingError: An organ is not annotated in a case.
-        """
-        if not batch.known.all():
-            msg = "The method 'supervised' needs every organ annotated in every case."
-            raise TrainingError(msg, next_step="Take the method 'partial' or 'ltuda', or remove data.known.")
+        """Compute the loss of one batch."""
         cross_entropy, dice = cross_entropy_and_dice(network(batch.image).logits, batch.labels)
         loss = cross_entropy + self.dice_weight * dice
         return Step(loss, {"cross_entropy": cross_entropy.detach(), "dice_loss": dice.detach()})
@@ -77,10 +73,10 @@ class Partial(Method):
     def __init__(
         self,
         setting: Setting,
-        dice_weight: float = 1.0,
+        dice_weight: NotNegative = 1.0,
         log: bool = False,
         exclusive: bool = True,
-        exclusion_weight: float = 1.0,
+        exclusion_weight: NotNegative = 1.0,
         reduction: str = MEAN,
         missing_is_background: bool = False,
     ) -> None:

@@ -13,7 +13,7 @@ from multiorganseg.bundles.json_text import read_small_file
 from multiorganseg.earlier import recipe_of_now
 from multiorganseg.errors import TrainingError
 from multiorganseg.schema import typed
-from multiorganseg_training.recipe.recipe import Recipe
+from multiorganseg_training.recipe.recipe import NetworkSpec, Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -89,7 +89,8 @@ def _bases(value: Any, path: Path) -> list[str]:
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(under)
-    if "architecture" in under and over.get("architecture", under["architecture"]) != under["architecture"]:
+    before = under.get("architecture", NetworkSpec.architecture)
+    if over.get("architecture", before) != before:
         merged.pop("arguments", None)
     for key, value in over.items():
         known = merged.get(key)

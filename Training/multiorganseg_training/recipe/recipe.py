@@ -30,6 +30,7 @@ NAMES_OF_CASES = ("known", "training", "validation")
 """Fields of `DataSpec` that hold names of cases, which may be those of patients."""
 INTENSITIES = ("window", "zscore", "original")
 
+Spacing = Annotated[float, Limits(ge=0.01, le=100)]
 BelowOne = Annotated[float, Limits(ge=0, lt=1)]
 LabelValue = Annotated[
     str, Limits(pattern=r"^[1-9][0-9]{0,4}\Z", description="label values in 1…65535, in quotes")
@@ -85,7 +86,7 @@ class PreprocessingSpec:
         original: The steps of that network's program, as its bundle states them.
     """
 
-    spacing_mm: tuple[Positive, Positive, Positive] = (3.0, 1.5, 1.5)
+    spacing_mm: tuple[Spacing, Spacing, Spacing] = (3.0, 1.5, 1.5)
     window: tuple[Finite, Finite] = (-125.0, 275.0)
     intensity: Annotated[str, one_of(*INTENSITIES)] = "window"
     original: dict[str, Any] = field(default_factory=dict)
@@ -131,7 +132,7 @@ class NetworkSpec:
 
     Attributes:
         architecture: Name on the engine's whitelist.
-        arguments: Keyword arguments of its constructor, without the channel counts.
+        arguments: Keyword arguments of its constructor, without the channel counts, which the organs say.
         activation: "softmax" (channel 0 is background) or "sigmoid" (one channel an organ) over its logits.
         patch_shape: Voxels (k, j, i) of a training patch and of the inference window.
         initial: Folder of a run, or folder or name of a bundle, from whose weights the training starts;
@@ -300,6 +301,9 @@ class Recipe:
             ),
             "'preprocessing.original' must be a converted network's, for the intensity original alone": (
                 prepared.is_consistent
+            ),
+            "'network.arguments' must not hold in_channels or out_channels, which data.labels says": (
+                not {"in_channels", "out_channels"} & self.network.arguments.keys()
             ),
             "'preprocessing.window' must rise": prepared.window[0] < prepared.window[1],
             "'augmentation.scale' must rise": augmentation.scale[0] <= augmentation.scale[1],

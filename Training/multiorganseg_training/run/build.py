@@ -22,6 +22,7 @@ from multiorganseg_training.losses.known import SOFTMAX, within_matrix
 from multiorganseg_training.methods import Method, Setting, build_method
 from multiorganseg_training.recipe.file import recipe_from_dict
 from multiorganseg_training.recipe.recipe import NetworkSpec, OptimisationSpec, Recipe
+from multiorganseg_training.run.checkpoint import FILE_NAME as CHECKPOINT_FILE
 from multiorganseg_training.run.checkpoint import load_checkpoint
 
 THIN_SINCE = 2
@@ -173,8 +174,12 @@ ADDED_LATER = ("background",)
 """Arguments of a network that may differ from what it starts from."""
 
 
-def recipe_network(recipe: Recipe) -> BranchingNetwork:
+def recipe_network(recipe: Recipe, resumed: bool = False) -> BranchingNetwork:
     """Build the recipe's network: one channel in; one an organ out, and background under a softmax.
+
+    Args:
+        recipe: With what the network starts from.
+        resumed: Whether a checkpoint of the run takes the place of that.
 
     Raises:
         TrainingError: The patch does not suit the network, or what the recipe starts from has another
@@ -182,7 +187,7 @@ def recipe_network(recipe: Recipe) -> BranchingNetwork:
         BundleError: The bundle that it starts from is missing or damaged, or the architecture is unknown.
     """
     spec = recipe.network
-    network = _started_network(recipe) if spec.initial else new_network(recipe)
+    network = _started_network(recipe) if spec.initial and not resumed else new_network(recipe)
     divisor = network.divisor
     if any(size % step for size, step in zip(spec.patch_shape, divisor, strict=True)):
         msg = f"The network cannot take patches of {' × '.join(map(str, spec.patch_shape))} voxels."
@@ -231,15 +236,20 @@ def recipe_method(recipe: Recipe, network: BranchingNetwork) -> Method:
     return method
 
 
-def build_training(recipe: Recipe, device: torch.device) -> tuple[BranchingNetwork, Method]:
+def build_training(recipe: Recipe, device: torch.device, run: Path) -> tuple[BranchingNetwork, Method]:
     """Build the network and the method of a recipe on a device, from the recipe's seed.
+
+    Args:
+        recipe: Of the run.
+        device: Where to train.
+        run: Folder of the run; where it has a checkpoint, what the recipe starts from is not looked for.
 
     Raises:
         TrainingError: As `recipe_network` and `recipe_method`.
         BundleError: As `recipe_network`.
     """
     torch.manual_seed(recipe.seed)
-    network = place_network(recipe_network(recipe), device)
+    network = place_network(recipe_network(recipe, (run / CHECKPOINT_FILE).is_file()), device)
     return network, recipe_method(recipe, network).to(device)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,8 +23,9 @@ from multiorganseg.metrics.report import mean_of
 from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
-from multiorganseg_training.data.cache import prepare_cases
+from multiorganseg_training.data.cache import PreparedCase, prepare_cases
 from multiorganseg_training.data.cases import split_cases, training_cases
+from multiorganseg_training.methods import Method
 from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
 from multiorganseg_training.run.build import build_training
@@ -121,7 +123,7 @@ def fit_locked(
         Cancelled: As `fit`.
         Paused: As `fit`.
     """
-    built = build_training(recipe, place.device)
+    built = build_training(recipe, place.device, place.run)
     training, fold = split_cases(training_cases(place.data, recipe), recipe.data)
     if not (place.run / CHECKPOINT_FILE).is_file():
         write_text_atomically(place.run / RECIPE_FILE, json.dumps(recipe_to_dict(recipe), indent=2) + "\n")
@@ -131,6 +133,7 @@ def fit_locked(
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
     watched = pausing(place.run, progress)
     cached = [prepare_cases(cases, place.cache, recipe.preprocessing, watched) for cases in (training, fold)]
+    _check_annotations(cached[0], recipe, built[1], events)
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,
@@ -192,3 +195,27 @@ def follow(devices: Devices, device: torch.device) -> None:
 
 def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in values.items()}
+
+
+def _check_annotations(
+    cases: list[PreparedCase], recipe: Recipe, method: Method, events: EventStream
+) -> None:
+    """Refuse cases from which a method learns nothing, and warn of organs that it cannot learn."""
+    organs = recipe.data.table.organs
+    partial = [case.name for case in cases if not organs.keys() <= case.known]
+    if method.complete and partial:
+        msg = f"The method '{recipe.method}' needs every organ annotated in every case."
+        raise TrainingError(
+            msg,
+            cause=f"Some are not in {', '.join(partial[:3])}{' and others' if partial[3:] else ''}.",
+            next_step="Take the method 'partial' or 'ltuda', or remove data.known.",
+        )
+    found = {channel for case in cases for channel in case.known & set(np.unique(case.labels).tolist())}
+    lacking = [key for channel, key in organs.items() if channel not in found]
+    if method.taught or not lacking:
+        return
+    if not found:
+        msg = "No organ of the recipe is annotated in a case that trains."
+        raise TrainingError(msg, next_step="Correct data.labels and data.known, or the label maps.")
+    message = f"No case that trains has {', '.join(lacking)} annotated: the network cannot learn it."
+    events.emit(EventKind.WARNING, message=message)

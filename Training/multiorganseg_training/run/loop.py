@@ -123,7 +123,7 @@ def _train(
 ) -> Trained:
     generator = np.random.default_rng(recipe.seed)
     optimisation, reporting = recipe.optimisation, recipe.reporting
-    network, method = built or build_training(recipe, device)
+    network, method = built or build_training(recipe, device, run)
     average = WeightAverage(network, optimisation.ema_decay)
     judge = method.judge()
     judging = None if judge is None else WeightAverage(judge, optimisation.ema_decay)
