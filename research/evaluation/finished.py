@@ -105,13 +105,14 @@ def read_run(folder: Path) -> FinishedRun:
         raise _damaged(folder / EVENTS_FILE, error) from error
     recipe = recipe_to_dict(recipe_from_dict(_read_json(folder / RECIPE_FILE)))
     evaluations = [_read_json(path) for path in sorted(folder.glob(f"*/{JSON_FILE}"))]
+    last = recipe["optimisation"]["iterations"]
     return FinishedRun(
         folder,
         recipe,
         _read_json(folder / RESULT_FILE),
         dict(sorted(losses.items())),
         {name: dict(sorted(points.items())) for name, points in series.items()},
-        tuple(each for each in evaluations if each["iteration"] == recipe["optimisation"]["iterations"]),
+        tuple(each for each in evaluations if each.get("iteration") == last),
     )
 
 

@@ -78,6 +78,7 @@ def _evaluation(liver: float, empty: int, classifier: str = "linear") -> dict[st
         return {"mean": value, "count": 1, "undefined": 0}
 
     return {
+        "iteration": 120,
         "weights": "averaged",
         "classifier": classifier,
         "split": "validation",
@@ -124,12 +125,14 @@ def test_what_evaluate_wrote_is_a_line_of_its_own(runs):
     _write_evaluation(runs[0], "evaluation", _evaluation(0.5, 2))
     _write_evaluation(runs[1], "evaluation", _evaluation(0.7, 0))
     _write_evaluation(runs[1], "prototypes", _evaluation(0.9, 1, "unlabelled"))
+    _write_evaluation(runs[1], "earlier", {**_evaluation(0.1, 0, "labelled"), "iteration": 60})
     first, second = compare(map(read_run, runs)).recipes
     name = "evaluated, averaged, linear, largest components"
     assert first.dice[name]["liver"] == Spread(0.6, 0.5, 0.7, 2)
     assert first.dice["evaluated, averaged, unlabelled, largest components"]["liver"] == Spread(
         0.9, 0.9, 0.9, 1
     )
+    assert not [each for each in first.dice if "labelled," in each and "unlabelled" not in each], "of a pause"
     assert first.metrics[name]["full.empty_predictions"] == Spread(1.0, 0.0, 2.0, 2)
     assert first.metrics[name]["full.hd95_mm"] is None
     assert second.metrics == {}
