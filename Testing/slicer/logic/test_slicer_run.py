@@ -466,10 +466,11 @@ def test_closing_the_logic_ends_its_runs(
 
 
 def test_a_forgotten_logic_ends_its_runs(
-    host: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace
+    host: Any, make_volume: Make, pretend: Make, tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from MultiOrganSegLib.logic import Logic
 
+    monkeypatch.setattr("MultiOrganSegLib.engine._shared", None)  # nobody else holds its engine
     forgotten = Logic()
     pretend(sleep=600)
     forgotten.start(make_volume())
