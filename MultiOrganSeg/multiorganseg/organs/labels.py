@@ -97,3 +97,10 @@ class LabelTable:
                 return value
         msg = f"No organ '{key}' here."
         raise OrganError(msg, next_step=f"Choose among: {', '.join(self.keys)}.")
+
+
+def left_right_pairs(keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the organs on the left whose twin on the right is there too, each with that."""
+    known = dict.fromkeys(keys)
+    twins = {key: "_".join("right" if part == "left" else part for part in key.split("_")) for key in known}
+    return [(left, right) for left, right in twins.items() if right != left and right in known]

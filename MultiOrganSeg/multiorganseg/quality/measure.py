@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from multiorganseg.errors import VolumeError
 from multiorganseg.organs.catalogue import Catalogue, Organ
-from multiorganseg.organs.labels import LabelTable
+from multiorganseg.organs.labels import LabelTable, left_right_pairs
 from multiorganseg.quality import flags
 from multiorganseg.quality.components import Fragmentation
 from multiorganseg.quality.statistics import OrganStatistics
@@ -132,9 +132,8 @@ def _swapped_sides(sums: _Sums, table: LabelTable, grid: Grid) -> set[str]:
         if sums.voxels[value]
     }
     swapped: set[str] = set()
-    for left in position:
-        right = "_".join("right" if part == "left" else part for part in left.split("_"))
-        if right != left and right in position and position[left] <= position[right]:
+    for left, right in left_right_pairs(position):
+        if position[left] <= position[right]:
             swapped |= {left, right}
     return swapped
 

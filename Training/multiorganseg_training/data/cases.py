@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -81,8 +82,7 @@ def find_cases(folder: Path) -> list[Case]:
             cases.append(Case(name, image, labels))
         else:
             unlabelled.append(name)
-    names = [case.name for case in cases]
-    doubled = sorted({name for name in names if names.count(name) > 1})
+    doubled = sorted(name for name, count in Counter(case.name for case in cases).items() if count > 1)
     if doubled:
         msg = f"The data folder {folder} has several images named {', '.join(doubled)}."
         raise TrainingError(msg, next_step="Give each case one image, and a name of its own.")

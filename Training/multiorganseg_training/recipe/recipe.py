@@ -10,7 +10,7 @@ from multiorganseg.bundles.original import Original
 from multiorganseg.errors import TrainingError
 from multiorganseg.geometry.orient import CANONICAL_FEET, Feet, network_feet
 from multiorganseg.intensities import AIR, darkest
-from multiorganseg.organs.labels import LabelTable
+from multiorganseg.organs.labels import LabelTable, left_right_pairs
 from multiorganseg.schema import (
     AtLeastOne,
     Count,
@@ -313,17 +313,10 @@ class Recipe:
                 augmentation.phases == 0 or (data.modality == "CT" and prepared.intensity == "window")
             ),
             "'augmentation.quarter_turns' mirror left and right organs of data.labels into each other": (
-                not augmentation.quarter_turns or organs.isdisjoint(map(_other_side, organs))
+                not augmentation.quarter_turns or not left_right_pairs(organs)
             ),
             "'optimisation.passes' go over fixed_batches": (
                 optimisation.fixed_batches > 0 or optimisation.passes == 0
             ),
         }
         return [text for text, holds in checks.items() if not holds]
-
-
-def _other_side(key: str) -> str:
-    """Return the key of the organ on the other side; an empty one for an organ without a side."""
-    sides = {"left": "right", "right": "left"}
-    words = key.split("_")
-    return "_".join(sides.get(word, word) for word in words) if sides.keys() & set(words) else ""

@@ -24,8 +24,7 @@ from multiorganseg.progress import Progress
 from multiorganseg.projects.runs import EVENTS_FILE, Paused, pausing, run_lock, withdraw_pause
 from multiorganseg.scratch import clean_up
 from multiorganseg_training.data.cache import PreparedCase, prepare_cases
-from multiorganseg_training.data.cases import split_cases, training_cases
-from multiorganseg_training.methods import Method
+from multiorganseg_training.data.cases import Case, split_cases, training_cases
 from multiorganseg_training.recipe.file import recipe_to_dict
 from multiorganseg_training.recipe.recipe import UNNAMED, Recipe
 from multiorganseg_training.run.build import build_training
@@ -131,9 +130,10 @@ def fit_locked(
     if unknown_cases:
         msg = f"The recipe's data.known names cases that do not train: {', '.join(unknown_cases)}."
         raise TrainingError(msg, next_step="Correct the names, or the data folder.")
+    if built[1].complete:
+        _require_all(training, recipe)
     watched = pausing(place.run, progress)
     cached = [prepare_cases(cases, place.cache, recipe.preprocessing, watched) for cases in (training, fold)]
-    _check_annotations(cached[0], recipe, built[1], events)
     events.emit(
         EventKind.STARTED,
         recipe=recipe.name,
@@ -142,6 +142,8 @@ def fit_locked(
         device=str(place.device),
         pid=os.getpid(),
     )
+    if not built[1].taught:
+        _tell_unannotated(cached[0], recipe, events)
     scores: dict[str, dict[str, float]] = {}
 
     def measure(name: str, network: nn.Module, iteration: int) -> None:
@@ -197,25 +199,28 @@ def _without_nan(values: dict[str, float]) -> dict[str, float | None]:
     return {key: None if math.isnan(value) else value for key, value in values.items()}
 
 
-def _check_annotations(
-    cases: list[PreparedCase], recipe: Recipe, method: Method, events: EventStream
-) -> None:
-    """Refuse cases from which a method learns nothing, and warn of organs that it cannot learn."""
-    organs = recipe.data.table.organs
-    partial = [case.name for case in cases if not organs.keys() <= case.known]
-    if method.complete and partial:
+def _require_all(cases: list[Case], recipe: Recipe) -> None:
+    partial = [case.name for case in cases if not recipe.data.table.organs.keys() <= case.known]
+    if partial:
         msg = f"The method '{recipe.method}' needs every organ annotated in every case."
         raise TrainingError(
             msg,
             cause=f"Some are not in {', '.join(partial[:3])}{' and others' if partial[3:] else ''}.",
             next_step="Take the method 'partial' or 'ltuda', or remove data.known.",
         )
-    found = {channel for case in cases for channel in case.known & set(np.unique(case.labels).tolist())}
+
+
+def _tell_unannotated(cases: list[PreparedCase], recipe: Recipe, events: EventStream) -> None:
+    """Warn of organs that no case teaches; refuse where that is all of them."""
+    organs, found = recipe.data.table.organs, set[int]()
+    for case in cases:
+        if found >= organs.keys():
+            return
+        found |= case.known & set(np.unique(case.labels).tolist())
     lacking = [key for channel, key in organs.items() if channel not in found]
-    if method.taught or not lacking:
-        return
     if not found:
         msg = "No organ of the recipe is annotated in a case that trains."
         raise TrainingError(msg, next_step="Correct data.labels and data.known, or the label maps.")
-    message = f"No case that trains has {', '.join(lacking)} annotated: the network cannot learn it."
-    events.emit(EventKind.WARNING, message=message)
+    if lacking:
+        message = f"No case that trains has {', '.join(lacking)} annotated: the network cannot learn it."
+        events.emit(EventKind.WARNING, message=message)

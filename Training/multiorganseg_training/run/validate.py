@@ -252,14 +252,15 @@ def validation_dice(
     """
     predictor = Predictor(torch_backend(network, device).predict, recipe.network.activation)
     organs = recipe.data.table.keys
+    parts = [load_catalogue().values_of(recipe.data.table, key) for key in organs]
     scores = np.full((len(cases), len(organs)), np.nan)
     for row, case in enumerate(cases):
         if not case.known:
             continue
         labels = segment_case(predictor, case, recipe, device, Progress(token=progress.token))
         for channel in sorted(case.known):
-            values = load_catalogue().values_of(recipe.data.table, organs[channel - 1])
-            scores[row, channel - 1] = dice(np.isin(labels, values), np.isin(case.labels, values))
+            found, expected = (np.isin(each, parts[channel - 1]) for each in (labels, case.labels))
+            scores[row, channel - 1] = dice(found, expected)
     present = ~np.isnan(scores).all(axis=0)
     means = np.full(len(organs), np.nan)
     means[present] = np.nanmean(scores[:, present], axis=0)
